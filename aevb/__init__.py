@@ -1,0 +1,59 @@
+"""Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) as pure JAX functions."""
+
+from typing import TYPE_CHECKING, Any
+
+from aevb import datasets
+from aevb.evaluation import Bound, evaluate
+from aevb.model import Model
+from aevb.networks import mlp_vae
+from aevb.objectives import ElboTerms, elbo, elbo_terms, minibatch_elbo, reparameterize
+from aevb.training import (
+    DivergedError,
+    Evaluation,
+    FitResult,
+    TrainState,
+    fit,
+    init_train_state,
+    make_loss,
+    make_train_epochs,
+    make_train_step,
+    paper_optimizer,
+)
+
+if TYPE_CHECKING:
+    from aevb.checkpoints import load_run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bound",
+    "DivergedError",
+    "ElboTerms",
+    "Evaluation",
+    "FitResult",
+    "Model",
+    "TrainState",
+    "datasets",
+    "elbo",
+    "elbo_terms",
+    "evaluate",
+    "fit",
+    "init_train_state",
+    "load_run",
+    "make_loss",
+    "make_train_epochs",
+    "make_train_step",
+    "minibatch_elbo",
+    "mlp_vae",
+    "paper_optimizer",
+    "reparameterize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, because Orbax takes a second to import and only this one function needs it.
+    if name == "load_run":
+        from aevb.checkpoints import load_run
+
+        return load_run
+    raise AttributeError(f"module 'aevb' has no attribute {name!r}")

@@ -1,0 +1,105 @@
+"""TensorFlow Datasets builders that prepare and read without TensorFlow: the only file that knows TFDS.
+
+Two things in the stock builders import TensorFlow: unzipping and encoding PNG. Here the source unzips, and images
+are stored as raw bytes of a uint8 tensor in ArrayRecord files.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.proto import tf_example_pb2
+
+from aevb.datasets.originals import locate_originals
+from aevb.datasets.source import Arrays, DatasetError, Source
+
+
+class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder for any `Source`; `builder_class` makes the one of a given source."""
+
+    SOURCE: Source
+    VERSION = tfds.core.Version("1.0.0")
+    url_infos: dict = {}  # the source has the checksums; looking for a file of them needs another package
+
+    def __init__(self, *, source_dir: Path | None = None, **kwargs: Any):
+        """`source_dir` takes the place of the network; the rest are `tfds.core.DatasetBuilder`'s arguments."""
+        self._source_dir = source_dir
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Tensor(shape=self.SOURCE.image_shape, dtype=np.uint8, encoding="bytes")
+        features = {"image": image}
+        if self.SOURCE.num_classes:
+            features["label"] = tfds.features.Scalar(np.int64)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"{self.SOURCE.name}, images of {self.SOURCE.image_shape}, in the order of the original files.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # split rules by position need the original order
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        download_dir = Path(dl_manager.download_dir) / self.name
+        folder = locate_originals(self.SOURCE, self._source_dir, download_dir)
+        return {split: self._generate_examples(arrays) for split, arrays in self.SOURCE.read(folder).items()}
+
+    def _generate_examples(self, arrays: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, image in enumerate(arrays.images):
+            example: dict[str, Any] = {"image": image}
+            if arrays.labels is not None:
+                example["label"] = arrays.labels[index]
+            yield index, example
+
+
+def builder_class(source: Source) -> type[SourceBuilder]:
+    """The builder of `source`, named `aevb_...` so as not to share a folder with TFDS's own data set of that name."""
+    camel_case = "".join(part.capitalize() for part in ("aevb", *source.name.split("_")))
+    attributes = {"SOURCE": source, "VERSION": tfds.core.Version(source.version), "__module__": __name__}
+    return type(camel_case, (SourceBuilder,), attributes)
+
+
+def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, Arrays]:
+    """Runs `download_and_prepare` if it has not been run in `data_dir`, and reads everything back.
+
+    Raises:
+      DatasetError: the originals cannot be had, or what was prepared is damaged or cannot be written.
+    """
+    try:
+        builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
+        with _quiet():
+            builder.download_and_prepare()
+    except OSError as error:
+        raise DatasetError(f"cannot prepare {source.name} in {data_dir}: {error.strerror or error}") from None
+    try:
+        return {split: _read_split(builder, split, size) for split, size in source.sizes.items()}
+    except (RuntimeError, ValueError, OSError, KeyError, IndexError) as error:
+        raise DatasetError(f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS's reports and bars of bars, for a matter of seconds, out of other people's output."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+
+
+def _read_split(builder: SourceBuilder, split: str, size: int) -> Arrays:
+    """All records of a split at once: decoding them one by one through TFDS takes ten times as long."""
+    records = []
+    for path in builder.info.splits[split].filepaths:
+        records += ArrayRecordReader(str(path)).read_all()
+    examples = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+    pixels = b"".join(example["image"].bytes_list.value[0] for example in examples)
+    images = np.frombuffer(pixels, np.uint8).reshape(size, *builder.SOURCE.image_shape)
+    if not builder.SOURCE.num_classes:
+        return Arrays(images, None)
+    return Arrays(images, np.array([example["label"].int64_list.value[0] for example in examples], np.int64))

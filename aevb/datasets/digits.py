@@ -1,0 +1,35 @@
+"""The digits inside scikit-learn: 1,797 handwritten digits of 8x8 pixels of 0 to 16, with their classes.
+
+They need no download. There is no official split: the default is a random 80/20 by a stated seed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from aevb.datasets.source import Arrays, DatasetError, Source, random_split
+
+_SIZE = 1_797
+_SPLIT_SEED = 0
+
+
+def _read(_: Path) -> dict[str, Arrays]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DatasetError('digits come from scikit-learn: pip install "aevb[experiments]"') from None
+    digits = load_digits()
+    return {"full": Arrays(digits.images.astype(np.uint8), digits.target.astype(np.int64))}
+
+
+SOURCE = Source(
+    name="digits",
+    version="1.0.0",
+    originals=(),
+    image_shape=(8, 8),
+    max_value=16,
+    num_classes=10,
+    sizes={"full": _SIZE},
+    read=_read,
+    split_rules={"random": random_split(_SIZE, _SIZE * 4 // 5, _SPLIT_SEED)},
+)

@@ -1,0 +1,112 @@
+"""Original files, from a folder or over the network, never used before their checksum is verified."""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from aevb.datasets.source import DatasetError, Original, Source
+
+TIMEOUT_SECONDS = 30.0
+_CHUNK = 1 << 20
+
+
+def locate_originals(source: Source, source_dir: Path | None, download_dir: Path) -> Path:
+    """The folder that holds every original of `source`, each verified.
+
+    Args:
+      source: whose files.
+      source_dir: a folder that takes the place of the network, or `None`.
+      download_dir: where downloads are kept; what is there already and right is not downloaded again.
+
+    Raises:
+      DatasetError: a file is missing, cannot be downloaded or is not what its checksum says.
+    """
+    if source_dir is not None:
+        if not source_dir.is_dir():
+            raise DatasetError(f"source_dir {source_dir} is not a folder")
+        for original in source.originals:
+            _verify(original, source_dir / original.name)
+        return source_dir
+    for original in source.originals:
+        path = download_dir / original.name
+        if not path.exists():
+            _download(source, original, path)
+        _verify(original, path)
+    return download_dir
+
+
+def _verify(original: Original, path: Path) -> None:
+    try:
+        size = path.stat().st_size
+        if size != original.size:
+            raise DatasetError(f"{path} is damaged or another file: {size:,} bytes instead of {original.size:,}")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DatasetError(f"{path} is missing: the folder must hold the original {original.name}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    if found != original.sha256:
+        raise DatasetError(f"{path} is damaged or another file: its SHA-256 is {found}, not {original.sha256}")
+
+
+def _download(source: Source, original: Original, path: Path) -> None:
+    """From the first address that serves the right bytes; the file appears under its name only when it is whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f"{original.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise DatasetError(f"cannot write to {path.parent}: {error.strerror}") from None
+    os.close(handle)
+    failures = []
+    try:
+        for url in original.urls:
+            try:
+                _fetch(url, original, Path(partial))
+                os.replace(partial, path)
+                return
+            except (OSError, HTTPException, DatasetError) as error:
+                reason = getattr(error, "reason", None) or error
+                failures.append(f"{url}: {reason}")
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    raise DatasetError(
+        f"cannot download {original.name} ({'; '.join(failures)}). Three ways on: try again with a network that "
+        f"reaches these addresses; pass --source_dir (source_dir=...) naming a folder that holds the original files "
+        f"of {source.name}; or run python -m experiments.digits, whose data come with scikit-learn"
+    )
+
+
+def _fetch(url: str, original: Original, path: Path) -> None:
+    _check_address(url)
+    opener = urllib.request.build_opener(_SafeRedirects)
+    with opener.open(url, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
+        digest, size = hashlib.sha256(), 0
+        # A byte too many is enough to know: a server cannot fill the disk.
+        while chunk := response.read(min(_CHUNK, original.size + 1 - size)):
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+    if size > original.size:
+        raise DatasetError(f"longer than the expected {original.size:,} bytes")
+    if size < original.size:
+        raise DatasetError(f"ended after {size:,} of {original.size:,} bytes")
+    if digest.hexdigest() != original.sha256:
+        raise DatasetError(f"wrong checksum, SHA-256 {digest.hexdigest()} instead of {original.sha256}")
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: PLR0913, the parent's signature
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_address(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
+        raise DatasetError(f"refused to use {url}: downloads are over https only")

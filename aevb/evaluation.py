@@ -1,0 +1,125 @@
+"""Bounds over a whole split, and how many latent dimensions a model uses."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.datasets.binarization import Binarization, binarize_batch
+from aevb.model import Model, Params
+from aevb.objectives import KL, elbo_terms, reparameterize
+
+ACTIVE_UNIT_THRESHOLD = 0.01
+"""A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016)."""
+
+_POSTERIOR_MEAN_SAMPLES = 16
+
+
+class Bound(NamedTuple):
+    """A bound over a split, in nats per datapoint.
+
+    Attributes:
+      elbo: the mean evidence lower bound, `reconstruction - kl`.
+      reconstruction: the mean of E_q[log p(x|z)].
+      kl: the mean KL(q(z|x) || p(z)).
+      active_units: how many of the J latent dimensions the model uses.
+    """
+
+    elbo: float
+    reconstruction: float
+    kl: float
+    active_units: int
+
+
+class _PerDatapoint(NamedTuple):
+    reconstruction: jax.Array  # [N]
+    kl: jax.Array  # [N]
+    posterior_means: tuple[jax.Array, jax.Array]  # twice [N, ...]: two estimates, independent where not exact
+
+
+def evaluate(
+    params: Params,
+    key: jax.Array,
+    data: jax.Array,
+    model: Model,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    binarization: Binarization = "grey",
+    chunk_size: int = 1000,
+) -> Bound:
+    """The bound over every datapoint of a split, the odd-sized end included.
+
+    The noise of a datapoint depends on `key` and on its position alone, so that `chunk_size`, which bounds memory,
+    does not change the result.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key.
+      data: `[N, ...]`, after `binarize_once`.
+      model: the four functions.
+      num_samples: L, noise draws for each datapoint.
+      kl: which estimator, as for `elbo`.
+      binarization: "stochastic" redraws the targets by `key`.
+      chunk_size: datapoints at a time in the one compiled program.
+
+    Returns:
+      A `Bound` of Python numbers, averaged in float64.
+
+    Raises:
+      ValueError: `data` is empty, or as for `elbo`.
+    """
+    if len(data) == 0:
+        raise ValueError("there is nothing to evaluate: the data are empty")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    values = _evaluate_chunks(
+        params, key, jnp.asarray(data), model, num_samples, kl, binarization, min(chunk_size, len(data))
+    )
+    reconstruction, divergence, (first, second) = jax.tree.map(np.asarray, values)
+    # Over datapoints, the covariance of two independent estimates of a posterior mean is its variance, without the
+    # estimates' own noise. Where the mean is exact the two are equal and this is the plain variance.
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    variances = np.mean((first - first.mean(0)) * (second - second.mean(0)), axis=0)
+    mean_reconstruction = float(np.mean(reconstruction, dtype=np.float64))
+    mean_kl = float(np.mean(divergence, dtype=np.float64))
+    active_units = int(np.sum(variances > ACTIVE_UNIT_THRESHOLD))
+    return Bound(mean_reconstruction - mean_kl, mean_reconstruction, mean_kl, active_units)
+
+
+@functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization", "chunk_size"))
+def _evaluate_chunks(
+    params: Params,
+    key: jax.Array,
+    data: jax.Array,
+    model: Model,
+    num_samples: int,
+    kl: KL,
+    binarization: Binarization,
+    chunk_size: int,
+) -> _PerDatapoint:
+    """Every chunk through one program; the last is filled up with the first datapoints, whose values are cut off."""
+    size = data.shape[0]
+    num_chunks = -(-size // chunk_size)
+    indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
+
+    def datapoint(index: jax.Array) -> _PerDatapoint:
+        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(key, index), 3)
+        x = binarize_batch(binarize_key, data[index], binarization)
+        reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
+        return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))
+
+    chunks = jax.lax.map(jax.vmap(datapoint), indices)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks)
+
+
+def _posterior_means(params: Params, key: jax.Array, x: jax.Array, model: Model) -> tuple[jax.Array, jax.Array]:
+    """E_q[z] twice: exact where the family knows its mean, else two independent Monte Carlo estimates."""
+    posterior = model.encode(params, x)
+    try:
+        return posterior.mean, posterior.mean
+    except NotImplementedError:
+        z = reparameterize(posterior, key, (2, _POSTERIOR_MEAN_SAMPLES))
+        first, second = jnp.mean(z, axis=1)
+        return first, second

@@ -1,0 +1,199 @@
+"""Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+}
+_GAP = 1  # pixels between the images of a grid, before enlargement
+
+
+class Curve(NamedTuple):
+    """A bound against training samples seen.
+
+    Attributes:
+      label: for the legend.
+      num_train_samples: `[T]`.
+      train: `[T]`, nats per datapoint.
+      test: `[T]`, nats per datapoint.
+    """
+
+    label: str
+    num_train_samples: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a PNG, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    figure.savefig(partial, format="png")
+    os.replace(partial, path)
+
+
+def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
+    """Lower bound against training samples on a log axis, train dashed and test solid, as in Figure 2."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, max(len(curves), 1)))
+        for curve, color in zip(curves, colors, strict=True):
+            seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
+            samples = np.asarray(curve.num_train_samples)[seen]
+            marker = "o" if seen.sum() == 1 else None  # a line through one point shows nothing
+            label = f"{curve.label} " if curve.label else ""
+            test = np.asarray(curve.test)[seen]
+            axes.plot(samples, test, color=color, label=f"{label}test ({_last(test)})", marker=marker)
+            train = np.asarray(curve.train)[seen]
+            axes.plot(samples, train, color=color, linestyle="--", linewidth=1, label=f"{label}train", marker=marker)
+        axes.set_xscale("log")
+        axes.set_xlabel("training samples evaluated")
+        axes.set_ylabel("lower bound (nats per datapoint)")
+        axes.set_title(title)
+        axes.set_ylim(*_bound_limits(curves))
+        axes.legend(loc="lower right", ncols=1 if len(curves) < 3 else 2)
+    return figure
+
+
+def reconstruction_and_kl(
+    num_train_samples: np.ndarray, reconstruction: np.ndarray, kl: np.ndarray, title: str
+) -> Figure:
+    """The two terms of the test bound, apart, against training samples on a log axis."""
+    seen = np.asarray(num_train_samples) > 0
+    samples = np.asarray(num_train_samples)[seen]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        panels = figure.subplots(1, 2)
+        names = (r"$E_q[\log p(x|z)]$", r"KL$(q(z|x)\,\|\,p(z))$")
+        for axes, values, name in zip(panels, (reconstruction, kl), names, strict=True):
+            values = np.asarray(values)[seen]
+            axes.plot(samples, values, color="#31688e", marker="o" if len(samples) == 1 else None)
+            axes.set_xscale("log")
+            axes.set_xlabel("training samples evaluated")
+            axes.set_ylabel("nats per datapoint")
+            axes.set_title(f"{name}, test: {_last(values)}")
+        figure.suptitle(title)
+    return figure
+
+
+def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
+    """Images `[N, H, W]` of intensities in [0, 1], row by row."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _grid_figure(_tile(images, num_columns), title)
+        axes.set_axis_off()
+    return figure
+
+
+def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_columns: int, title: str) -> Figure:
+    """Rows of originals `[N, H, W]`, each above the row of their reconstructions."""
+    rows = []
+    for start in range(0, len(originals), num_columns):
+        rows += [originals[start : start + num_columns], reconstructed[start : start + num_columns]]
+    tiles = np.concatenate(rows)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _grid_figure(_tile(tiles, num_columns), title)
+        height = originals.shape[1] + _GAP
+        num_rows = len(tiles) // num_columns
+        axes.set_yticks([(row + 0.5) * height for row in range(num_rows)], ["x", "mean of p(x|z)"] * (num_rows // 2))
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def manifold(images: np.ndarray, title: str) -> Figure:
+    """The learned manifold `[K, K, H, W]`: the decoder's means over a grid of z, as in Figure 4.
+
+    Rows go down as the first latent dimension goes up, columns rightwards with the second.
+    """
+    rows, columns = images.shape[:2]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _grid_figure(_tile(images.reshape(rows * columns, *images.shape[2:]), columns, gap=0), title)
+        axes.set_axis_off()
+    return figure
+
+
+def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
+    """Posterior means `[N, 2]` in latent space, coloured by class `[N]` where there are classes."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        size = float(np.clip(30_000 / len(means), 2, 18))
+        if labels is None:
+            axes.scatter(means[:, 0], means[:, 1], s=size, color="#31688e", alpha=0.7, linewidths=0)
+        else:
+            colors = matplotlib.colormaps["tab10"]
+            for value in np.unique(labels):
+                chosen = labels == value
+                axes.scatter(*means[chosen].T, s=size, color=colors(int(value) % 10), alpha=0.7, linewidths=0)
+                # The class stands where it lies, on the points themselves: no legend to look back and forth to.
+                axes.text(*np.median(means[chosen], axis=0), str(value), fontsize=12, weight="bold", **_HALO)
+        axes.set_aspect("equal")
+        axes.set_xlabel("$z_1$")
+        axes.set_ylabel("$z_2$")
+        axes.set_title(title)
+    return figure
+
+
+_HALO = {
+    "ha": "center",
+    "va": "center",
+    "bbox": {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+}
+
+
+def _last(values: np.ndarray) -> str:
+    return f"{values[-1]:,.1f}" if len(values) else "none"
+
+
+def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
+    """Cuts off the first moments, whose bounds are hundreds of nats below all that follows."""
+    values = [np.concatenate([c.train, c.test])[np.tile(np.asarray(c.num_train_samples) > 0, 2)] for c in curves]
+    found = np.concatenate(values) if values else np.array([])
+    found = found[np.isfinite(found)]
+    if len(found) < 3:
+        return None, None
+    low, high = np.percentile(found, 3), found.max()
+    margin = 0.06 * max(high - low, 1e-6)
+    return float(low - margin), float(high + margin)
+
+
+def _tile(images: np.ndarray, num_columns: int, gap: int = _GAP) -> np.ndarray:
+    """`[N, H, W] -> one image`, `gap` white pixels between; an incomplete last row is filled with white."""
+    count, height, width = images.shape
+    num_rows = -(-count // num_columns)
+    canvas = np.ones((num_rows * (height + gap) - gap, num_columns * (width + gap) - gap))
+    for index, image in enumerate(np.clip(images, 0, 1)):
+        top, left = (index // num_columns) * (height + gap), (index % num_columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def _grid_figure(canvas: np.ndarray, title: str) -> tuple[Figure, Axes]:
+    height, width = canvas.shape
+    figure_width = 5.6
+    figure = Figure(figsize=(figure_width, figure_width * height / width + 0.35), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=(0, width, height, 0))
+    axes.set_title(title)
+    return figure, axes

@@ -1,0 +1,338 @@
+"""Algorithm 1 of the paper: minibatch AEVB, as a state, a step, and whole epochs in one compiled program."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
+from aevb.evaluation import evaluate
+from aevb.model import Model, Params
+from aevb.objectives import KL, minibatch_elbo
+
+
+class TrainState(NamedTuple):
+    """Everything that training carries from one step to the next.
+
+    Attributes:
+      params: theta and phi.
+      optimizer_state: whatever the optax transformation keeps.
+      key: the typed key that all further shuffles and noise come from.
+      step: `[]` int32, updates done.
+    """
+
+    params: Params
+    optimizer_state: Any
+    key: jax.Array
+    step: jax.Array
+
+
+class Loss(Protocol):
+    """`(params, key, xs) -> []`: what a step descends. `xs` is `[M, ...]`."""
+
+    def __call__(self, params: Params, key: jax.Array, xs: jax.Array) -> jax.Array: ...
+
+
+class Evaluation(NamedTuple):
+    """One row of a training history. Bounds are in nats per datapoint over whole splits.
+
+    Attributes:
+      epoch: epochs done.
+      num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
+      train_elbo: the bound on the training data.
+      test_elbo: the bound on the test data; not a number where there are none, as for the three below.
+      test_reconstruction: its first term.
+      test_kl: its second term.
+      active_units: latent dimensions in use, on the test data.
+      seconds: spent training so far, without compilation and evaluation.
+    """
+
+    epoch: int
+    num_train_samples: int
+    train_elbo: float
+    test_elbo: float
+    test_reconstruction: float
+    test_kl: float
+    active_units: int
+    seconds: float
+
+
+class FitResult(NamedTuple):
+    """What `fit` gives back: the last state, and an `Evaluation` for each time it looked."""
+
+    state: TrainState
+    history: list[Evaluation]
+
+
+class DivergedError(FloatingPointError):
+    """The objective became NaN or infinite.
+
+    Attributes:
+      step: the first step whose objective was not finite.
+    """
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+
+
+def standard_normal_log_prior(params: Params) -> jax.Array:
+    """log p(theta) under p(theta) = N(0, I), up to its constant, in nats (section 2.3, the MAP estimate).
+
+    theta are the generative parameters, `params["decoder"]`; phi has no prior.
+
+    Raises:
+      ValueError: `params` has no entry "decoder".
+    """
+    if not isinstance(params, dict) or "decoder" not in params:
+        found = sorted(params) if isinstance(params, dict) else type(params).__name__
+        raise ValueError(f'the MAP prior is over params["decoder"], but params are {found}: pass map_prior=False')
+    return -0.5 * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params["decoder"]))
+
+
+def make_loss(
+    model: Model, dataset_size: int, num_samples: int = 1, kl: KL = "analytic", map_prior: bool = False
+) -> Loss:
+    """The negative of the estimate that AEVB ascends, in nats per datapoint.
+
+        -(L^M(theta, phi; X^M) + log p(theta)) / N
+
+    Being per datapoint, the size of a step depends on neither N nor M, and the prior weighs 1/N.
+
+    Args:
+      model: the four functions.
+      dataset_size: N.
+      num_samples: L.
+      kl: which estimator, as for `elbo`.
+      map_prior: whether to include log p(theta).
+
+    Returns:
+      `(params, key, xs) -> []`.
+    """
+
+    def loss(params: Params, key: jax.Array, xs: jax.Array) -> jax.Array:
+        objective = minibatch_elbo(params, key, xs, model, dataset_size, num_samples, kl)
+        if map_prior:
+            objective += standard_normal_log_prior(params)
+        return -objective / dataset_size
+
+    return loss
+
+
+def init_train_state(key: jax.Array, model: Model, optimizer: optax.GradientTransformation) -> TrainState:
+    """Initial parameters, a fresh optimizer, and a key for the rest of training: different from the initial one."""
+    init_key, train_key = jax.random.split(key)
+    params = model.init(init_key)
+    return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))
+
+
+def make_train_step(
+    loss: Loss, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, jax.Array], tuple[TrainState, jax.Array]]:
+    """One update on one minibatch, `(state, xs) -> (state, loss)`, compiled, its state's buffers donated.
+
+    Args:
+      loss: `(params, key, xs) -> []`, from `make_loss` or your own.
+      optimizer: any optax transformation.
+    """
+    return jax.jit(functools.partial(_train_step, loss, optimizer), donate_argnums=0)
+
+
+def _train_step(
+    loss: Loss, optimizer: optax.GradientTransformation, state: TrainState, xs: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    key, loss_key = jax.random.split(state.key)
+    value, gradient = jax.value_and_grad(loss)(state.params, loss_key, xs)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, optimizer_state, key, state.step + 1), value
+
+
+class Progress(NamedTuple):
+    """What a run of epochs reports.
+
+    Attributes:
+      loss: `[]`, the mean loss over the last epoch.
+      first_bad_step: `[]` int32, the first step whose loss was not finite, or -1.
+    """
+
+    loss: jax.Array
+    first_bad_step: jax.Array
+
+
+def make_train_epochs(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    binarization: Binarization = "grey",
+) -> Callable[[TrainState, jax.Array, int | jax.Array], tuple[TrainState, Progress]]:
+    """Whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one compiled program.
+
+    Shuffling, gathering, noise, gradient and update all happen on the device that holds `data` (`[N, ...]`), and the
+    number of epochs is an argument of the program, not part of it. An epoch is N // M minibatches: the N mod M
+    datapoints that an epoch leaves out are other ones each time. The state's buffers are donated.
+
+    Args:
+      loss: `(params, key, xs) -> []`.
+      optimizer: any optax transformation.
+      batch_size: M.
+      binarization: "stochastic" redraws the targets of every minibatch.
+    """
+    check_binarization(binarization)
+
+    def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array]:
+        key, shuffle_key = jax.random.split(state.key)
+        num_batches = data.shape[0] // batch_size
+        order = jax.random.permutation(shuffle_key, data.shape[0])
+        batches = order[: num_batches * batch_size].reshape(num_batches, batch_size)
+
+        def step(state: TrainState, indices: jax.Array) -> tuple[TrainState, jax.Array]:
+            key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
+            xs = binarize_batch(binarize_key, data[indices], binarization)
+            return _train_step(loss, optimizer, state._replace(key=key), xs)
+
+        return jax.lax.scan(step, state._replace(key=key), batches)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_epochs(
+        state: TrainState, data: jax.Array, num_epochs: int | jax.Array
+    ) -> tuple[TrainState, Progress]:
+        def body(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
+            state, progress = carry
+            start = state.step
+            state, losses = epoch(state, data)
+            bad = ~jnp.isfinite(losses)
+            found = jnp.where(jnp.any(bad), start + jnp.argmax(bad).astype(jnp.int32), -1)
+            first_bad_step = jnp.where(progress.first_bad_step >= 0, progress.first_bad_step, found)
+            return state, Progress(jnp.mean(losses), first_bad_step)
+
+        nothing = Progress(jnp.zeros((), jax.eval_shape(loss, state.params, state.key, data[:batch_size]).dtype), jnp.int32(-1))
+        return jax.lax.fori_loop(0, num_epochs, body, (state, nothing))
+
+    return train_epochs
+
+
+def paper_optimizer(learning_rate: float = 0.02) -> optax.GradientTransformation:
+    """Adagrad as the paper used it: its accumulator starts at 0, where optax's default is 0.1."""
+    check_learning_rate(learning_rate)
+    return optax.adagrad(learning_rate, initial_accumulator_value=0.0)
+
+
+def check_learning_rate(learning_rate: float) -> None:
+    """Raises `ValueError` unless the step size is a positive finite number."""
+    if not 0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+
+
+def fit(
+    model: Model,
+    data: np.ndarray | jax.Array,
+    *,
+    key: jax.Array,
+    test_data: np.ndarray | jax.Array | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    num_epochs: int = 50,
+    batch_size: int = 100,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    map_prior: bool = True,
+    binarization: Binarization = "grey",
+    eval_every: int = 1,
+    state: TrainState | None = None,
+    seconds: float = 0.0,
+    on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
+) -> FitResult:
+    """Trains a model by AEVB on data that fit in device memory. The defaults are the paper's (section 5).
+
+    Nothing returns to the host between evaluations. Same key, same data, same machine: same bits.
+
+    Args:
+      model: what to train.
+      data: `[N, ...]`, float; NumPy arrays are put on the default device.
+      key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
+      test_data: `[T, ...]`, evaluated beside `data`.
+      optimizer: any optax transformation; `None` is `paper_optimizer()`.
+      num_epochs: when to stop, counted from the beginning also when resuming.
+      batch_size: M.
+      num_samples: L.
+      kl: which estimator, as for `elbo`.
+      map_prior: includes log p(theta) = log N(theta; 0, I).
+      binarization: what the targets are; see `aevb.datasets.binarization`.
+      eval_every: epochs between evaluations. There is one before the first epoch and one after the last.
+      state: where to go on from, a state that `on_evaluation` was given; consumed.
+      seconds: the training time that `state` took.
+      on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
+        during the call only; copy what is to be kept.
+
+    Returns:
+      The last state and the history.
+
+    Raises:
+      ValueError: an argument out of range, named with its value.
+      DivergedError: the objective became NaN or infinite; says at which step.
+    """
+    _check_fit(data, test_data, num_epochs, batch_size, eval_every)
+    optimizer = paper_optimizer() if optimizer is None else optimizer
+    train_key, eval_key = jax.random.split(key)
+    splits = [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None]
+    loss = make_loss(model, len(data), num_samples, kl, map_prior)
+    train_epochs = make_train_epochs(loss, optimizer, batch_size, binarization)
+    steps_per_epoch = len(data) // batch_size
+    history: list[Evaluation] = []
+
+    def look(state: TrainState, seconds: float) -> None:
+        epoch = int(state.step) // steps_per_epoch
+        keys = jax.random.split(jax.random.fold_in(eval_key, epoch))
+        bounds = [
+            evaluate(state.params, split_key, split, model, num_samples, kl, binarization)
+            for split_key, split in zip(keys, splits, strict=False)
+        ]
+        row = _evaluation(epoch, int(state.step) * batch_size, bounds, seconds)
+        if not np.isfinite(row.train_elbo):
+            raise DivergedError(int(state.step), f"the bound became {row.train_elbo} at step {int(state.step)}")
+        history.append(row)
+        if on_evaluation is not None:
+            on_evaluation(state, row)
+
+    if state is None:
+        state = init_train_state(train_key, model, optimizer)
+        look(state, seconds)
+    compiled = train_epochs.lower(state, splits[0], 1).compile()
+    while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
+        start = time.perf_counter()
+        state, progress = compiled(state, splits[0], min(eval_every, num_epochs - epoch))
+        bad_step = int(progress.first_bad_step)  # waits for the device
+        seconds += time.perf_counter() - start
+        if bad_step >= 0:
+            raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
+        look(state, seconds)
+    return FitResult(state, history)
+
+
+def _evaluation(epoch: int, num_train_samples: int, bounds: list, seconds: float) -> Evaluation:
+    train, *test = bounds
+    missing = float("nan")
+    elbo, reconstruction, kl, active_units = test[0] if test else (missing, missing, missing, train.active_units)
+    return Evaluation(epoch, num_train_samples, train.elbo, elbo, reconstruction, kl, active_units, seconds)
+
+
+def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
+    data = jnp.asarray(data)
+    if not jnp.issubdtype(data.dtype, jnp.floating):
+        raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
+    return data
+
+
+def _check_fit(data: Any, test_data: Any, num_epochs: int, batch_size: int, eval_every: int) -> None:
+    if not 1 <= batch_size <= len(data):
+        raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
+    if test_data is not None and len(test_data) == 0:
+        raise ValueError("test_data is empty: leave it out instead")
+    for name, value, least in (("num_epochs", num_epochs, 0), ("eval_every", eval_every, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
