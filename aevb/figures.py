@@ -45,7 +45,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    figure.savefig(partial, format="png")
+    figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.06)
     os.replace(partial, path)
 
 
@@ -128,7 +128,7 @@ def manifold(images: np.ndarray, title: str) -> Figure:
     """
     rows, columns = images.shape[:2]
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _grid_figure(_tile(images.reshape(rows * columns, *images.shape[2:]), columns, gap=0), title)
+        figure, axes = _grid_figure(_tile(images.reshape(rows * columns, *images.shape[2:]), columns), title)
         axes.set_axis_off()
     return figure
 
@@ -178,9 +178,9 @@ def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
     return float(low - margin), float(high + margin)
 
 
-def _tile(images: np.ndarray, num_columns: int, gap: int = _GAP) -> np.ndarray:
-    """`[N, H, W] -> one image`, `gap` white pixels between; an incomplete last row is filled with white."""
-    count, height, width = images.shape
+def _tile(images: np.ndarray, num_columns: int) -> np.ndarray:
+    """`[N, H, W] -> one image`, white lines between; an incomplete last row is filled with white."""
+    (count, height, width), gap = images.shape, _GAP
     num_rows = -(-count // num_columns)
     canvas = np.ones((num_rows * (height + gap) - gap, num_columns * (width + gap) - gap))
     for index, image in enumerate(np.clip(images, 0, 1)):

@@ -305,7 +305,9 @@ def fit(
     compiled = train_epochs.lower(state, splits[0], 1).compile()
     while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
         start = time.perf_counter()
-        state, progress = compiled(state, splits[0], min(eval_every, num_epochs - epoch))
+        # To the next multiple of eval_every: where a run was cut in two does not move its evaluations.
+        epochs = min(eval_every - epoch % eval_every, num_epochs - epoch)
+        state, progress = compiled(state, splits[0], epochs)
         bad_step = int(progress.first_bad_step)  # waits for the device
         seconds += time.perf_counter() - start
         if bad_step >= 0:

@@ -1,0 +1,179 @@
+"""Flags, one-line errors and the closing table: what all binaries that train on a data set share."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from absl import app, flags, logging
+
+_FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """What a data set's binary assumes where no flag says otherwise."""
+
+    dataset: str
+    latent_dim: Sequence[int]
+    hidden_dim: Sequence[int]
+    likelihood: str
+    squash_mean: bool
+    optimizer: str
+    learning_rate: float
+    num_epochs: int
+    eval_every: int
+    split_rule: str
+
+
+# Flags that name the run folder where they differ from the defaults, and that decide its numbers.
+_MODEL_FLAGS = ("hidden_dim", "likelihood", "posterior", "squash_mean", "weight_init", "compute_dtype")
+_TRAINING_FLAGS = (
+    "optimizer",
+    "learning_rate",
+    "batch_size",
+    "num_samples",
+    "num_epochs",
+    "kl",
+    "map_prior",
+    "binarization",
+    "eval_every",
+    "seed",
+)
+
+
+def main(defaults: Defaults) -> None:
+    """Defines the flags, parses them, trains, and exits: 0, or 2 with one line that says what is wrong."""
+    _define_flags(defaults)
+    app.run(lambda argv: _one_line_errors(lambda: _train_all(defaults, argv)), flags_parser=_parse)
+
+
+def _define_flags(defaults: Defaults) -> None:
+    # Imported late, here and below: --help and a misspelt flag need not wait for JAX.
+    from aevb.datasets.binarization import Binarization
+    from aevb.networks import Likelihood, Posterior, WeightInit
+    from aevb.objectives import KL
+    from experiments.run import OPTIMIZERS
+
+    def text(values: Sequence[int]) -> list[str]:
+        return [str(value) for value in values]
+
+    flags.DEFINE_list("latent_dim", text(defaults.latent_dim), "Size of z; 3,5,10 trains each in turn.")
+    flags.DEFINE_list("hidden_dim", text(defaults.hidden_dim), "Units of the hidden layer; 200,200 stacks two.")
+    flags.DEFINE_enum("likelihood", defaults.likelihood, get_args(Likelihood), "p(x|z).")
+    flags.DEFINE_enum("posterior", "gaussian", get_args(Posterior), "q(z|x); all but gaussian need --kl=sampled.")
+    flags.DEFINE_bool("squash_mean", defaults.squash_mean, "Keep the Gaussian likelihood's mean within (0, 1).")
+    flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
+    flags.DEFINE_string("compute_dtype", None, "Of the matrix products; bfloat16 keeps float32 parameters.")
+    flags.DEFINE_enum("optimizer", defaults.optimizer, list(OPTIMIZERS), "From optax; Adagrad starts at 0.")
+    flags.DEFINE_float("learning_rate", defaults.learning_rate, "Step size.")
+    flags.DEFINE_integer("batch_size", 100, "M, datapoints in a minibatch.")
+    flags.DEFINE_integer("num_samples", 1, "L, draws of z for each datapoint.")
+    flags.DEFINE_integer("num_epochs", defaults.num_epochs, "Passes over the training set.")
+    flags.DEFINE_enum("kl", "analytic", get_args(KL), "Estimator B (analytic) or A (sampled) of the paper.")
+    flags.DEFINE_bool("map_prior", True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
+    flags.DEFINE_enum("binarization", "grey", get_args(Binarization), "What the pixels become.")
+    flags.DEFINE_integer("eval_every", defaults.eval_every, "Epochs between evaluations (and checkpoints).")
+    flags.DEFINE_integer("seed", 0, "Of initial weights, shuffles and noise.")
+    flags.DEFINE_string("split_rule", defaults.split_rule, "How training and test images are told apart.")
+    flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
+    flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
+    flags.DEFINE_string("workdir", None, f"The run folder; under runs/{defaults.dataset} if not given.")
+    flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
+    for flag in _FLAGS.get_flags_for_module(__name__):
+        _FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    app.define_help_flags()
+    logging.set_verbosity(logging.WARNING)  # of JAX's search for accelerators that are not there
+    try:
+        return _FLAGS(argv)
+    except flags.Error as error:
+        _fail(" ".join(str(error).split()))
+        raise AssertionError from error
+
+
+def _one_line_errors(body: Callable[[], None]) -> None:
+    from aevb.checkpoints import RunError
+    from aevb.datasets import DatasetError
+    from aevb.training import DivergedError
+
+    try:
+        body()
+    except (ValueError, TypeError, RunError, DatasetError, DivergedError) as error:
+        if _FLAGS.pdb or _FLAGS.only_check_args:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command with --resume goes on from the last evaluation", status=130)
+
+
+def _fail(message: str, status: int = 2) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _train_all(defaults: Defaults, argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    latent_dims, hidden_dims = _integers("latent_dim"), _integers("hidden_dim")
+    from aevb import datasets
+    from experiments import pictures
+    from experiments.run import make_config, run
+
+    arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)
+    train, test = (datasets.load(defaults.dataset, split, *arguments) for split in ("train", "test"))
+    base = Path(_FLAGS.workdir or Path("runs") / defaults.dataset / _settings_name(defaults))
+    model: dict[str, Any] = {name: _FLAGS[name].value for name in _MODEL_FLAGS} | {"hidden_dim": hidden_dims}
+    training = {name: _FLAGS[name].value for name in _TRAINING_FLAGS}
+    results = []
+    for latent_dim in latent_dims:
+        config = make_config(train, {"latent_dim": latent_dim, **model}, training)
+        alone = len(latent_dims) == 1 and _FLAGS.workdir
+        workdir = base if alone else base / f"latent_{latent_dim}"
+        name = f"{defaults.dataset}, latent {latent_dim}"
+        results.append((latent_dim, workdir, *run(config, train, test, workdir, _FLAGS.resume, name)))
+    if len(results) > 1:
+        labelled = [(f"{latent_dim}", history) for latent_dim, _, _, history in results]
+        pictures.draw_curves(base / "figures", labelled, f"{defaults.dataset}, by latent size")
+        print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")
+    _print_table([(workdir, summary) for _, workdir, summary, _ in results])
+
+
+def _integers(name: str) -> list[int]:
+    try:
+        values = [int(value) for value in _FLAGS[name].value]
+    except ValueError:
+        raise ValueError(f"--{name} takes integers separated by commas, got {_FLAGS[name].value}") from None
+    if not values or min(values) < 1:
+        raise ValueError(f"--{name} must be positive, got {','.join(_FLAGS[name].value)}")
+    if name == "latent_dim" and len(set(values)) < len(values):
+        raise ValueError(f"--{name} names a size twice: {','.join(_FLAGS[name].value)}")
+    return values
+
+
+def _settings_name(defaults: Defaults) -> str:
+    """A folder name out of the flags that are not at their defaults, and the seed."""
+    kept = ("num_epochs", "seed")
+    changed = [name for name in (*_MODEL_FLAGS, *_TRAINING_FLAGS, "split_rule") if name not in kept]
+    changed = [name for name in changed if _FLAGS[name].value != _FLAGS[name].default]
+    values = [(name, _FLAGS[name].value) for name in changed]
+    words = [f"{name}-{'-'.join(value) if isinstance(value, list) else value}" for name, value in values]
+    return ",".join([*words, f"seed-{_FLAGS.seed}"])
+
+
+def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:
+    first = results[0][1]
+    print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}), nats per datapoint:")
+    print(f"{'latent':>6} {'samples':>11} {'train':>9} {'test':>9} {'recon.':>9} {'KL':>7} {'active':>6} {'seconds':>8}")
+    for _, row in results:
+        print(
+            f"{row['latent_dim']:>6} {row['num_train_samples']:>11,} {row['train_elbo']:>9.2f} {row['test_elbo']:>9.2f} "
+            f"{row['test_reconstruction']:>9.2f} {row['test_kl']:>7.2f} {row['active_units']:>6} "
+            f"{row['train_seconds']:>8.1f}"
+        )
+    print("written, each with its figures:")
+    for workdir, _ in results:
+        print(f"  {workdir}")

@@ -1,0 +1,94 @@
+"""The pictures of one run: which arrays go into which figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb import figures
+from aevb.datasets import Dataset
+from aevb.model import Model, Params, latent_shape
+from aevb.objectives import reparameterize
+from aevb.training import Evaluation
+
+_NUM_SHOWN = 40
+_NUM_SAMPLES = 100
+_MANIFOLD_MOST, _MANIFOLD_LEAST = 20, 12  # images a side: Figure 4's 20, fewer of small images
+_PICTURE_SEED = 0  # of which images are shown and which samples are drawn
+
+
+def draw_all(
+    folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
+) -> None:
+    """Writes every figure of a run into `folder`."""
+    draw_curves(folder, [("", history)], title)
+    columns = {name: np.array([getattr(row, name) for row in history]) for name in Evaluation._fields}
+    figure = figures.reconstruction_and_kl(
+        columns["num_train_samples"], columns["test_reconstruction"], columns["test_kl"], title
+    )
+    figures.save(figure, folder / "reconstruction_and_kl.png")
+    _draw_reconstructions(folder, model, params, test, title)
+    _draw_samples(folder, model, params, test.image_shape, title)
+    if latent_shape(model, params) == (2,):
+        _draw_manifold(folder, model, params, test.image_shape, title)
+        means = np.asarray(jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(test.pixels()))
+        figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space")
+        figures.save(figure, folder / "latent_space.png")
+
+
+def draw_curves(folder: Path, runs: Sequence[tuple[str, Sequence[Evaluation]]], title: str) -> None:
+    """Writes the lower bounds of one or several runs, each a label and its history, as one figure."""
+    curves = [
+        figures.Curve(
+            label,
+            np.array([row.num_train_samples for row in history]),
+            np.array([row.train_elbo for row in history]),
+            np.array([row.test_elbo for row in history]),
+        )
+        for label, history in runs
+    ]
+    figures.save(figures.lower_bounds(curves, title), folder / "lower_bounds.png")
+
+
+def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Dataset, title: str) -> None:
+    # A random part by a stated seed: the first images of a file need not be like the rest.
+    chosen = np.random.RandomState(_PICTURE_SEED).permutation(len(test.images))[:_NUM_SHOWN]
+    originals = test.pixels()[chosen]
+    z = jax.vmap(lambda x: _posterior_point(model, params, x))(originals)
+    images = _decode(model, params, z, test.image_shape)
+    figure = figures.reconstructions(
+        originals.reshape(-1, *test.image_shape), images, 10, f"{title}: test images and reconstructions"
+    )
+    figures.save(figure, folder / "reconstructions.png")
+
+
+def _draw_samples(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
+    z = model.prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_SAMPLES,))
+    images = _decode(model, params, jnp.asarray(z), image_shape)
+    figure = figures.image_grid(images, 10, f"{title}: samples from the prior, means of p(x|z)")
+    figures.save(figure, folder / "samples.png")
+
+
+def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
+    """A uniform grid on the unit square through the inverse Gaussian CDF: equal prior mass a cell (Figure 4)."""
+    size = _MANIFOLD_MOST if min(image_shape) >= _MANIFOLD_MOST else _MANIFOLD_LEAST
+    coordinates = jax.scipy.stats.norm.ppf((jnp.arange(size) + 0.5) / size)
+    z = jnp.stack(jnp.meshgrid(coordinates, coordinates, indexing="ij"), axis=-1)
+    images = _decode(model, params, z.reshape(-1, 2), image_shape).reshape(size, size, *image_shape)
+    figures.save(figures.manifold(images, f"{title}: learned manifold"), folder / "manifold.png")
+
+
+def _decode(model: Model, params: Params, z: jax.Array, image_shape: tuple[int, int]) -> np.ndarray:
+    means = jax.jit(jax.vmap(lambda z: model.decode(params, z).mean))(z)
+    return np.asarray(means).reshape(-1, *image_shape)
+
+
+def _posterior_point(model: Model, params: Params, x: jax.Array) -> jax.Array:
+    """The posterior mean, or for a family that does not know its own, the mean of a few samples."""
+    posterior = model.encode(params, x)
+    try:
+        return posterior.mean
+    except NotImplementedError:
+        return jnp.mean(reparameterize(posterior, jax.random.key(_PICTURE_SEED), (64,)), axis=0)

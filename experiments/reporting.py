@@ -1,0 +1,88 @@
+"""What a person sees while a run goes on, and TensorBoard."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from aevb.training import Evaluation
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Reporter(Protocol):
+    """Told of every evaluation, and closed at the end."""
+
+    def report(self, row: Evaluation) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ProgressBar:
+    """For a terminal: a bar with rate, remaining time and both bounds."""
+
+    def __init__(self, name: str, total_samples: int, done_samples: int):
+        self._bar = tqdm(
+            total=total_samples, initial=done_samples, desc=name, unit=" images", unit_scale=True, dynamic_ncols=True
+        )
+
+    def report(self, row: Evaluation) -> None:
+        self._bar.set_postfix_str(_bounds(row), refresh=False)
+        self._bar.update(row.num_train_samples - self._bar.n)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class ProgressLines:
+    """For a log file: a line now and then, the last one always."""
+
+    def __init__(self, name: str, total_samples: int, done_samples: int):
+        self._name, self._total, self._first = name, total_samples, done_samples
+        self._start, self._last_line = time.monotonic(), float("-inf")
+
+    def report(self, row: Evaluation) -> None:
+        now = time.monotonic()
+        if now - self._last_line < _SECONDS_BETWEEN_LINES and row.num_train_samples < self._total:
+            return
+        self._last_line = now
+        done, elapsed = row.num_train_samples - self._first, now - self._start
+        pace = ""
+        if done > 0 and elapsed > 0:
+            remaining = (self._total - row.num_train_samples) * elapsed / done
+            pace = f"  {done / elapsed:,.0f} images/s  {tqdm.format_interval(remaining)} left"
+        print(f"{self._name}  {row.num_train_samples:,}/{self._total:,} samples  {_bounds(row)}{pace}", flush=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TensorBoard:
+    """Scalars against training samples, in event files."""
+
+    def __init__(self, folder: Path, first_samples: int):
+        # Imported late: not needed to print help or an error.
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_samples)
+
+    def report(self, row: Evaluation) -> None:
+        for name in ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units"):
+            self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def progress(name: str, total_samples: int, done_samples: int) -> Reporter:
+    """A bar on a terminal, lines elsewhere."""
+    kind = ProgressBar if sys.stderr.isatty() else ProgressLines
+    return kind(name, total_samples, done_samples)
+
+
+def _bounds(row: Evaluation) -> str:
+    return f"train {row.train_elbo:.2f}  test {row.test_elbo:.2f} nats"
