@@ -1,0 +1,38 @@
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def precision(dtype: str):
+    """Double precision for those of a test's cases whose `dtype` asks for it."""
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of original MNIST and Frey Face files, or a skip that says where they were looked for."""
+    folder = Path(os.environ.get("AEVB_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data are not at {folder}; name their folder in AEVB_REAL_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of prepared data for the whole session."""
+    return tmp_path_factory.mktemp("data")
