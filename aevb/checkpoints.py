@@ -136,6 +136,6 @@ def _to_arrays(state: TrainState) -> dict[str, Any]:
     return state._replace(key=jax.random.key_data(state.key))._asdict()
 
 
-def _from_arrays(arrays: dict[str, Any], key_impl: Any) -> TrainState:
+def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
     state = TrainState(**arrays)
     return state._replace(key=jax.random.wrap_key_data(state.key, impl=key_impl))

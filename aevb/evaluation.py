@@ -42,7 +42,7 @@ class _PerDatapoint(NamedTuple):
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: jax.Array,
+    data: np.ndarray | jax.Array,
     model: Model,
     num_samples: int = 1,
     kl: KL = "analytic",

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -146,8 +146,9 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
             for value in np.unique(labels):
                 chosen = labels == value
                 axes.scatter(*means[chosen].T, s=size, color=colors(int(value) % 10), alpha=0.7, linewidths=0)
+                left, bottom = np.median(means[chosen], axis=0)
                 # The class stands where it lies, on the points themselves: no legend to look back and forth to.
-                axes.text(*np.median(means[chosen], axis=0), str(value), fontsize=12, weight="bold", **_HALO)
+                axes.text(left, bottom, str(value), fontsize=12, weight="bold", **_HALO)
         axes.set_aspect("equal")
         axes.set_xlabel("$z_1$")
         axes.set_ylabel("$z_2$")
@@ -155,7 +156,7 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
     return figure
 
 
-_HALO = {
+_HALO: Any = {
     "ha": "center",
     "va": "center",
     "bbox": {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},

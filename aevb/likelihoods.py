@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 
 
 class GreyBernoulli(dist.BernoulliLogits):
@@ -15,6 +16,7 @@ class GreyBernoulli(dist.BernoulliLogits):
 
     support = dist.constraints.unit_interval
 
-    def log_prob(self, value: jax.Array) -> jax.Array:
-        """x log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
-        return value * self.logits - jax.nn.softplus(jnp.asarray(self.logits))
+    def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
+        """X log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
+        logits = jnp.asarray(self.logits)
+        return jnp.asarray(value) * logits - jax.nn.softplus(logits)

@@ -144,7 +144,7 @@ def mlp_vae(
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _build(spec: _Specification) -> Model:
     mlp = functools.partial(
         MLP, weight_init=spec.weight_init, compute_dtype=spec.compute_dtype, param_dtype=spec.param_dtype
@@ -166,7 +166,7 @@ def _build(spec: _Specification) -> Model:
 
     def encode(params: Params, x: jax.Array) -> dist.Distribution:
         weights = params["encoder"] if flow is None else params["encoder"]["base"]
-        outputs = encoder.apply({"params": weights}, jnp.reshape(x, (data_dim,)))
+        outputs = jnp.asarray(encoder.apply({"params": weights}, jnp.reshape(x, (data_dim,))))
         mean, log_variance, *rest = jnp.split(outputs, [spec.latent_dim, 2 * spec.latent_dim])
         if spec.posterior == "full_covariance":
             factor = _cholesky_factor(log_variance, rest[0])
@@ -175,7 +175,7 @@ def _build(spec: _Specification) -> Model:
         return base if flow is None else flow.transform(params["encoder"]["flow"], base)
 
     def decode(params: Params, z: jax.Array) -> dist.Distribution:
-        outputs = decoder.apply({"params": params["decoder"]}, z)
+        outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
         if spec.likelihood == "bernoulli":
             likelihood = GreyBernoulli(outputs.reshape(spec.data_shape))
         else:

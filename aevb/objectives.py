@@ -27,9 +27,7 @@ class ElboTerms(NamedTuple):
     kl: jax.Array
 
 
-def reparameterize(
-    distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()
-) -> jax.Array:
+def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
     """Draws z = g(noise), differentiable in the parameters of `distribution` (section 2.4).
 
     All three of the paper's families are covered: a tractable inverse CDF (exponential, Cauchy, Weibull...), location
@@ -57,10 +55,8 @@ def elbo_terms(
     posterior, prior = model.encode(params, x), model.prior(params)
     z, log_posterior = _reparameterize_with_log_density(posterior, key, (num_samples,))
     log_likelihood = jax.vmap(lambda z: model.decode(params, z).log_prob(x))(z)
-    if kl == "analytic":
-        divergence = _analytic_kl(posterior, prior)
-    else:
-        divergence = jnp.mean(log_posterior - prior.log_prob(z))
+    sampled_kl = jnp.mean(log_posterior - prior.log_prob(z))
+    divergence = _analytic_kl(posterior, prior) if kl == "analytic" else sampled_kl
     return ElboTerms(jnp.mean(log_likelihood), divergence)
 
 
@@ -134,10 +130,12 @@ def _reparameterize_with_log_density(
 ) -> tuple[jax.Array, jax.Array]:
     """Differentiable draws and their log density, which for a flow is known from the way there alone."""
     if not distribution.has_rsample:
-        raise TypeError(f"{type(distribution).__name__} cannot be reparameterized: no differentiable z = g(noise) is known")
+        raise TypeError(
+            f"{type(distribution).__name__} cannot be reparameterized: no differentiable z = g(noise) is known"
+        )
     z, intermediates = distribution.sample_with_intermediates(key, sample_shape)
-    # Without intermediates the density is evaluated only where it is used: XLA drops it otherwise.
-    return z, distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
+    log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
+    return jnp.asarray(z), jnp.asarray(log_density)
 
 
 def _analytic_kl(posterior: Distribution, prior: Distribution) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
-from aevb.evaluation import evaluate
+from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
 from aevb.objectives import KL, minibatch_elbo
 
@@ -77,12 +77,13 @@ class DivergedError(FloatingPointError):
     """
 
     def __init__(self, step: int, message: str):
+        """A `message` for people, and the `step` for programs."""
         super().__init__(message)
         self.step = step
 
 
 def standard_normal_log_prior(params: Params) -> jax.Array:
-    """log p(theta) under p(theta) = N(0, I), up to its constant, in nats (section 2.3, the MAP estimate).
+    """Log p(theta) under p(theta) = N(0, I), up to its constant, in nats (section 2.3, the MAP estimate).
 
     theta are the generative parameters, `params["decoder"]`; phi has no prior.
 
@@ -92,7 +93,7 @@ def standard_normal_log_prior(params: Params) -> jax.Array:
     if not isinstance(params, dict) or "decoder" not in params:
         found = sorted(params) if isinstance(params, dict) else type(params).__name__
         raise ValueError(f'the MAP prior is over params["decoder"], but params are {found}: pass map_prior=False')
-    return -0.5 * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params["decoder"]))
+    return -0.5 * optax.tree.norm(params["decoder"], squared=True)
 
 
 def make_loss(
@@ -131,9 +132,7 @@ def init_train_state(key: jax.Array, model: Model, optimizer: optax.GradientTran
     return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))
 
 
-def make_train_step(
-    loss: Loss, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, jax.Array], tuple[TrainState, jax.Array]]:
+def make_train_step(loss: Loss, optimizer: optax.GradientTransformation) -> jax.stages.Wrapped:
     """One update on one minibatch, `(state, xs) -> (state, loss)`, compiled, its state's buffers donated.
 
     Args:
@@ -170,7 +169,7 @@ def make_train_epochs(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     binarization: Binarization = "grey",
-) -> Callable[[TrainState, jax.Array, int | jax.Array], tuple[TrainState, Progress]]:
+) -> jax.stages.Wrapped:
     """Whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one compiled program.
 
     Shuffling, gathering, noise, gradient and update all happen on the device that holds `data` (`[N, ...]`), and the
@@ -199,9 +198,7 @@ def make_train_epochs(
         return jax.lax.scan(step, state._replace(key=key), batches)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train_epochs(
-        state: TrainState, data: jax.Array, num_epochs: int | jax.Array
-    ) -> tuple[TrainState, Progress]:
+    def train_epochs(state: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         def body(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             state, progress = carry
             start = state.step
@@ -211,7 +208,9 @@ def make_train_epochs(
             first_bad_step = jnp.where(progress.first_bad_step >= 0, progress.first_bad_step, found)
             return state, Progress(jnp.mean(losses), first_bad_step)
 
-        nothing = Progress(jnp.zeros((), jax.eval_shape(loss, state.params, state.key, data[:batch_size]).dtype), jnp.int32(-1))
+        nothing = Progress(
+            jnp.zeros((), jax.eval_shape(loss, state.params, state.key, data[:batch_size]).dtype), jnp.int32(-1)
+        )
         return jax.lax.fori_loop(0, num_epochs, body, (state, nothing))
 
     return train_epochs
@@ -280,21 +279,14 @@ def fit(
     optimizer = paper_optimizer() if optimizer is None else optimizer
     train_key, eval_key = jax.random.split(key)
     splits = [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None]
-    loss = make_loss(model, len(data), num_samples, kl, map_prior)
-    train_epochs = make_train_epochs(loss, optimizer, batch_size, binarization)
-    steps_per_epoch = len(data) // batch_size
+    train_epochs = make_train_epochs(
+        make_loss(model, len(data), num_samples, kl, map_prior), optimizer, batch_size, binarization
+    )
+    bound = functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization)
     history: list[Evaluation] = []
 
     def look(state: TrainState, seconds: float) -> None:
-        epoch = int(state.step) // steps_per_epoch
-        keys = jax.random.split(jax.random.fold_in(eval_key, epoch))
-        bounds = [
-            evaluate(state.params, split_key, split, model, num_samples, kl, binarization)
-            for split_key, split in zip(keys, splits, strict=False)
-        ]
-        row = _evaluation(epoch, int(state.step) * batch_size, bounds, seconds)
-        if not np.isfinite(row.train_elbo):
-            raise DivergedError(int(state.step), f"the bound became {row.train_elbo} at step {int(state.step)}")
+        row = _look(bound, eval_key, state, splits, batch_size, seconds)
         history.append(row)
         if on_evaluation is not None:
             on_evaluation(state, row)
@@ -302,25 +294,51 @@ def fit(
     if state is None:
         state = init_train_state(train_key, model, optimizer)
         look(state, seconds)
-    compiled = train_epochs.lower(state, splits[0], 1).compile()
-    while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
-        start = time.perf_counter()
-        # To the next multiple of eval_every: where a run was cut in two does not move its evaluations.
-        epochs = min(eval_every - epoch % eval_every, num_epochs - epoch)
-        state, progress = compiled(state, splits[0], epochs)
-        bad_step = int(progress.first_bad_step)  # waits for the device
-        seconds += time.perf_counter() - start
-        if bad_step >= 0:
-            raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
+    for state, stretch in _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every):  # noqa: B020
+        seconds += stretch
         look(state, seconds)
     return FitResult(state, history)
 
 
-def _evaluation(epoch: int, num_train_samples: int, bounds: list, seconds: float) -> Evaluation:
-    train, *test = bounds
-    missing = float("nan")
-    elbo, reconstruction, kl, active_units = test[0] if test else (missing, missing, missing, train.active_units)
-    return Evaluation(epoch, num_train_samples, train.elbo, elbo, reconstruction, kl, active_units, seconds)
+def _stretches(
+    train_epochs: jax.stages.Wrapped,
+    state: TrainState,
+    data: jax.Array,
+    batch_size: int,
+    num_epochs: int,
+    eval_every: int,
+) -> Iterator[tuple[TrainState, float]]:
+    """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
+    compiled = train_epochs.lower(state, data, 1).compile()
+    steps_per_epoch = data.shape[0] // batch_size
+    while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
+        start = time.perf_counter()
+        # To the next multiple of eval_every: where a run was cut in two does not move its evaluations.
+        epochs = min(eval_every - epoch % eval_every, num_epochs - epoch)
+        state, progress = compiled(state, data, epochs)
+        bad_step = int(progress.first_bad_step)  # waits for the device
+        if bad_step >= 0:
+            raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
+        yield state, time.perf_counter() - start
+
+
+def _look(
+    bound: Callable[..., Bound],
+    key: jax.Array,
+    state: TrainState,
+    splits: list[jax.Array],
+    batch_size: int,
+    seconds: float,
+) -> Evaluation:
+    """The bounds of the training split and, where there is one, the test split."""
+    step = int(state.step)
+    epoch = step // (len(splits[0]) // batch_size)
+    keys = jax.random.split(jax.random.fold_in(key, epoch))
+    train, *test = (bound(state.params, key, split) for key, split in zip(keys, splits, strict=False))
+    if not np.isfinite(train.elbo):
+        raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
+    missing = Bound(float("nan"), float("nan"), float("nan"), train.active_units)
+    return Evaluation(epoch, step * batch_size, train.elbo, *(test[0] if test else missing), seconds)
 
 
 def _as_float(data: np.ndarray | jax.Array) -> jax.Array:

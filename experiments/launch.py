@@ -143,14 +143,16 @@ def _train_all(defaults: Defaults, argv: list[str]) -> None:
 
 
 def _integers(name: str) -> list[int]:
+    given: Any = _FLAGS[name].value
+    shown = ",".join(given)
     try:
-        values = [int(value) for value in _FLAGS[name].value]
+        values = [int(value) for value in given]
     except ValueError:
-        raise ValueError(f"--{name} takes integers separated by commas, got {_FLAGS[name].value}") from None
+        raise ValueError(f"--{name} takes integers separated by commas, got {shown}") from None
     if not values or min(values) < 1:
-        raise ValueError(f"--{name} must be positive, got {','.join(_FLAGS[name].value)}")
+        raise ValueError(f"--{name} must be positive, got {shown}")
     if name == "latent_dim" and len(set(values)) < len(values):
-        raise ValueError(f"--{name} names a size twice: {','.join(_FLAGS[name].value)}")
+        raise ValueError(f"--{name} names a size twice: {shown}")
     return values
 
 
@@ -164,16 +166,24 @@ def _settings_name(defaults: Defaults) -> str:
     return ",".join([*words, f"seed-{_FLAGS.seed}"])
 
 
+_COLUMNS = {  # heading: (field of the summary, format)
+    "latent": ("latent_dim", "d"),
+    "samples": ("num_train_samples", ",d"),
+    "train": ("train_elbo", ".2f"),
+    "test": ("test_elbo", ".2f"),
+    "recon.": ("test_reconstruction", ".2f"),
+    "KL": ("test_kl", ".2f"),
+    "active": ("active_units", "d"),
+    "seconds": ("train_seconds", ".1f"),
+}
+
+
 def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:
     first = results[0][1]
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}), nats per datapoint:")
-    print(f"{'latent':>6} {'samples':>11} {'train':>9} {'test':>9} {'recon.':>9} {'KL':>7} {'active':>6} {'seconds':>8}")
+    print("".join(f"{heading:>11}" for heading in _COLUMNS))
     for _, row in results:
-        print(
-            f"{row['latent_dim']:>6} {row['num_train_samples']:>11,} {row['train_elbo']:>9.2f} {row['test_elbo']:>9.2f} "
-            f"{row['test_reconstruction']:>9.2f} {row['test_kl']:>7.2f} {row['active_units']:>6} "
-            f"{row['train_seconds']:>8.1f}"
-        )
+        print("".join(f"{format(row[field], form):>11}" for field, form in _COLUMNS.values()))
     print("written, each with its figures:")
     for workdir, _ in results:
         print(f"  {workdir}")

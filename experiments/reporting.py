@@ -24,6 +24,7 @@ class ProgressBar:
     """For a terminal: a bar with rate, remaining time and both bounds."""
 
     def __init__(self, name: str, total_samples: int, done_samples: int):
+        """A bar called `name` over `total_samples`, of which `done_samples` are done."""
         self._bar = tqdm(
             total=total_samples, initial=done_samples, desc=name, unit=" images", unit_scale=True, dynamic_ncols=True
         )
@@ -41,6 +42,7 @@ class ProgressLines:
     """For a log file: a line now and then, the last one always."""
 
     def __init__(self, name: str, total_samples: int, done_samples: int):
+        """Lines that begin with `name`, as for `ProgressBar`."""
         self._name, self._total, self._first = name, total_samples, done_samples
         self._start, self._last_line = time.monotonic(), float("-inf")
 
@@ -64,6 +66,7 @@ class TensorBoard:
     """Scalars against training samples, in event files."""
 
     def __init__(self, folder: Path, first_samples: int):
+        """Event files in `folder`; whatever is there from `first_samples` on is replaced."""
         # Imported late: not needed to print help or an error.
         from tensorboardX import SummaryWriter
 

@@ -51,9 +51,7 @@ class Gradient(NamedTuple):
     params: dict
 
 
-def mlp_elbo(
-    params: dict, x: np.ndarray, noise: np.ndarray, likelihood: str, squash_mean: bool, kl: str
-) -> Gradient:
+def mlp_elbo(params: dict, x: np.ndarray, noise: np.ndarray, likelihood: str, squash_mean: bool, kl: str) -> Gradient:
     """SGVB estimators A and B of the one-hidden-layer VAE and their gradients, written out and differentiated by hand.
 
     `params` are those of `mlp_vae` as float64; `noise` is `[L, J]`.

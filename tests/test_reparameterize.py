@@ -41,12 +41,12 @@ FAMILIES = {
     ),
     "chi-squared": (lambda p: dist.Chi2(p), 3.0, identity, lambda p: p),
     "full covariance": (
-        lambda p: dist.MultivariateNormal(jnp.zeros(2), scale_tril=jnp.array([[1.0, 0.0], [0.0, 1.0]]) + p * jnp.eye(2, k=-1)),
+        lambda p: dist.MultivariateNormal(jnp.zeros(2), scale_tril=jnp.eye(2) + p * jnp.eye(2, k=-1)),
         0.7,
         lambda z: z[..., 0] * z[..., 1],
         lambda p: p,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAMILIES)

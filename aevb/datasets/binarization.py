@@ -3,7 +3,6 @@
 from typing import Literal, TypeAlias, get_args
 
 import jax
-import jax.numpy as jnp
 
 Binarization: TypeAlias = Literal["grey", "stochastic", "fixed", "threshold"]
 

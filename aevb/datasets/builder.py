@@ -6,6 +6,7 @@ are stored as raw bytes of a uint8 tensor in ArrayRecord files.
 
 import contextlib
 import io
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     SOURCE: Source
     VERSION = tfds.core.Version("1.0.0")
-    url_infos: dict = {}  # the source has the checksums; looking for a file of them needs another package
+    # The source has the checksums; looking for TFDS's own file of them needs another package.
+    url_infos: dict | None = {}  # noqa: RUF012  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *, source_dir: Path | None = None, **kwargs: Any):
         """`source_dir` takes the place of the network; the rest are `tfds.core.DatasetBuilder`'s arguments."""
@@ -60,7 +62,10 @@ def builder_class(source: Source) -> type[SourceBuilder]:
     """The builder of `source`, named `aevb_...` so as not to share a folder with TFDS's own data set of that name."""
     camel_case = "".join(part.capitalize() for part in ("aevb", *source.name.split("_")))
     attributes = {"SOURCE": source, "VERSION": tfds.core.Version(source.version), "__module__": __name__}
-    return type(camel_case, (SourceBuilder,), attributes)
+    # Unregistered: TFDS's registry takes a name once a process, and nothing here looks builders up by name.
+    return types.new_class(
+        camel_case, (SourceBuilder,), {"skip_registration": True}, lambda body: body.update(attributes)
+    )
 
 
 def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, Arrays]:
@@ -78,7 +83,9 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
     try:
         return {split: _read_split(builder, split, size) for split, size in source.sizes.items()}
     except (RuntimeError, ValueError, OSError, KeyError, IndexError) as error:
-        raise DatasetError(f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder") from None
+        raise DatasetError(
+            f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -94,10 +101,11 @@ def _quiet() -> Iterator[None]:
 
 def _read_split(builder: SourceBuilder, split: str, size: int) -> Arrays:
     """All records of a split at once: decoding them one by one through TFDS takes ten times as long."""
+    parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
     records = []
     for path in builder.info.splits[split].filepaths:
         records += ArrayRecordReader(str(path)).read_all()
-    examples = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
+    examples = [parse(record).features.feature for record in records]
     pixels = b"".join(example["image"].bytes_list.value[0] for example in examples)
     images = np.frombuffer(pixels, np.uint8).reshape(size, *builder.SOURCE.image_shape)
     if not builder.SOURCE.num_classes:

@@ -63,4 +63,4 @@ def _read_array(path: Path, checksums: dict[str, int]) -> np.ndarray:
 
 
 def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1), zlib.crc32(repr(array.shape).encode()))
+    return zlib.crc32(np.ascontiguousarray(array).data, zlib.crc32(repr(array.shape).encode()))

@@ -18,8 +18,8 @@ def _read(_: Path) -> dict[str, Arrays]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DatasetError('digits come from scikit-learn: pip install "aevb[experiments]"') from None
-    digits = load_digits()
-    return {"full": Arrays(digits.images.astype(np.uint8), digits.target.astype(np.int64))}
+    pixels, labels = load_digits(return_X_y=True)
+    return {"full": Arrays(np.asarray(pixels, np.uint8).reshape(-1, 8, 8), np.asarray(labels, np.int64))}
 
 
 SOURCE = Source(

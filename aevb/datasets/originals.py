@@ -101,7 +101,7 @@ def _fetch(url: str, original: Original, path: Path) -> None:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: PLR0913, the parent's signature
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
         _check_address(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

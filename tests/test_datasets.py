@@ -1,0 +1,322 @@
+import dataclasses
+import hashlib
+import http.server
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aevb
+from aevb.datasets import DatasetError, originals
+from aevb.datasets.binarization import binarize_batch, binarize_once
+from aevb.datasets.builder import builder_class, prepare
+from aevb.datasets.cache import cache_dir
+from aevb.datasets.frey_face import read_faces
+from aevb.datasets.mnist import SOURCE as MNIST
+from aevb.datasets.mnist import read_idx
+from aevb.datasets.source import Original
+
+# What is loaded
+
+
+def test_mnist_is_the_official_one(real_data, data_dir):
+    train = aevb.datasets.load("mnist", "train", data_dir, real_data / "mnist")
+    test = aevb.datasets.load("mnist", "test", data_dir, real_data / "mnist")
+    assert (train.images.shape, train.images.dtype, train.max_value) == ((60_000, 28, 28), np.uint8, 255)
+    assert test.images.shape == (10_000, 28, 28)
+    assert train.labels is not None
+    assert test.labels is not None
+    assert list(train.labels[:10]) == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert list(test.labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    # The mean and standard deviation that everyone normalizes by.
+    assert train.pixels().mean() == pytest.approx(0.1307, abs=1e-4)
+    assert train.pixels().std() == pytest.approx(0.3081, abs=1e-4)
+    assert train.split_rule == "official 60000/10000"
+
+
+@pytest.mark.parametrize(("rule", "sizes"), [(None, (1768, 197)), ("random", (1768, 197)), ("first_1565", (1565, 400))])
+def test_frey_face_splits(real_data, data_dir, rule, sizes):
+    train, test = (
+        aevb.datasets.load("frey_face", split, data_dir, real_data / "frey_face", rule) for split in ("train", "test")
+    )
+    assert (train.images.shape, test.images.shape) == ((sizes[0], 28, 20), (sizes[1], 28, 20))
+    assert train.labels is None
+    frames = read_faces(real_data / "frey_face" / "frey_rawface.mat")
+    together = np.concatenate([train.images, test.images]).reshape(1965, -1)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, frames.reshape(1965, -1)))
+    if rule == "first_1565":
+        np.testing.assert_array_equal(together.reshape(frames.shape), frames)
+        assert "distribution shift" in train.split_rule
+    else:
+        assert train.split_rule == "random 1768/197 by seed 0"
+    # Neighbouring frames look alike: had the rows and columns been swapped, neighbouring rows would not.
+    pixels = frames.astype(np.float64)
+    assert np.abs(np.diff(pixels, axis=1)).mean() < 0.5 * np.abs(pixels - pixels[:, ::-1]).mean()
+
+
+def test_digits_need_no_files(tmp_path):
+    train, test = (aevb.datasets.load("digits", split, tmp_path) for split in ("train", "test"))
+    assert (train.images.shape, test.images.shape, train.max_value) == ((1437, 8, 8), (360, 8, 8), 16)
+    assert train.images.max() == 16
+    assert train.pixels().dtype == np.float32
+    assert train.pixels().max() == 1.0
+    again = aevb.datasets.load("digits", "train", tmp_path)
+    np.testing.assert_array_equal(train.images, again.images)
+    with pytest.raises(ValueError, match="read-only"):
+        train.images[0] = 0
+
+
+def test_preparing_and_reading_need_no_tensorflow(tmp_path):
+    """In a process of its own, which must not have imported TensorFlow, whether it is installed or not."""
+    program = (
+        "import sys, aevb\n"
+        f"images = aevb.datasets.load('digits', 'train', {str(tmp_path)!r}).images\n"
+        "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules\n"
+        "print(len(images))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1437"
+
+
+def test_the_builder_serves_tfds_readers(tmp_path):
+    from aevb.datasets.digits import SOURCE
+
+    prepare(SOURCE, tmp_path, None)
+    source = builder_class(SOURCE)(data_dir=tmp_path).as_data_source(split="full")
+    whole = SOURCE.read(tmp_path)["full"]
+    assert whole.labels is not None
+    for index in (0, 1000, 1796):
+        np.testing.assert_array_equal(source[index]["image"], whole.images[index])
+        assert source[index]["label"] == whole.labels[index]
+
+
+def test_importing_the_library_loads_nothing_heavy():
+    program = (
+        "import sys, aevb; heavy = ('tensorflow_datasets', 'matplotlib', 'orbax', 'scipy.io', 'sklearn', 'absl.app');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# What is damaged
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    from aevb.datasets.digits import SOURCE
+
+    whole = aevb.datasets.load("digits", "train", tmp_path)
+    path = cache_dir(SOURCE, tmp_path) / "full-images.npy"
+    damaged = bytearray(path.read_bytes())
+    damaged[5000] ^= 1
+    path.write_bytes(damaged)
+    np.testing.assert_array_equal(aevb.datasets.load("digits", "train", tmp_path).images, whole.images)
+    assert path.read_bytes() != bytes(damaged)
+
+
+def test_damaged_records_are_named(tmp_path):
+    from aevb.datasets.digits import SOURCE
+
+    aevb.datasets.load("digits", "train", tmp_path)
+    shutil.rmtree(cache_dir(SOURCE, tmp_path))
+    (records,) = tmp_path.glob("aevb_digits/1.0.0/*array_record*")
+    records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+    with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 is damaged .*delete that folder"):
+        aevb.datasets.load("digits", "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "imagenet"}, "unknown data set 'imagenet': there are mnist, frey_face, digits"),
+        ({"name": "digits", "split": "validation"}, "split must be 'train' or 'test', got 'validation'"),
+        ({"name": "digits", "split_rule": "first_1565"}, r"split_rule of digits must be one of \('random',\)"),
+    ],
+)
+def test_unknown_names_are_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        aevb.datasets.load(**arguments, data_dir=tmp_path)
+
+
+def test_source_dir_with_wrong_files_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="is not a folder"):
+        aevb.datasets.load("mnist", "train", tmp_path / "data", tmp_path / "missing")
+    with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte\.gz is missing"):
+        aevb.datasets.load("mnist", "train", tmp_path / "data", tmp_path)
+    (tmp_path / "frey_rawface.mat").write_bytes(b"x" * 1_100_584)
+    with pytest.raises(DatasetError, match="its SHA-256 is"):
+        aevb.datasets.load("frey_face", "train", tmp_path / "data", tmp_path)
+    (tmp_path / "frey_rawface.mat").write_bytes(b"x")
+    with pytest.raises(DatasetError, match="1 bytes instead of 1,100,584"):
+        aevb.datasets.load("frey_face", "train", tmp_path / "data", tmp_path)
+    assert not list((tmp_path / "data").glob("aevb_*/1.0.0"))
+    assert not list((tmp_path / "data").glob("aevb_arrays/*"))
+
+
+def test_readers_refuse_other_contents(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"neither")
+    with pytest.raises(DatasetError, match="not a whole gzip file"):
+        read_idx(path, (3,))
+    with pytest.raises(DatasetError, match="not a readable MATLAB file"):
+        read_faces(path)
+
+
+# Downloading, for real, from a server on this machine
+
+BODY = bytes(range(256)) * 1000
+
+
+@dataclasses.dataclass
+class Server:
+    address: str
+    behaviour: str = "good"
+    requests: int = 0
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Serves `BODY` at every path, in the way that `behaviour` says."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            state.requests += 1
+            if state.behaviour == "missing":
+                return self.send_error(404)
+            if state.behaviour == "redirect to http":
+                self.send_response(302)
+                self.send_header("Location", "http://example.invalid/file")
+                return self.end_headers()
+            body = {"truncated": BODY[:1000], "other": BODY[::-1], "endless": BODY * 50}.get(state.behaviour, BODY)
+            self.send_response(200)
+            if state.behaviour != "endless":
+                self.send_header("Content-Length", str(len(BODY if state.behaviour.startswith("stops") else body)))
+            self.end_headers()
+            if state.behaviour.startswith("stops"):
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+                if state.behaviour == "stops and holds on":
+                    released.wait(20)
+                return self.connection.shutdown(socket.SHUT_RDWR)
+            try:
+                self.wfile.write(body)
+            except OSError:
+                assert state.behaviour == "endless"  # the client has had enough
+            return None
+
+        def log_message(self, format, *args):  # noqa: A002
+            pass
+
+    released = threading.Event()
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Server(f"http://127.0.0.1:{httpd.server_address[1]}")
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield state
+    released.set()
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def source_at(*urls: str):
+    original = Original("file.bin", len(BODY), hashlib.sha256(BODY).hexdigest(), urls)
+    return dataclasses.replace(MNIST, originals=(original,))
+
+
+def test_a_good_download_is_kept_and_not_repeated(server, tmp_path):
+    source = source_at(f"{server.address}/file.bin")
+    for _ in range(2):
+        folder = originals.locate_originals(source, None, tmp_path)
+        assert (folder / "file.bin").read_bytes() == BODY
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("truncated", "ended after 1,000 of 256,000 bytes"),
+        ("other", "wrong checksum"),
+        ("stops half way", "ended after 128,000 of 256,000 bytes|IncompleteRead"),
+        ("stops and holds on", "timed out"),
+        ("endless", "longer than the expected 256,000 bytes"),
+        ("missing", "Not Found"),
+        ("redirect to http", "downloads are over https only"),
+    ],
+)
+def test_a_bad_download_leaves_nothing_and_names_the_ways_on(server, tmp_path, monkeypatch, behaviour, reason):
+    monkeypatch.setattr(originals, "TIMEOUT_SECONDS", 1.0)
+    server.behaviour = behaviour
+    with pytest.raises(DatasetError, match=reason) as caught:
+        originals.locate_originals(source_at(f"{server.address}/file.bin"), None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    for way in ("network", "--source_dir", "experiments.digits"):
+        assert way in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_next_address_is_tried(server, tmp_path):
+    source = source_at("http://example.invalid/refused", "http://127.0.0.1:9/closed", f"{server.address}/file.bin")
+    assert (originals.locate_originals(source, None, tmp_path) / "file.bin").read_bytes() == BODY
+
+
+def test_mnist_downloads_end_to_end(real_data, tmp_path, monkeypatch):
+    """The four real files over HTTP, through verification and TFDS's preparation, to arrays."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(real_data / "mnist"))
+
+        def log_message(self, format, *args):  # noqa: A002
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{httpd.server_address[1]}/"
+    local = dataclasses.replace(
+        MNIST, originals=tuple(dataclasses.replace(o, urls=(address + o.name,)) for o in MNIST.originals)
+    )
+    monkeypatch.setattr("aevb.datasets.mnist.SOURCE", local)
+    try:
+        downloaded = aevb.datasets.load("mnist", "test", tmp_path)
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+    np.testing.assert_array_equal(downloaded.images, MNIST.read(real_data / "mnist")["test"].images)
+    assert {path.name for path in Path(tmp_path, "downloads", "aevb_mnist").iterdir()} == {
+        original.name for original in MNIST.originals
+    }
+
+
+# Binarization
+
+
+def test_binarizations():
+    grey = jnp.asarray(np.random.RandomState(0).rand(2000, 10).astype(np.float32))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(binarize_batch(key, binarize_once(grey, "grey"), "grey"), grey)
+    np.testing.assert_array_equal(binarize_once(grey, "threshold"), grey > 0.5)
+    fixed = binarize_once(grey, "fixed")
+    np.testing.assert_array_equal(fixed, binarize_once(grey, "fixed"))
+    np.testing.assert_array_equal(binarize_batch(key, fixed, "fixed"), fixed)
+    one, other = (
+        binarize_batch(jax.random.key(seed), binarize_once(grey, "stochastic"), "stochastic") for seed in (0, 1)
+    )
+    assert bool(jnp.any(one != other))
+    for drawn in (fixed, one, other):
+        assert set(np.unique(drawn)) == {0.0, 1.0}
+        # Each bin of intensities comes out at its own rate.
+        rates = [float(jnp.mean(drawn[(grey >= low) & (grey < low + 0.1)])) for low in np.arange(0, 1, 0.1)]
+        np.testing.assert_allclose(rates, np.arange(0.05, 1, 0.1), atol=0.05)
+    with pytest.raises(ValueError, match="binarization must be one of"):
+        binarize_batch(key, grey, "binary")  # pyright: ignore[reportArgumentType]
