@@ -143,24 +143,16 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
             axes.scatter(means[:, 0], means[:, 1], s=size, color="#31688e", alpha=0.7, linewidths=0)
         else:
             colors = matplotlib.colormaps["tab10"]
+            # In the order of the data, not class by class: the last class drawn would cover the others.
+            axes.scatter(means[:, 0], means[:, 1], s=size, c=labels % 10, cmap=colors, vmin=0, vmax=9, linewidths=0)
             for value in np.unique(labels):
-                chosen = labels == value
-                axes.scatter(*means[chosen].T, s=size, color=colors(int(value) % 10), alpha=0.7, linewidths=0)
-                left, bottom = np.median(means[chosen], axis=0)
-                # The class stands where it lies, on the points themselves: no legend to look back and forth to.
-                axes.text(left, bottom, str(value), fontsize=12, weight="bold", **_HALO)
+                axes.scatter([], [], s=25, color=colors(int(value) % 10), label=str(value))
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1)
         axes.set_aspect("equal")
         axes.set_xlabel("$z_1$")
         axes.set_ylabel("$z_2$")
         axes.set_title(title)
     return figure
-
-
-_HALO: Any = {
-    "ha": "center",
-    "va": "center",
-    "bbox": {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
-}
 
 
 def _last(values: np.ndarray) -> str:

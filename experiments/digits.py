@@ -10,6 +10,7 @@ from experiments import launch
 
 DEFAULTS = launch.Defaults(
     dataset="digits",
+    title="Digits",
     latent_dim=(2, 10),
     hidden_dim=(200,),
     likelihood="bernoulli",

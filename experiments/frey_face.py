@@ -11,6 +11,7 @@ from experiments import launch
 
 DEFAULTS = launch.Defaults(
     dataset="frey_face",
+    title="Frey Face",
     latent_dim=(10,),
     hidden_dim=(200,),
     likelihood="gaussian",

@@ -11,6 +11,7 @@ from experiments import launch
 
 DEFAULTS = launch.Defaults(
     dataset="mnist",
+    title="MNIST",
     latent_dim=(20,),
     hidden_dim=(500,),
     likelihood="bernoulli",

@@ -73,6 +73,8 @@ def _download(source: Source, original: Original, path: Path) -> None:
             except (OSError, HTTPException, DatasetError) as error:
                 reason = getattr(error, "reason", None) or error
                 failures.append(f"{url}: {reason}")
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()
     finally:
         Path(partial).unlink(missing_ok=True)
     raise DatasetError(
@@ -102,7 +104,11 @@ def _fetch(url: str, original: Original, path: Path) -> None:
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _check_address(newurl)
+        try:
+            _check_address(newurl)
+        except DatasetError:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
