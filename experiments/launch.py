@@ -132,7 +132,6 @@ def _fail(message: str, status: int = 2) -> None:
 def _train_all(defaults: Defaults) -> None:
     latent_dims, hidden_dims = _integers("latent_dim"), _integers("hidden_dim")
     from aevb import datasets
-    from experiments import pictures
     from experiments.run import make_config, run
 
     arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)
@@ -148,6 +147,8 @@ def _train_all(defaults: Defaults) -> None:
         name = f"{defaults.title}, latent {latent_dim}"
         results.append((latent_dim, workdir, *run(config, train, test, workdir, _FLAGS.resume, name)))
     if len(results) > 1:
+        from experiments import pictures
+
         labelled = [(f"{latent_dim}", history) for latent_dim, _, _, history in results]
         pictures.draw_curves(base / "figures", labelled, f"{defaults.title}, by latent size")
         print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")

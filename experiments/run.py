@@ -11,7 +11,6 @@ import aevb
 from aevb.checkpoints import FORMAT_VERSION, Checkpoints
 from aevb.datasets import Dataset
 from aevb.training import DivergedError, Evaluation, TrainState, check_learning_rate, paper_optimizer
-from experiments import pictures
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
 
@@ -96,6 +95,9 @@ def run(
         raise DivergedError(error.step, f"{error}{kept}") from None
     finally:
         recorder.close()
+    # Imported late: matplotlib takes two seconds, and an error should not wait for it.
+    from experiments import pictures
+
     pictures.draw_all(folder.figures, model, result.state.params, test, recorder.history, name)
     summary = _summary(config, recorder.history[-1], result.state)
     folder.write_summary(summary)
