@@ -40,7 +40,8 @@ def main() -> None:
 def _benchmark() -> None:
     if _FLAGS.output and Path(_FLAGS.output).exists():
         raise ValueError(f"{_FLAGS.output} exists already")
-    contenders = {"aevb": _aevb_runner(), "pytorch_dataloader": _torch_runner()}
+    pytorch = _torch_runner()  # first, because it is the one that may be missing
+    contenders = {"aevb": _aevb_runner(), "pytorch_dataloader": pytorch}
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
         run(1)
