@@ -1,7 +1,6 @@
 """Training states and trained models on disk: the only file that knows Orbax."""
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike):
         """Opens `folder`, making it if it is not there."""
-        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports each save at length
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(

@@ -114,11 +114,11 @@ def _aevb_runner() -> Callable[[int], int]:
 
 def _torch_runner() -> Callable[[int], int]:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         raise ValueError('PyTorch is not installed: pip install -e ".[benchmark]"') from None
-    from torch import nn
-    from torch.nn import functional
+    from torch import nn  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional  # pyright: ignore[reportMissingImports]
 
     class Vae(nn.Module):
         def __init__(self):
