@@ -253,7 +253,7 @@ def test_a_good_download_is_kept_and_not_repeated(server, tmp_path):
     ],
 )
 def test_a_bad_download_leaves_nothing_and_names_the_ways_on(server, tmp_path, monkeypatch, behaviour, reason):
-    monkeypatch.setattr(originals, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(originals, "TIMEOUT_SECONDS", 3.0)
     server.behaviour = behaviour
     with pytest.raises(DatasetError, match=reason) as caught:
         originals.locate_originals(source_at(f"{server.address}/file.bin"), None, tmp_path)
