@@ -18,16 +18,5 @@ class GreyBernoulli(dist.BernoulliLogits):
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
         """X log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
-        return _log_density(jnp.asarray(self.logits), jnp.asarray(value))
-
-
-@jax.custom_jvp
-def _log_density(logits: jax.Array, x: jax.Array) -> jax.Array:
-    return x * logits - jax.nn.softplus(logits)
-
-
-@_log_density.defjvp
-def _log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """In the logits it is x - p, which saves a tenth of a training step over differentiating the softplus form."""
-    (logits, x), (d_logits, d_x) = primals, tangents
-    return _log_density(logits, x), (x - jax.nn.sigmoid(logits)) * d_logits + logits * d_x
+        logits = jnp.asarray(self.logits)
+        return jnp.asarray(value) * logits - jax.nn.softplus(logits)

@@ -45,7 +45,7 @@ _TRAINING_FLAGS = (
 )
 
 
-# 8 to 25 % of a training step on a CPU that has 512-bit vectors, nothing elsewhere; read when JAX first computes.
+# 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 _XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
 
 
