@@ -17,6 +17,6 @@ class GreyBernoulli(dist.BernoulliLogits):
     support = dist.constraints.unit_interval
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
-        """X log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
+        """The density x log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
         logits = jnp.asarray(self.logits)
         return jnp.asarray(value) * logits - jax.nn.softplus(logits)
