@@ -8,10 +8,13 @@ from aevb.model import Model
 from aevb.networks import mlp_vae
 from aevb.objectives import ElboTerms, elbo, elbo_terms, minibatch_elbo, reparameterize
 from aevb.training import (
+    Algorithm,
     DivergedError,
     Evaluation,
     FitResult,
     TrainState,
+    auto_encoding,
+    descent,
     fit,
     init_train_state,
     make_loss,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Algorithm",
     "Bound",
     "DivergedError",
     "ElboTerms",
@@ -33,11 +37,15 @@ __all__ = [
     "FitResult",
     "Model",
     "TrainState",
+    "auto_encoding",
+    "baselines",
     "datasets",
+    "descent",
     "elbo",
     "elbo_terms",
     "evaluate",
     "fit",
+    "full_vb",
     "init_train_state",
     "load_run",
     "make_loss",

@@ -10,12 +10,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from aevb import full_vb
 from aevb.model import Model, Params
 from aevb.networks import mlp_vae
 from aevb.training import TrainState
 
 FORMAT_VERSION = 1
 NUM_KEPT = 3
+
+# What runs of this format did before they could be told otherwise.
+_DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "schedule": "constant", "epsilon": None}
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
@@ -28,14 +32,13 @@ class RunError(Exception):
 class Checkpoints:
     """The checkpoints of one run: the last few and the best by test bound, each written whole or not at all."""
 
-    def __init__(self, folder: str | os.PathLike):
-        """Opens `folder`, making it if it is not there."""
+    def __init__(self, folder: str | os.PathLike, keep_all: bool = False):
+        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint."""
+        few = [LatestN(NUM_KEPT), BestN(get_metric_fn=lambda metrics: metrics["test_elbo"], n=1)]
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(
-                    [LatestN(NUM_KEPT), BestN(get_metric_fn=lambda metrics: metrics["test_elbo"], n=1)]
-                ),
+                preservation_policy=None if keep_all else AnyPreservationPolicy(few),
                 enable_async_checkpointing=False,
             ),
         )
@@ -67,15 +70,22 @@ class Checkpoints:
             raise RunError(f"checkpoint {step} in {self._manager.directory} cannot be read: {error}") from None
         return _from_arrays(arrays, jax.random.key_impl(template.key))
 
-    def restore_params(self) -> Params:
-        """The parameters alone of the last state saved.
+    def steps(self) -> list[int]:
+        """The steps whose states are kept, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore_params(self, step: int | None = None) -> Params:
+        """The parameters alone of the state saved at `step`, or of the last.
 
         Raises:
-          RunError: there is none.
+          RunError: it is not there.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        steps = self.steps()
+        if not steps:
             raise RunError(f"no checkpoint in {self._manager.directory}")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {steps}")
         return self._manager.restore(step, args=ocp.args.StandardRestore())["params"]
 
     def close(self) -> None:
@@ -93,6 +103,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         version = config["format_version"]
+        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config["training"]
     except FileNotFoundError:
         raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -102,36 +113,48 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     return config
 
 
-def load_run(workdir: str | os.PathLike) -> tuple[Model, Params]:
+def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model, Params]:
     """A trained model out of a run folder, for use in other code: `model, params = aevb.load_run(workdir)`.
 
     Args:
       workdir: a folder that one of the experiments wrote.
+      step: which checkpoint; `None` is the last.
 
     Returns:
-      The model, and its parameters as of the last checkpoint.
+      The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
 
     Raises:
-      RunError: the folder is not there, not a run, damaged, or has no checkpoint yet.
+      RunError: the folder is not there, not a run, damaged, or has no such checkpoint.
     """
     config = read_config(workdir)
     try:
         model = mlp_vae(**config["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {error}") from None
+    checkpoints = open_checkpoints(workdir)
+    try:
+        params = checkpoints.restore_params(step)
+    finally:
+        checkpoints.close()
+    return model, full_vb.posterior_mean(params) if config["training"]["algorithm"] == "full_vb" else params
+
+
+def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
+    """The checkpoints of a run folder, to read.
+
+    Raises:
+      RunError: there are none yet.
+    """
     folder = Path(workdir) / CHECKPOINT_FOLDER
     if not folder.is_dir():
         raise RunError(f"{workdir} has no {CHECKPOINT_FOLDER} yet")
-    checkpoints = Checkpoints(folder)
-    try:
-        return model, checkpoints.restore_params()
-    finally:
-        checkpoints.close()
+    return Checkpoints(folder, keep_all=True)
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
-    """Plain arrays: a typed key is saved as its bits."""
-    return state._replace(key=jax.random.key_data(state.key))._asdict()
+    """Plain arrays: a typed key is saved as its bits, and a carry only where there is one."""
+    arrays = state._replace(key=jax.random.key_data(state.key))._asdict()
+    return arrays if jax.tree.leaves(state.carry) else {k: v for k, v in arrays.items() if k != "carry"}
 
 
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:

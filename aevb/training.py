@@ -1,9 +1,14 @@
-"""Algorithm 1 of the paper: minibatch AEVB, as a state, a step, and whole epochs in one compiled program."""
+"""Algorithm 1 of the paper: minibatch AEVB, as a state, a step, and whole epochs in one compiled program.
+
+What is done with a minibatch is an `Algorithm`, so that the baselines of section 5 train through the same epochs.
+"""
 
 import functools
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +20,8 @@ from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
 from aevb.objectives import KL, minibatch_elbo
 
+_LOOKS_PER_DECADE = 8
+
 
 class TrainState(NamedTuple):
     """Everything that training carries from one step to the next.
@@ -23,13 +30,15 @@ class TrainState(NamedTuple):
       params: theta and phi.
       optimizer_state: whatever the optax transformation keeps.
       key: the typed key that all further shuffles and noise come from.
-      step: `[]` int32, updates done.
+      step: `[]` int32, minibatches done.
+      carry: what else an algorithm keeps: Monte Carlo EM's latents, for one.
     """
 
     params: Params
     optimizer_state: Any
     key: jax.Array
     step: jax.Array
+    carry: Any = ()
 
 
 class Loss(Protocol):
@@ -38,14 +47,39 @@ class Loss(Protocol):
     def __call__(self, params: Params, key: jax.Array, xs: jax.Array) -> jax.Array: ...
 
 
+class Algorithm(NamedTuple):
+    """A way to train a model.
+
+    Attributes:
+      init: `key -> TrainState`.
+      step: `(state, xs, indices) -> (state, loss)` for a minibatch `xs` `[M, ...]` and where its datapoints are in
+        the data, `[M]`. `loss` is `[]`; a run stops where it is not finite.
+      evaluated_params: `(params, key) -> params`, those of the model whose bound is reported; `None` where it
+        trains no recognition model, so that there is no bound.
+    """
+
+    init: Callable[[jax.Array], TrainState]
+    step: Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, jax.Array]]
+    evaluated_params: Callable[[Params, jax.Array], Params] | None = lambda params, key: params
+
+
+class MakeAlgorithm(Protocol):
+    """What `fit` calls for its algorithm: `auto_encoding`, or one of `aevb.baselines`."""
+
+    def __call__(
+        self, model: Model, optimizer: optax.GradientTransformation, dataset_size: int, map_prior: bool
+    ) -> Algorithm: ...
+
+
 class Evaluation(NamedTuple):
     """One row of a training history. Bounds are in nats per datapoint over whole splits.
 
     Attributes:
       epoch: epochs done.
       num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
-      train_elbo: the bound on the training data.
-      test_elbo: the bound on the test data; not a number where there are none, as for the three below.
+      train_elbo: the bound on the training data; not a number where the algorithm trains no recognition model, as for
+        all below.
+      test_elbo: the bound on the test data; not a number where there are none, as for the two below.
       test_reconstruction: its first term.
       test_kl: its second term.
       active_units: latent dimensions in use, on the test data.
@@ -139,17 +173,45 @@ def make_train_step(loss: Loss, optimizer: optax.GradientTransformation) -> jax.
       loss: `(params, key, xs) -> []`, from `make_loss` or your own.
       optimizer: any optax transformation.
     """
-    return jax.jit(functools.partial(_train_step, loss, optimizer), donate_argnums=0)
+    return jax.jit(functools.partial(_descend, loss, optimizer), donate_argnums=0)
 
 
-def _train_step(
+def update(
+    optimizer: optax.GradientTransformation, state: TrainState, loss: Callable[[Params], jax.Array]
+) -> tuple[TrainState, jax.Array]:
+    """One descent of `params -> []` by its gradient; returns the loss before it."""
+    value, gradient = jax.value_and_grad(loss)(state.params)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(params=params, optimizer_state=optimizer_state), value
+
+
+def _descend(
     loss: Loss, optimizer: optax.GradientTransformation, state: TrainState, xs: jax.Array
 ) -> tuple[TrainState, jax.Array]:
     key, loss_key = jax.random.split(state.key)
-    value, gradient = jax.value_and_grad(loss)(state.params, loss_key, xs)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, optimizer_state, key, state.step + 1), value
+    state, value = update(optimizer, state, lambda params: loss(params, loss_key, xs))
+    return state._replace(key=key, step=state.step + 1), value
+
+
+def descent(model: Model, loss: Loss, optimizer: optax.GradientTransformation) -> Algorithm:
+    """The algorithm that descends `loss` by `optimizer` from the model's initial parameters."""
+    return Algorithm(
+        init=functools.partial(init_train_state, model=model, optimizer=optimizer),
+        step=lambda state, xs, indices: _descend(loss, optimizer, state, xs),
+    )
+
+
+def auto_encoding(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    dataset_size: int,
+    map_prior: bool = True,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+) -> Algorithm:
+    """AEVB, Algorithm 1: both networks at once, by the gradient of the bound. Arguments as for `make_loss`."""
+    return descent(model, make_loss(model, dataset_size, num_samples, kl, map_prior), optimizer)
 
 
 class Progress(NamedTuple):
@@ -164,12 +226,7 @@ class Progress(NamedTuple):
     first_bad_step: jax.Array
 
 
-def make_train_epochs(
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    binarization: Binarization = "grey",
-) -> jax.stages.Wrapped:
+def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> jax.stages.Wrapped:
     """Whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one compiled program.
 
     Shuffling, gathering, noise, gradient and update all happen on the device that holds `data` (`[N, ...]`), and the
@@ -177,8 +234,7 @@ def make_train_epochs(
     datapoints that an epoch leaves out are other ones each time. The state's buffers are donated.
 
     Args:
-      loss: `(params, key, xs) -> []`.
-      optimizer: any optax transformation.
+      algorithm: from `auto_encoding`, `descent` of your own loss, or one of `aevb.baselines`.
       batch_size: M.
       binarization: "stochastic" redraws the targets of every minibatch.
     """
@@ -193,7 +249,7 @@ def make_train_epochs(
         def step(state: TrainState, indices: jax.Array) -> tuple[TrainState, jax.Array]:
             key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
             xs = binarize_batch(binarize_key, data[indices], binarization)
-            return _train_step(loss, optimizer, state._replace(key=key), xs)
+            return algorithm.step(state._replace(key=key), xs, indices)
 
         return jax.lax.scan(step, state._replace(key=key), batches)
 
@@ -208,9 +264,8 @@ def make_train_epochs(
             first_bad_step = jnp.where(progress.first_bad_step >= 0, progress.first_bad_step, found)
             return state, Progress(jnp.mean(losses), first_bad_step)
 
-        nothing = Progress(
-            jnp.zeros((), jax.eval_shape(loss, state.params, state.key, data[:batch_size]).dtype), jnp.int32(-1)
-        )
+        _, loss = jax.eval_shape(algorithm.step, state, data[:batch_size], jnp.arange(batch_size))
+        nothing = Progress(jnp.zeros((), loss.dtype), jnp.int32(-1))
         return jax.lax.fori_loop(0, num_epochs, body, (state, nothing))
 
     return train_epochs
@@ -235,18 +290,19 @@ def fit(
     key: jax.Array,
     test_data: np.ndarray | jax.Array | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    algorithm: MakeAlgorithm | None = None,
     num_epochs: int = 50,
     batch_size: int = 100,
     num_samples: int = 1,
     kl: KL = "analytic",
     map_prior: bool = True,
     binarization: Binarization = "grey",
-    eval_every: int = 1,
+    eval_every: int | Literal["log"] = 1,
     state: TrainState | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
 ) -> FitResult:
-    """Trains a model by AEVB on data that fit in device memory. The defaults are the paper's (section 5).
+    """Trains a model, by AEVB unless told otherwise, on data that fit in device memory; defaults as in section 5.
 
     Nothing returns to the host between evaluations. Same key, same data, same machine: same bits.
 
@@ -256,13 +312,15 @@ def fit(
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
       test_data: `[T, ...]`, evaluated beside `data`.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
+      algorithm: `aevb.baselines.wake_sleep`, say; `None` is `auto_encoding` with `num_samples` and `kl`.
       num_epochs: when to stop, counted from the beginning also when resuming.
       batch_size: M.
       num_samples: L.
       kl: which estimator, as for `elbo`.
       map_prior: includes log p(theta) = log N(theta; 0, I).
       binarization: what the targets are; see `aevb.datasets.binarization`.
-      eval_every: epochs between evaluations. There is one before the first epoch and one after the last.
+      eval_every: epochs between evaluations, or "log" for eight of them a factor of ten. There is always one before the
+        first epoch and one after the last.
       state: where to go on from, a state that `on_evaluation` was given; consumed.
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
@@ -277,22 +335,22 @@ def fit(
     """
     _check_fit(data, test_data, num_epochs, batch_size, eval_every)
     optimizer = paper_optimizer() if optimizer is None else optimizer
+    make_algorithm = algorithm or functools.partial(auto_encoding, num_samples=num_samples, kl=kl)
+    trained = make_algorithm(model, optimizer, len(data), map_prior)
     train_key, eval_key = jax.random.split(key)
     splits = [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None]
-    train_epochs = make_train_epochs(
-        make_loss(model, len(data), num_samples, kl, map_prior), optimizer, batch_size, binarization
-    )
+    train_epochs = make_train_epochs(trained, batch_size, binarization)
     bound = functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization)
     history: list[Evaluation] = []
 
     def look(state: TrainState, seconds: float) -> None:
-        row = _look(bound, eval_key, state, splits, batch_size, seconds)
+        row = _look(trained, bound, eval_key, state, splits, batch_size, seconds)
         history.append(row)
         if on_evaluation is not None:
             on_evaluation(state, row)
 
     if state is None:
-        state = init_train_state(train_key, model, optimizer)
+        state = trained.init(train_key)
         look(state, seconds)
     for state, stretch in _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every):  # noqa: B020
         seconds += stretch
@@ -306,15 +364,14 @@ def _stretches(
     data: jax.Array,
     batch_size: int,
     num_epochs: int,
-    eval_every: int,
+    eval_every: int | Literal["log"],
 ) -> Iterator[tuple[TrainState, float]]:
     """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
     compiled = train_epochs.lower(state, data, 1).compile()
     steps_per_epoch = data.shape[0] // batch_size
     while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
         start = time.perf_counter()
-        # To the next multiple of eval_every: where a run was cut in two does not move its evaluations.
-        epochs = min(eval_every - epoch % eval_every, num_epochs - epoch)
+        epochs = min(_next_look(epoch, eval_every), num_epochs) - epoch
         state, progress = compiled(state, data, epochs)
         bad_step = int(progress.first_bad_step)  # waits for the device
         if bad_step >= 0:
@@ -322,7 +379,16 @@ def _stretches(
         yield state, time.perf_counter() - start
 
 
+def _next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
+    """The epoch of the next evaluation, a function of `epoch` alone: where a run was cut in two does not move it."""
+    if eval_every != "log":
+        return epoch - epoch % eval_every + eval_every
+    exponents = itertools.count()
+    return next(look for k in exponents if (look := math.ceil(10 ** (k / _LOOKS_PER_DECADE))) > epoch)
+
+
 def _look(
+    algorithm: Algorithm,
     bound: Callable[..., Bound],
     key: jax.Array,
     state: TrainState,
@@ -333,12 +399,16 @@ def _look(
     """The bounds of the training split and, where there is one, the test split."""
     step = int(state.step)
     epoch = step // (len(splits[0]) // batch_size)
-    keys = jax.random.split(jax.random.fold_in(key, epoch))
-    train, *test = (bound(state.params, key, split) for key, split in zip(keys, splits, strict=False))
+    missing = Bound(float("nan"), float("nan"), float("nan"), 0)
+    if algorithm.evaluated_params is None:
+        return Evaluation(epoch, step * batch_size, missing.elbo, *missing, seconds)
+    *keys, params_key = jax.random.split(jax.random.fold_in(key, epoch), 3)
+    params = algorithm.evaluated_params(state.params, params_key)
+    train, *test = (bound(params, key, split) for key, split in zip(keys, splits, strict=False))
     if not np.isfinite(train.elbo):
         raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
-    missing = Bound(float("nan"), float("nan"), float("nan"), train.active_units)
-    return Evaluation(epoch, step * batch_size, train.elbo, *(test[0] if test else missing), seconds)
+    test_bound = test[0] if test else missing._replace(active_units=train.active_units)
+    return Evaluation(epoch, step * batch_size, train.elbo, *test_bound, seconds)
 
 
 def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
@@ -348,11 +418,12 @@ def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
     return data
 
 
-def _check_fit(data: Any, test_data: Any, num_epochs: int, batch_size: int, eval_every: int) -> None:
+def _check_fit(data: Any, test_data: Any, num_epochs: int, batch_size: int, eval_every: int | Literal["log"]) -> None:
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
     if test_data is not None and len(test_data) == 0:
         raise ValueError("test_data is empty: leave it out instead")
-    for name, value, least in (("num_epochs", num_epochs, 0), ("eval_every", eval_every, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if num_epochs < 0:
+        raise ValueError(f"num_epochs must be at least 0, got {num_epochs}")
+    if eval_every != "log" and (not isinstance(eval_every, int) or eval_every < 1):
+        raise ValueError(f'eval_every must be at least 1, or "log", got {eval_every!r}')

@@ -100,7 +100,7 @@ def _aevb_runner() -> Callable[[int], int]:
     data = jnp.asarray(_pixels())
     model = aevb.mlp_vae((784,), _LATENT_DIM, _HIDDEN_DIM)
     optimizer = aevb.paper_optimizer(_LEARNING_RATE)
-    train_epochs = aevb.make_train_epochs(aevb.make_loss(model, len(data)), optimizer, _BATCH_SIZE)
+    train_epochs = aevb.make_train_epochs(aevb.auto_encoding(model, optimizer, len(data), map_prior=False), _BATCH_SIZE)
     state = aevb.init_train_state(jax.random.key(0), model, optimizer)
 
     def run(num_epochs: int) -> int:

@@ -32,8 +32,11 @@ class Defaults:
 # Flags that name the run folder where they differ from the defaults, and that decide its numbers.
 _MODEL_FLAGS = ("hidden_dim", "likelihood", "posterior", "squash_mean", "weight_init", "compute_dtype")
 _TRAINING_FLAGS = (
+    "algorithm",
     "optimizer",
     "learning_rate",
+    "schedule",
+    "epsilon",
     "batch_size",
     "num_samples",
     "num_epochs",
@@ -68,7 +71,7 @@ def _define_flags(defaults: Defaults) -> None:
     from aevb.datasets.binarization import Binarization
     from aevb.networks import Likelihood, Posterior, WeightInit
     from aevb.objectives import KL
-    from experiments.run import OPTIMIZERS
+    from experiments.run import ALGORITHMS, OPTIMIZERS, SCHEDULES
 
     def text(values: Sequence[int]) -> list[str]:
         return [str(value) for value in values]
@@ -80,17 +83,21 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_bool("squash_mean", defaults.squash_mean, "Keep the Gaussian likelihood's mean within (0, 1).")
     flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
     flags.DEFINE_string("compute_dtype", None, "Of the matrix products; bfloat16 keeps float32 parameters.")
+    flags.DEFINE_enum("algorithm", "aevb", ALGORITHMS, "AEVB, a baseline, or Appendix F (full_vb).")
     flags.DEFINE_enum("optimizer", defaults.optimizer, list(OPTIMIZERS), "From optax; Adagrad starts at 0.")
     flags.DEFINE_float("learning_rate", defaults.learning_rate, "Step size.")
+    flags.DEFINE_enum("schedule", "constant", SCHEDULES, "Of the step size; burda: x 10^(-i/7) for 3^i epochs.")
+    flags.DEFINE_float("epsilon", None, "Of an adaptive optimizer's denominator; optax's own if not given.")
     flags.DEFINE_integer("batch_size", 100, "M, datapoints in a minibatch.")
     flags.DEFINE_integer("num_samples", 1, "L, draws of z for each datapoint.")
     flags.DEFINE_integer("num_epochs", defaults.num_epochs, "Passes over the training set.")
     flags.DEFINE_enum("kl", "analytic", get_args(KL), "Estimator B (analytic) or A (sampled) of the paper.")
     flags.DEFINE_bool("map_prior", True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
     flags.DEFINE_enum("binarization", "grey", get_args(Binarization), "What the pixels become.")
-    flags.DEFINE_integer("eval_every", defaults.eval_every, "Epochs between evaluations (and checkpoints).")
+    flags.DEFINE_string("eval_every", str(defaults.eval_every), "Epochs between evaluations; log: 8 a factor of ten.")
     flags.DEFINE_integer("seed", 0, "Of initial weights, shuffles and noise.")
     flags.DEFINE_string("split_rule", defaults.split_rule, "How training and test images are told apart.")
+    flags.DEFINE_integer("num_train_images", 0, "Trains on so many, random ones by seed 0; 0 for all.", lower_bound=0)
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
     flags.DEFINE_string("workdir", None, f"The run folder; under runs/{defaults.dataset} if not given.")
@@ -136,9 +143,11 @@ def _train_all(defaults: Defaults) -> None:
 
     arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)
     train, test = (datasets.load(defaults.dataset, split, *arguments) for split in ("train", "test"))
+    if _FLAGS.num_train_images:
+        train = train.subset(_FLAGS.num_train_images)
     base = Path(_FLAGS.workdir or Path("runs") / defaults.dataset / _settings_name(defaults))
     model: dict[str, Any] = {name: _FLAGS[name].value for name in _MODEL_FLAGS} | {"hidden_dim": hidden_dims}
-    training = {name: _FLAGS[name].value for name in _TRAINING_FLAGS}
+    training = {name: _FLAGS[name].value for name in _TRAINING_FLAGS} | {"eval_every": _eval_every()}
     results = []
     for latent_dim in latent_dims:
         config = make_config(train, {"latent_dim": latent_dim, **model}, training)
@@ -153,6 +162,13 @@ def _train_all(defaults: Defaults) -> None:
         pictures.draw_curves(base / "figures", labelled, f"{defaults.title}, by latent size")
         print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")
     _print_table([(workdir, summary) for _, workdir, summary, _ in results])
+
+
+def _eval_every() -> int | str:
+    try:
+        return _FLAGS.eval_every if _FLAGS.eval_every == "log" else int(_FLAGS.eval_every)
+    except ValueError:
+        raise ValueError(f"--eval_every takes a number of epochs or log, got {_FLAGS.eval_every}") from None
 
 
 def _integers(name: str) -> list[int]:
@@ -172,7 +188,7 @@ def _integers(name: str) -> list[int]:
 def _settings_name(defaults: Defaults) -> str:
     """A folder name out of the flags that are not at their defaults, and the seed."""
     kept = ("num_epochs", "seed")
-    changed = [name for name in (*_MODEL_FLAGS, *_TRAINING_FLAGS, "split_rule") if name not in kept]
+    changed = [name for name in (*_MODEL_FLAGS, *_TRAINING_FLAGS, "split_rule", "num_train_images") if name not in kept]
     changed = [name for name in changed if _FLAGS[name].value != _FLAGS[name].default]
     values = [(name, _FLAGS[name].value) for name in changed]
     words = [f"{name}-{'-'.join(value) if isinstance(value, list) else value}" for name, value in values]
@@ -196,7 +212,8 @@ def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}), nats per datapoint:")
     print("".join(f"{heading:>11}" for heading in _COLUMNS))
     for _, row in results:
-        print("".join(f"{format(row[field], form):>11}" for field, form in _COLUMNS.values()))
+        cells = ("-" if row[field] is None else format(row[field], form) for field, form in _COLUMNS.values())
+        print("".join(f"{cell:>11}" for cell in cells))
     print("written, each with its figures:")
     for workdir, _ in results:
         print(f"  {workdir}")

@@ -23,6 +23,17 @@ def draw_all(
     folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
 ) -> None:
     """Writes every figure of a run into `folder`."""
+    _draw_samples(folder, model, params, test.image_shape, title)
+    if latent_shape(model, params) == (2,):
+        _draw_manifold(folder, model, params, test.image_shape, title)
+    if np.isfinite(history[-1].train_elbo):
+        _draw_recognition(folder, model, params, test, history, title)
+
+
+def _draw_recognition(
+    folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
+) -> None:
+    """What needs a recognition model, which Monte Carlo EM trains none of."""
     draw_curves(folder, [("", history)], title)
     columns = {name: np.array([getattr(row, name) for row in history]) for name in Evaluation._fields}
     figure = figures.reconstruction_and_kl(
@@ -30,9 +41,7 @@ def draw_all(
     )
     figures.save(figure, folder / "reconstruction_and_kl.png")
     _draw_reconstructions(folder, model, params, test, title)
-    _draw_samples(folder, model, params, test.image_shape, title)
     if latent_shape(model, params) == (2,):
-        _draw_manifold(folder, model, params, test.image_shape, title)
         means = np.asarray(jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(test.pixels()))
         figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space")
         figures.save(figure, folder / "latent_space.png")

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on, and TensorBoard."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -73,6 +74,8 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=first_samples)
 
     def report(self, row: Evaluation) -> None:
+        if math.isnan(row.train_elbo):
+            return
         for name in ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units"):
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
         self._writer.flush()
@@ -88,4 +91,6 @@ def progress(name: str, total_samples: int, done_samples: int) -> Reporter:
 
 
 def _bounds(row: Evaluation) -> str:
+    if math.isnan(row.train_elbo):
+        return "no recognition model, no bound"
     return f"train {row.train_elbo:.2f}  test {row.test_elbo:.2f} nats"

@@ -1,5 +1,7 @@
 """The one run loop: a configuration in, a run folder out."""
 
+import functools
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,22 @@ import optax
 import aevb
 from aevb.checkpoints import FORMAT_VERSION, Checkpoints
 from aevb.datasets import Dataset
-from aevb.training import DivergedError, Evaluation, TrainState, check_learning_rate, paper_optimizer
+from aevb.full_vb import posterior_mean
+from aevb.objectives import KL
+from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
 
 OPTIMIZERS = {
-    "adagrad": paper_optimizer,
+    "adagrad": functools.partial(optax.adagrad, initial_accumulator_value=0.0),
     "adam": optax.adam,
     "rmsprop": optax.rmsprop,
     "sgd": optax.sgd,
 }
+
+SCHEDULES = ("constant", "burda")
+
+ALGORITHMS = ("aevb", "wake_sleep", "monte_carlo_em", "full_vb")
 
 
 def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
@@ -33,20 +41,72 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
     }
 
 
-def make_optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
+def make_optimizer(
+    name: str,
+    learning_rate: float,
+    schedule: str = "constant",
+    steps_per_epoch: int = 1,
+    epsilon: float | None = None,
+) -> optax.GradientTransformation:
     """An optimizer by its name in `OPTIMIZERS`.
+
+    Args:
+      name: of the optimizer.
+      learning_rate: step size, under a schedule the first one.
+      schedule: "constant", or "burda": times 10^(-i/7) for 3^i epochs, i = 0, 1, 2... (Burda et al. 2016).
+      steps_per_epoch: N // M.
+      epsilon: what the denominator of the adaptive ones is kept from zero by; `None` is optax's default.
 
     Raises:
       ValueError: an unknown name or a step size out of range.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {name!r}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
     check_learning_rate(learning_rate)
-    return OPTIMIZERS[name](learning_rate)
+    if epsilon is not None and name == "sgd":
+        raise ValueError("epsilon is for adaptive optimizers, not sgd")
+    rate = learning_rate if schedule == "constant" else _burda_schedule(learning_rate, steps_per_epoch)
+    return OPTIMIZERS[name](rate, **({} if epsilon is None else {"eps": epsilon}))
+
+
+def _burda_schedule(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:
+    stages = range(8)  # 3^0 + ... + 3^7 = 3,280 epochs, the whole of theirs
+    rates = [optax.constant_schedule(learning_rate * 10 ** (-stage / 7)) for stage in stages]
+    ends = [steps_per_epoch * sum(3**k for k in range(stage + 1)) for stage in stages]
+    return optax.join_schedules(rates, ends[:-1])
+
+
+def make_algorithm(name: str, num_samples: int, kl: KL) -> MakeAlgorithm:
+    """A training algorithm by its name in `ALGORITHMS`; `num_samples` and `kl` are for those that ascend the bound.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    from aevb import baselines
+    from aevb.full_vb import full_vb
+
+    match name:
+        case "aevb":
+            return functools.partial(aevb.auto_encoding, num_samples=num_samples, kl=kl)
+        case "full_vb":
+            return functools.partial(full_vb, num_samples=num_samples, kl=kl)
+        case "wake_sleep":
+            return baselines.wake_sleep
+        case "monte_carlo_em":
+            return baselines.monte_carlo_em
+    raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {name!r}")
 
 
 def run(
-    config: dict[str, Any], train: Dataset, test: Dataset, workdir: Path, resume: bool, name: str
+    config: dict[str, Any],
+    train: Dataset,
+    test: Dataset,
+    workdir: Path,
+    resume: bool,
+    name: str,
+    member: bool = False,
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     """Trains one configuration, recording everything in `workdir`.
 
@@ -59,6 +119,7 @@ def run(
       workdir: the run folder, made if it is not there.
       resume: goes on with the run that is there, if there is one; a finished one is left as it is.
       name: of this run, for people.
+      member: whether the run is part of a larger figure: keeps every checkpoint, draws no pictures of its own.
 
     Returns:
       The contents of summary.json and of metrics.csv.
@@ -74,10 +135,19 @@ def run(
 
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
-    optimizer = make_optimizer(training["optimizer"], training["learning_rate"])
-    recorder = _Recorder(folder, name, len(train.images) // training["batch_size"])
+    steps_per_epoch = len(train.images) // training["batch_size"]
+    optimizer = make_optimizer(
+        training["optimizer"],
+        training["learning_rate"],
+        training["schedule"],
+        steps_per_epoch,
+        training["epsilon"],
+    )
+    algorithm = make_algorithm(training["algorithm"], training["num_samples"], training["kl"])
+    recorder = _Recorder(folder, name, steps_per_epoch, keep_all=member)
     key = jax.random.key(training["seed"])
-    state = recorder.resume(aevb.init_train_state(key, model, optimizer)) if resume else None
+    made = algorithm(model, optimizer, len(train.images), training["map_prior"])
+    state = recorder.resume(made.init(key)) if resume else None
     try:
         result = aevb.fit(
             model,
@@ -85,6 +155,7 @@ def run(
             key=key,
             test_data=test.pixels(),
             optimizer=optimizer,
+            algorithm=algorithm,
             state=state,
             seconds=recorder.history[-1].seconds if recorder.history else 0.0,
             on_evaluation=recorder,
@@ -95,10 +166,13 @@ def run(
         raise DivergedError(error.step, f"{error}{kept}") from None
     finally:
         recorder.close()
-    # Imported late: matplotlib takes two seconds, and an error should not wait for it.
-    from experiments import pictures
+    if not member:
+        # Imported late: matplotlib takes two seconds, and an error should not wait for it.
+        from experiments import pictures
 
-    pictures.draw_all(folder.figures, model, result.state.params, test, recorder.history, name)
+        params = result.state.params
+        params = posterior_mean(params) if training["algorithm"] == "full_vb" else params
+        pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
     summary = _summary(config, recorder.history[-1], result.state)
     folder.write_summary(summary)
     return summary, recorder.history
@@ -118,8 +192,9 @@ _FIT_ARGUMENTS = (
 class _Recorder:
     """Called at every evaluation: the checkpoint first, then what is written about it."""
 
-    def __init__(self, folder: RunFolder, name: str, steps_per_epoch: int):
+    def __init__(self, folder: RunFolder, name: str, steps_per_epoch: int, keep_all: bool):
         self.history: list[Evaluation] = []
+        self._keep_all = keep_all
         self._folder, self._name = folder, name
         training = folder.config["training"]
         self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
@@ -130,7 +205,7 @@ class _Recorder:
         """The state to go on from, with the history up to it; `None` where nothing is there yet."""
         if not self._folder.checkpoints.is_dir():
             return None
-        self._checkpoints = Checkpoints(self._folder.checkpoints)
+        self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
         state = self._checkpoints.restore_latest(template)
         if state is not None:
             samples = int(state.step) * self._folder.config["training"]["batch_size"]
@@ -159,13 +234,13 @@ class _Recorder:
         self._folder.create()
         self._folder.start_metrics(self.history)
         if self._checkpoints is None:
-            self._checkpoints = Checkpoints(self._folder.checkpoints)
+            self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
         self._reporters = [progress(self._name, self._total, samples), TensorBoard(self._folder.path, samples)]
 
 
 def _summary(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:
     model, training = config["model"], config["training"]
-    return {
+    summary = {
         "dataset": config["dataset"],
         "split_rule": config["split_rule"],
         **{name: value for name, value in model.items() if name != "data_shape"},
@@ -185,3 +260,5 @@ def _summary(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict
         "python_version": platform.python_version(),
         "device": jax.devices()[0].device_kind,
     }
+    # JSON has no NaN.
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}

@@ -65,7 +65,7 @@ def test_an_epoch_sees_every_datapoint_once():
     count, batch_size = 23, 5
     optimizer = optax.sgd(1.0)
     loss = lambda params, key, xs: -jnp.sum(xs @ params)
-    epochs = aevb.make_train_epochs(loss, optimizer, batch_size)
+    epochs = aevb.make_train_epochs(aevb.descent(MODEL, loss, optimizer), batch_size)
     params = jnp.zeros(count)
     state = aevb.TrainState(params, optimizer.init(params), jax.random.key(0), jnp.int32(0))
     seen = []
@@ -86,7 +86,7 @@ def test_epochs_equal_steps_one_by_one(data, binarization):
 
     optimizer = optax.adam(1e-2)
     loss = aevb.make_loss(MODEL, len(data), map_prior=True)
-    epochs = aevb.make_train_epochs(loss, optimizer, 50, binarization)
+    epochs = aevb.make_train_epochs(aevb.descent(MODEL, loss, optimizer), 50, binarization)
     step = aevb.make_train_step(loss, optimizer)
     together, _ = epochs(aevb.init_train_state(jax.random.key(0), MODEL, optimizer), jnp.asarray(data), 2)
 
@@ -106,7 +106,7 @@ def test_epochs_equal_steps_one_by_one(data, binarization):
 
 def test_buffers_are_donated_and_nothing_returns_to_the_host(data):
     optimizer = aevb.paper_optimizer()
-    epochs = aevb.make_train_epochs(aevb.make_loss(MODEL, len(data)), optimizer, 50)
+    epochs = aevb.make_train_epochs(aevb.auto_encoding(MODEL, optimizer, len(data)), 50)
     state = aevb.init_train_state(jax.random.key(0), MODEL, optimizer)
     device_data, num_epochs = jnp.asarray(data), jnp.int32(3)
     compiled = epochs.lower(state, device_data, num_epochs).compile()

@@ -14,6 +14,8 @@ __all__ = ["NAMES", "Dataset", "DatasetError", "load"]
 
 NAMES = ("mnist", "frey_face", "digits")
 
+_SUBSET_SEED = 0
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
@@ -43,6 +45,24 @@ class Dataset:
     def pixels(self) -> np.ndarray:
         """`[N, H * W]` float32 intensities in [0, 1]: what models here are trained on."""
         return self.images.reshape(len(self.images), -1) / np.float32(self.max_value)
+
+    def subset(self, count: int) -> "Dataset":
+        """A random `count` of the datapoints by seed 0, smaller ones within larger ones.
+
+        Random because the first datapoints of a file need not be like the rest: MNIST's test halves differ.
+
+        Raises:
+          ValueError: there are not so many.
+        """
+        if not 1 <= count <= len(self.images):
+            raise ValueError(f"{self.name} has {len(self.images)} {self.split} images, not {count}")
+        chosen = np.random.RandomState(_SUBSET_SEED).permutation(len(self.images))[:count]
+        return dataclasses.replace(
+            self,
+            images=self.images[chosen],
+            labels=None if self.labels is None else self.labels[chosen],
+            split_rule=f"{self.split_rule}, random {count} by seed {_SUBSET_SEED}",
+        )
 
 
 def load(

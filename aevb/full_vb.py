@@ -1,0 +1,91 @@
+"""Full variational Bayes: a posterior over theta as well as z, by the same estimator (section 2.1, Appendix F).
+
+    L(phi; X) = E_{q(theta)}[ sum_i L(theta, phi; x_i) ] - KL(q(theta) || p(theta))  <=  log p(X)
+
+q(theta) is Gaussian, with a mean and a variance for each parameter, and p(theta) = N(0, I). `params["decoder"]` becomes
+`{"mean": ..., "log_scale": ...}`, each of the shape that the model's own has; the rest of the parameters stays a point.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aevb.model import Model, Params
+from aevb.objectives import KL, minibatch_elbo
+from aevb.training import Algorithm, TrainState, descent
+
+INITIAL_SCALE = 0.01
+
+
+def full_vb(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    dataset_size: int,
+    map_prior: bool = True,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+) -> Algorithm:
+    """Stochastic gradient ascent of the bound on log p(X), on any model whose `params["decoder"]` is theta.
+
+    One theta is drawn for each minibatch; KL(q(theta) || p(theta)) is exact (Appendix F.1). What is reported while it
+    trains is the bound of the latents at a theta drawn from q(theta), anew for each evaluation.
+
+    Args:
+      model: the four functions; the initial theta is the initial mean.
+      optimizer: any optax transformation.
+      dataset_size: N.
+      map_prior: must be true: p(theta) is part of the method.
+      num_samples: L, draws of z for each datapoint.
+      kl: which estimator of the bound of the latents, as for `aevb.elbo`.
+
+    Returns:
+      The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
+
+    Raises:
+      ValueError: `map_prior` is false.
+    """
+    if not map_prior:
+        raise ValueError("full variational Bayes has a prior over theta: map_prior must be true")
+
+    def loss(params: Params, key: jax.Array, xs: jax.Array) -> jax.Array:
+        theta_key, bound_key = jax.random.split(key)
+        drawn = draw(params, theta_key)
+        bound = minibatch_elbo(drawn, bound_key, xs, model, dataset_size, num_samples, kl)
+        return -(bound - kl_from_prior(params)) / dataset_size
+
+    def init(key: jax.Array) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        params = spread(model.init(init_key))
+        return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))
+
+    return descent(model, loss, optimizer)._replace(init=init, evaluated_params=draw)
+
+
+def spread(params: Params) -> Params:
+    """A model's parameters with a narrow q(theta) around `params["decoder"]` in its place."""
+    mean = params["decoder"]
+    log_scale = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.log(INITIAL_SCALE)), mean)
+    return {**params, "decoder": {"mean": mean, "log_scale": log_scale}}
+
+
+def draw(params: Params, key: jax.Array) -> Params:
+    """A model's parameters with theta = mean + scale * noise from q(theta): differentiable in both (section 2.4)."""
+    mean, log_scale = params["decoder"]["mean"], params["decoder"]["log_scale"]
+    noise = optax.tree.random_like(key, mean, jax.random.normal)
+    theta = jax.tree.map(lambda m, s, n: m + jnp.exp(s) * n, mean, log_scale, noise)
+    return {**params, "decoder": theta}
+
+
+def posterior_mean(params: Params) -> Params:
+    """A model's parameters with theta at the mean of q(theta)."""
+    return {**params, "decoder": params["decoder"]["mean"]}
+
+
+def kl_from_prior(params: Params) -> jax.Array:
+    """KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as Appendix B)."""
+
+    def divergence(mean: jax.Array, log_scale: jax.Array) -> jax.Array:
+        return 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_scale) - 1 - 2 * log_scale)
+
+    terms = jax.tree.map(divergence, params["decoder"]["mean"], params["decoder"]["log_scale"])
+    return jax.tree.reduce(jnp.add, terms)
