@@ -21,6 +21,7 @@ _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
 }
+_CONTRASTS = ("#c0392b", "#2c7fb8", "#2ca25f", "#8856a7")
 _GAP = 1  # pixels between the images of a grid, before enlargement
 
 
@@ -30,14 +31,21 @@ class Curve(NamedTuple):
     Attributes:
       label: for the legend.
       num_train_samples: `[T]`.
-      train: `[T]`, nats per datapoint.
-      test: `[T]`, nats per datapoint.
+      train: `[T]` or `[S, T]` for S seeds, nats per datapoint.
+      test: as `train`.
     """
 
     label: str
     num_train_samples: np.ndarray
     train: np.ndarray
     test: np.ndarray
+
+
+class Panel(NamedTuple):
+    """One set of axes of a figure of several: a title, and the curves in it."""
+
+    title: str
+    curves: Sequence[Curve]
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
@@ -71,6 +79,57 @@ def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
         axes.set_ylim(*_bound_limits(curves))
         axes.legend(loc="lower right", ncols=1 if len(curves) < 3 else 2)
     return figure
+
+
+def bound_panels(
+    panels: Sequence[Panel], num_columns: int, y_label: str = "lower bound (nats per datapoint)", y_quantile: float = 15
+) -> Figure:
+    """Panels of bounds against training samples on a log axis, train dashed and test solid, as Figures 2 and 3.
+
+    A band is one standard deviation over seeds either side of their mean.
+
+    Args:
+      panels: row by row.
+      num_columns: panels in a row.
+      y_label: of the leftmost axes.
+      y_quantile: how many per cent of a panel's values, the earliest ones, may fall below its axis.
+    """
+    num_rows = -(-len(panels) // num_columns)
+    num_columns = min(num_columns, len(panels))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(max(2.35 * num_columns, 4.5), 2.4 * num_rows + 0.4), layout="constrained")
+        grid = figure.subplots(num_rows, num_columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw_panel(axes, panel, y_quantile)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes in grid[:, 0]:
+            axes.set_ylabel(y_label)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.supxlabel("training samples evaluated", fontsize=9)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
+    shown = []
+    for curve, color in zip(panel.curves, _CONTRASTS, strict=False):
+        seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
+        samples = np.asarray(curve.num_train_samples)[seen]
+        for name, line in (("test", "-"), ("train", "--")):
+            values = np.atleast_2d(getattr(curve, name))[:, seen]
+            mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else None
+            axes.plot(samples, mean, line, color=color, linewidth=1.3, label=f"{curve.label} ({name})")
+            if deviation is not None:
+                axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
+            shown.append(mean)
+    values = np.concatenate(shown)
+    values = values[np.isfinite(values)]
+    if len(values):
+        low, high = np.percentile(values, y_quantile), values.max()
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low) + 1e-6)
+    axes.set_xscale("log")
+    axes.set_title(panel.title)
 
 
 def reconstruction_and_kl(

@@ -137,7 +137,7 @@ def _fail(message: str, status: int = 2) -> None:
 
 
 def _train_all(defaults: Defaults) -> None:
-    latent_dims, hidden_dims = _integers("latent_dim"), _integers("hidden_dim")
+    latent_dims, hidden_dims = integers("latent_dim"), integers("hidden_dim")
     from aevb import datasets
     from experiments.run import make_config, run
 
@@ -171,16 +171,21 @@ def _eval_every() -> int | str:
         raise ValueError(f"--eval_every takes a number of epochs or log, got {_FLAGS.eval_every}") from None
 
 
-def _integers(name: str) -> list[int]:
+def integers(name: str, may_be_empty: bool = False) -> list[int]:
+    """The positive integers of a list flag.
+
+    Raises:
+      ValueError: there is something else in it, or nothing.
+    """
     given: Any = _FLAGS[name].value
     shown = ",".join(given)
     try:
         values = [int(value) for value in given]
     except ValueError:
         raise ValueError(f"--{name} takes integers separated by commas, got {shown}") from None
-    if not values or min(values) < 1:
+    if min(values, default=may_be_empty) < 1:
         raise ValueError(f"--{name} must be positive, got {shown}")
-    if name == "latent_dim" and len(set(values)) < len(values):
+    if name.startswith("latent_dim") and len(set(values)) < len(values):
         raise ValueError(f"--{name} names a size twice: {shown}")
     return values
 

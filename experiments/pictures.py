@@ -47,6 +47,16 @@ def _draw_recognition(
         figures.save(figure, folder / "latent_space.png")
 
 
+def curve(label: str, histories: Sequence[Sequence[Evaluation]]) -> figures.Curve:
+    """The bounds of one member: a history for each seed, evaluated at the same samples."""
+    return figures.Curve(
+        label,
+        np.array([row.num_train_samples for row in histories[0]]),
+        np.array([[row.train_elbo for row in history] for history in histories]),
+        np.array([[row.test_elbo for row in history] for history in histories]),
+    )
+
+
 def draw_curves(folder: Path, runs: Sequence[tuple[str, Sequence[Evaluation]]], title: str) -> None:
     """Writes the lower bounds of one or several runs, each a label and its history, as one figure."""
     curves = [
