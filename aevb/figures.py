@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ _STYLE: Any = {
     "savefig.dpi": 150,
 }
 _CONTRASTS = ("#c0392b", "#2c7fb8", "#2ca25f", "#8856a7")
+_PANELS_WIDTH = 11.0  # inches
 _GAP = 1  # pixels between the images of a grid, before enlargement
 
 
@@ -158,6 +160,22 @@ def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
     with matplotlib.rc_context(_STYLE):
         figure, axes = _grid_figure(_tile(images, num_columns), title)
         axes.set_axis_off()
+    return figure
+
+
+def image_panels(panels: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
+    """Square grids of images `[K * K, H, W]` side by side, each under its own title, as Figures 4 and 5."""
+    canvases = [_tile(images, math.isqrt(len(images))) for _, images in panels]
+    widths = [canvas.shape[1] / canvas.shape[0] for canvas in canvases]  # at the same height
+    height = _PANELS_WIDTH / sum(widths)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_PANELS_WIDTH, height + 0.6), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)
+        for axes, (name, _), canvas in zip(grid.flat, panels, canvases, strict=True):
+            axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(name)
+            axes.set_axis_off()
+        figure.suptitle(title)
     return figure
 
 

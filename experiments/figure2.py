@@ -21,7 +21,6 @@ flags.DEFINE_list("algorithm", ["aevb", "wake_sleep"], "Which of aevb and wake_s
 flags.DEFINE_list("latent_dim_mnist", ["3", "5", "10", "20", "200"], "Panels of MNIST.")
 flags.DEFINE_list("latent_dim_frey_face", ["2", "5", "10", "20"], "Panels of Frey Face.")
 
-_TITLES = {"mnist": "MNIST", "frey_face": "Frey Face"}
 _LABELS = {"aevb": "AEVB", "wake_sleep": "wake-sleep"}
 
 
@@ -36,7 +35,7 @@ def main() -> None:
         raise ValueError(f"--algorithm must be of {','.join(_LABELS)}, got {','.join(_FLAGS.algorithm)}")
     num_samples = members.budget()
     rows, panels = [], []
-    for dataset, title in _TITLES.items():
+    for dataset, title in members.TITLES.items():
         for latent_dim in launch.integers(f"latent_dim_{dataset}", may_be_empty=True):
             curves = []
             for algorithm in _FLAGS.algorithm:

@@ -13,13 +13,18 @@ from typing import Any, get_args
 from absl import flags
 
 from aevb import datasets
+from aevb.checkpoints import load_run
 from aevb.datasets import Dataset
+from aevb.model import Model, Params
 from aevb.networks import WeightInit
 from aevb.training import DivergedError, Evaluation
 from experiments import frey_face, mnist
 from experiments.run import make_config, run
 
 _FLAGS = flags.FLAGS
+
+TITLES = {settings.dataset: settings.title for settings in (mnist.DEFAULTS, frey_face.DEFAULTS)}
+"""For people."""
 
 _SETTINGS = {settings.dataset: settings for settings in (mnist.DEFAULTS, frey_face.DEFAULTS)}
 
@@ -145,6 +150,14 @@ def train(member: Member, num_samples: int, learning_rate: float, seed: int) -> 
     history = run(config, train_data, test_data, folder(member, learning_rate, seed), True, name, member=True)[1]
     # Another figure may have taken it further than this one asks for.
     return [row for row in history if row.epoch <= num_epochs]
+
+
+def trained(member: Member, num_samples: int) -> tuple[Model, Params]:
+    """The model of a member at its best step size and first seed, trained now as far as it is not there yet."""
+    learning_rate = best_step_size(member, num_samples)
+    history = train(member, num_samples, learning_rate, seed=0)
+    data, _ = load(member)
+    return load_run(folder(member, learning_rate, 0), step=history[-1].epoch * (len(data.images) // BATCH_SIZE))
 
 
 def folder(member: Member, learning_rate: float, seed: int) -> Path:

@@ -84,19 +84,33 @@ def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Data
 
 
 def _draw_samples(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
-    z = model.prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_SAMPLES,))
-    images = _decode(model, params, jnp.asarray(z), image_shape)
-    figure = figures.image_grid(images, 10, f"{title}: samples from the prior, means of p(x|z)")
+    figure = figures.image_grid(
+        sample_images(model, params, image_shape), 10, f"{title}: samples from the prior, means of p(x|z)"
+    )
     figures.save(figure, folder / "samples.png")
 
 
 def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
-    """A uniform grid on the unit square through the inverse Gaussian CDF: equal prior mass a cell (Figure 4)."""
+    figure = figures.manifold(manifold_images(model, params, image_shape), f"{title}: learned manifold")
+    figures.save(figure, folder / "manifold.png")
+
+
+def sample_images(model: Model, params: Params, image_shape: tuple[int, int]) -> np.ndarray:
+    """Means of p(x|z) at a hundred z from the prior by a stated seed, `[100, H, W]` (Figure 5)."""
+    z = model.prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_SAMPLES,))
+    return _decode(model, params, jnp.asarray(z), image_shape)
+
+
+def manifold_images(model: Model, params: Params, image_shape: tuple[int, int]) -> np.ndarray:
+    """A uniform grid on the unit square through the inverse Gaussian CDF: equal prior mass a cell (Figure 4).
+
+    Returns:
+      `[K, K, H, W]`, rows down the first latent dimension.
+    """
     size = _MANIFOLD_MOST if min(image_shape) >= _MANIFOLD_MOST else _MANIFOLD_LEAST
     coordinates = jax.scipy.stats.norm.ppf((jnp.arange(size) + 0.5) / size)
     z = jnp.stack(jnp.meshgrid(coordinates, coordinates, indexing="ij"), axis=-1)
-    images = _decode(model, params, z.reshape(-1, 2), image_shape).reshape(size, size, *image_shape)
-    figures.save(figures.manifold(images, f"{title}: learned manifold"), folder / "manifold.png")
+    return _decode(model, params, z.reshape(-1, 2), image_shape).reshape(size, size, *image_shape)
 
 
 def _decode(model: Model, params: Params, z: jax.Array, image_shape: tuple[int, int]) -> np.ndarray:
