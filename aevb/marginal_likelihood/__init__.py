@@ -1,0 +1,20 @@
+"""log p(x) per datapoint, in nats: what the lower bound is a bound on.
+
+Functions of one datapoint, `(params, key, x, model, ...) -> Estimate`, which callers `vmap`, and `evaluate` over a data
+set. `import aevb` alone does not import this package, nor BlackJAX, which it needs.
+"""
+
+from aevb.marginal_likelihood.dataset import DatasetEstimate, Method, evaluate
+from aevb.marginal_likelihood.estimate import Estimate, Sandwich
+from aevb.marginal_likelihood.importance import importance_sampling
+from aevb.marginal_likelihood.reciprocal import hmc_estimator
+
+__all__ = [
+    "DatasetEstimate",
+    "Estimate",
+    "Method",
+    "Sandwich",
+    "evaluate",
+    "hmc_estimator",
+    "importance_sampling",
+]

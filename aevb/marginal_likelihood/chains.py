@@ -1,0 +1,219 @@
+"""Several Hamiltonian Monte Carlo chains on p(z|x) of one datapoint: starts, warm-up, sampling, R-hat, a Gaussian fit."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from aevb import hmc
+from aevb.hmc import LogDensity
+from aevb.marginal_likelihood.estimate import log_joint
+from aevb.model import Model, Params
+
+TARGET_ACCEPTANCE = 0.9
+"""What the step size is adapted to during warm-up."""
+
+STEP_JITTER = 0.2
+"""How far each trajectory's step size is from the adapted one, at most, as a fraction of it: trajectories of one fixed
+length resonate with a posterior whose periods they match, and then hardly move."""
+
+_INITIAL_STEP_SIZE = 0.3
+_PRIOR_BLOCK = 32
+
+T = TypeVar("T")
+
+
+class Chains(NamedTuple):
+    """C chains of one datapoint and their common step size.
+
+    Attributes:
+      states: leaves `[C, ...]`.
+      step_size: `[]`.
+    """
+
+    states: hmc.Chain
+    step_size: jax.Array
+
+
+class Moments(NamedTuple):
+    """Running moments of J + 1 quantities, z and log p(x, z), of each chain by itself (Welford).
+
+    Attributes:
+      count: `[]`, draws so far of each chain.
+      mean: `[C, J + 1]`.
+      squares: `[C, J + 1]`, sums of squared deviations from the mean.
+    """
+
+    count: jax.Array
+    mean: jax.Array
+    squares: jax.Array
+
+
+class Run(NamedTuple):
+    """What `sample` knows of the draws that it did not keep.
+
+    Attributes:
+      acceptance: `[]`, the mean acceptance probability.
+      moments: of each chain.
+    """
+
+    acceptance: jax.Array
+    moments: Moments
+
+
+def warm_up(
+    params: Params,
+    key: jax.Array,
+    x: jax.Array,
+    model: Model,
+    num_chains: int,
+    num_warmup: int,
+    use_encoder: bool,
+    num_prior_draws: int,
+) -> Chains:
+    """Chains from over-dispersed starts, after `num_warmup` transitions that adapt the step size.
+
+    Half of the chains (rounded up) start at draws of the encoder, the others each at the best of `num_prior_draws`
+    draws of the prior; without `use_encoder` all do that, and `model.encode` is not called.
+    """
+    encoder_key, prior_key, warmup_key = jax.random.split(key, 3)
+    num_from_encoder = (num_chains + 1) // 2 if use_encoder else 0
+    starts = []
+    if num_from_encoder:
+        starts.append(model.encode(params, x).sample(encoder_key, (num_from_encoder,)))
+    if num_from_prior := num_chains - num_from_encoder:
+        starts.append(_best_of_prior(params, prior_key, x, model, num_from_prior, num_prior_draws))
+    log_density = log_joint(params, x, model)
+    states = jax.vmap(lambda z: hmc.init(z, log_density))(jnp.concatenate(starts))
+
+    def adapt(chains: Chains, step: jax.Array) -> tuple[Chains, None]:
+        chains, acceptance = transition(jax.random.fold_in(warmup_key, step), chains, log_density)
+        rate = jax.lax.rsqrt(1.0 + step.astype(chains.step_size.dtype))
+        step_size = hmc.adapted(chains.step_size, jnp.mean(acceptance), TARGET_ACCEPTANCE, rate)
+        return chains._replace(step_size=step_size), None
+
+    step_size = jnp.asarray(_INITIAL_STEP_SIZE, states.position.dtype)
+    return jax.lax.scan(adapt, Chains(states, step_size), jnp.arange(num_warmup))[0]
+
+
+def transition(key: jax.Array, chains: Chains, log_density: LogDensity) -> tuple[Chains, jax.Array]:
+    """One transition of every chain, with jittered step sizes, and its acceptance probabilities `[C]`."""
+    jitter_key, move_key = jax.random.split(key)
+    num_chains = len(chains.states.logdensity)
+    jitter = jax.random.uniform(jitter_key, (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
+    move = jax.vmap(lambda key, chain, step_size: hmc.transition(key, chain, log_density, step_size))
+    states, acceptance = move(jax.random.split(move_key, num_chains), chains.states, chains.step_size * jitter)
+    return chains._replace(states=states), acceptance.astype(chains.step_size.dtype)
+
+
+def sample(
+    key: jax.Array,
+    chains: Chains,
+    log_density: LogDensity,
+    num_samples: int,
+    accumulate: Callable[[T, jax.Array, hmc.Chain], T],
+    initial: T,
+) -> tuple[Chains, T, Run]:
+    """`num_samples` transitions of every chain at a fixed step size, none of which is kept.
+
+    Args:
+      key: a typed key.
+      chains: where to start.
+      log_density: of the target.
+      num_samples: transitions of each chain.
+      accumulate: `(accumulated, step, states) -> accumulated`, what to make of the draws.
+      initial: what to start accumulating from.
+
+    Returns:
+      The chains, what was accumulated, and the draws' moments.
+    """
+
+    def step(carry: tuple, index: jax.Array) -> tuple[tuple, None]:
+        chains, accumulated, run = carry
+        chains, acceptance = transition(jax.random.fold_in(key, index), chains, log_density)
+        moments = _update_moments(run.moments, chains.states)
+        acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.count
+        return (chains, accumulate(accumulated, index, chains.states), Run(acceptance, moments)), None
+
+    num_chains, latent_dim = chains.states.position.shape
+    zero = jnp.zeros((num_chains, latent_dim + 1), chains.states.position.dtype)
+    nothing = Run(zero[0, 0], Moments(zero[0, 0], zero, zero))
+    return jax.lax.scan(step, (chains, initial, nothing), jnp.arange(num_samples))[0]
+
+
+def r_hat(first: Moments, second: Moments) -> jax.Array:
+    """The largest split R-hat (Gelman et al. 2013) `[]`, from the moments of the first and of the second part.
+
+    The square root of the pooled variance over the mean variance within one chain's part: it sees chains that
+    disagree and chains that drift.
+    """
+    means = jnp.concatenate([first.mean, second.mean])  # [2 C, J + 1]
+    variances = jnp.concatenate([part.squares / (part.count - 1) for part in (first, second)])
+    within = jnp.mean(variances, axis=0)
+    count = jnp.minimum(first.count, second.count)
+    pooled = (count - 1) / count * within + jnp.var(means, axis=0, ddof=1)
+    return jnp.max(jnp.sqrt(pooled / within))
+
+
+def fit_gaussian(
+    key: jax.Array, chains: Chains, log_density: LogDensity, num_samples: int
+) -> tuple[Chains, dist.MultivariateNormal, Run]:
+    """Runs the chains on and fits a Gaussian with full covariance to what all of them draw.
+
+    Off-diagonal elements are shrunk by J / (J + number of draws): next to nothing where draws abound, and positive
+    definite where there are fewer draws than dimensions.
+    """
+    num_chains, latent_dim = chains.states.position.shape
+    num_draws = num_chains * num_samples
+
+    def accumulate(moments: tuple, index: jax.Array, states: hmc.Chain) -> tuple:
+        mean, scatter = moments
+        deviations = states.position - mean
+        mean = mean + jnp.sum(deviations, axis=0) / (num_chains * (index + 1))
+        # Of one chain's draw at a time this would be Welford's; of C at a time, deviations from their own mean remain.
+        own = states.position - jnp.mean(states.position, axis=0)
+        shift = jnp.mean(deviations, axis=0)
+        weight = (num_chains * index / (index + 1)).astype(scatter.dtype)
+        return mean, scatter + own.T @ own + weight * jnp.outer(shift, shift)
+
+    zero = jnp.zeros((latent_dim, latent_dim), chains.states.position.dtype)
+    chains, (mean, scatter), run = sample(key, chains, log_density, num_samples, accumulate, (zero[0], zero))
+    covariance = scatter / (num_draws - 1)
+    shrinkage = latent_dim / (latent_dim + num_draws)
+    covariance = (1 - shrinkage) * covariance + shrinkage * jnp.diag(jnp.diag(covariance))
+    return chains, dist.MultivariateNormal(mean, scale_tril=jnp.linalg.cholesky(covariance)), run
+
+
+def _best_of_prior(
+    params: Params, key: jax.Array, x: jax.Array, model: Model, num_chains: int, num_draws: int
+) -> jax.Array:
+    """`[num_chains, J]`: for each chain, of `num_draws` draws of the prior the one that explains `x` best."""
+    prior = model.prior(params)
+
+    def candidate(chain: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = jnp.asarray(prior.sample(jax.random.fold_in(jax.random.fold_in(key, chain), position)))
+        return z, model.decode(params, z).log_prob(x)
+
+    def chain_start(chain: jax.Array) -> jax.Array:
+        def better(best: tuple, first: jax.Array) -> tuple[tuple, None]:
+            # A block may reach beyond the end: the last draws are then looked at again.
+            positions = jnp.minimum(first + jnp.arange(min(_PRIOR_BLOCK, num_draws)), num_draws - 1)
+            z, log_likelihood = jax.vmap(lambda position: candidate(chain, position))(positions)
+            winner = jnp.argmax(log_likelihood)
+            is_better = log_likelihood[winner] > best[1]
+            return (jnp.where(is_better, z[winner], best[0]), jnp.where(is_better, log_likelihood[winner], best[1])), None
+
+        nobody = candidate(chain, jnp.zeros((), jnp.int32))
+        return jax.lax.scan(better, nobody, jnp.arange(0, num_draws, _PRIOR_BLOCK))[0][0]
+
+    return jax.vmap(chain_start)(jnp.arange(num_chains))
+
+
+def _update_moments(moments: Moments, states: hmc.Chain) -> Moments:
+    values = jnp.concatenate([states.position, states.logdensity[:, None]], axis=1)
+    count = moments.count + 1
+    deviations = values - moments.mean
+    mean = moments.mean + deviations / count
+    return Moments(count, mean, moments.squares + deviations * (values - mean))

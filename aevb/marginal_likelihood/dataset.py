@@ -1,0 +1,115 @@
+"""An estimator of log p(x) over a data set."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.marginal_likelihood.estimate import Estimate, Sandwich, check, check_counts
+from aevb.marginal_likelihood.importance import importance_sampling
+from aevb.marginal_likelihood.reciprocal import hmc_estimator
+from aevb.model import Model, Params
+
+Method: TypeAlias = Literal["is", "hmc"]
+
+_ESTIMATORS: dict[str, Callable[..., Any]] = {
+    "is": importance_sampling,
+    "hmc": hmc_estimator,
+}
+
+
+class DatasetEstimate(NamedTuple):
+    """log p(x) over a data set.
+
+    Attributes:
+      per_datapoint: an `Estimate` of NumPy arrays `[N]`.
+      mean: the mean of log p(x), nats per datapoint.
+      standard_error: of that mean as a mean over datapoints drawn at random, nats; NaN for one datapoint.
+      monte_carlo_error: the part of it that is the estimator's own, nats: what more samples would take away.
+    """
+
+    per_datapoint: Estimate
+    mean: float
+    standard_error: float
+    monte_carlo_error: float
+
+
+def evaluate(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array,
+    model: Model,
+    method: Method,
+    chunk_size: int = 100,
+    on_chunk: Callable[[int], None] | None = None,
+    **options: Any,
+) -> DatasetEstimate:
+    """log p(x) of every datapoint, `chunk_size` of them at a time.
+
+    A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
+    the result by no more than rounding does.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      data: `[N, ...]`, the very targets of the likelihood: after any binarization.
+      model: the four functions.
+      method: "is" is `importance_sampling`, "hmc" is `hmc_estimator`.
+      chunk_size: datapoints at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of datapoints done.
+      **options: of the estimator, as it documents them.
+
+    Returns:
+      Values of each datapoint and their mean, averaged in float64. What is not a number in one is not in the other.
+
+    Raises:
+      ValueError: `data` are empty, the method is unknown, or as for the estimator.
+      TypeError: the estimator has no such option, or as for the estimator.
+    """
+    if method not in _ESTIMATORS:
+        raise ValueError(f"method must be one of {tuple(_ESTIMATORS)}, got {method!r}")
+    if len(data) == 0:
+        raise ValueError("there is nothing to evaluate: the data are empty")
+    check_counts(1, chunk_size=chunk_size)
+    chunk_size = min(chunk_size, len(data))
+    data = jnp.asarray(data)
+    chunks = []
+    for first in range(0, len(data), chunk_size):
+        # The last chunk is filled up with the first datapoints, whose values are cut off.
+        positions = np.arange(first, first + chunk_size) % len(data)
+        chunks.append(jax.device_get(_chunk(params, key, data, positions, model, method, tuple(sorted(options.items())))))
+        if on_chunk is not None:
+            on_chunk(min(first + chunk_size, len(data)))
+    values = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(data)], *chunks)
+    return _summarize(values)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "options"))
+def _chunk(
+    params: Params,
+    key: jax.Array,
+    data: jax.Array,
+    positions: jax.Array,
+    model: Model,
+    method: Method,
+    options: tuple[tuple[str, Any], ...],
+) -> Any:
+    def datapoint(position: jax.Array) -> Any:
+        return _ESTIMATORS[method](params, jax.random.fold_in(key, position), data[position], model, **dict(options))
+
+    return jax.vmap(datapoint)(positions)
+
+
+def _summarize(values: Estimate) -> DatasetEstimate:
+    log_marginal, errors = (np.asarray(a, np.float64) for a in values[:2])
+    size = len(log_marginal)
+    spread = float(np.std(log_marginal, ddof=1)) if size > 1 else float("nan")
+    return DatasetEstimate(
+        per_datapoint=values,
+        mean=float(np.mean(log_marginal)),
+        standard_error=spread / size**0.5,
+        monte_carlo_error=float(np.sqrt(np.sum(errors**2))) / size,
+    )

@@ -1,0 +1,112 @@
+"""What every estimator returns, and how log weights become an estimate of it."""
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from numpyro.distributions import Distribution
+
+from aevb.model import Model, Params, data_shape
+
+T = TypeVar("T")
+
+
+class Estimate(NamedTuple):
+    """An estimate of log p(x) of one datapoint; after `vmap` or `evaluate`, arrays `[N]`.
+
+    Attributes:
+      log_marginal: `[]`, nats.
+      standard_error: `[]`, nats, the Monte Carlo error of `log_marginal` to first order (the delta method).
+      effective_sample_size: `[]`, how many independent draws of equal weight are worth as much (importance sampling,
+        AIS), or how many independent draws the autocorrelated ones are worth (HMC).
+      acceptance: `[]`, the mean acceptance probability of the chains; `None` without chains.
+      r_hat: `[]`, the largest split R-hat of the chains that sample p(z|x), over the coordinates of z and log p(x, z):
+        above about 1.1 they disagree, and neither estimate nor error can be trusted. `None` without such chains.
+    """
+
+    log_marginal: jax.Array
+    standard_error: jax.Array
+    effective_sample_size: jax.Array
+    acceptance: jax.Array | None = None
+    r_hat: jax.Array | None = None
+
+
+class Sandwich(NamedTuple, Generic[T]):
+    """A stochastic lower and a stochastic upper bound on the same log p(x), each with its own error."""
+
+    lower: T
+    upper: T
+
+
+class LogSums(NamedTuple):
+    """Running sums of weights w that are known by their logarithms: log sum w and log sum w^2, `[]` each."""
+
+    weights: jax.Array
+    squares: jax.Array
+
+
+def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int, block_size: int) -> LogSums:
+    """Sums `num_samples` weights, `block_size` of them in memory at a time.
+
+    Args:
+      log_weight: from the position of a draw, `[]` integer, to its log weight `[]`.
+      num_samples: how many.
+      block_size: changes nothing but memory and speed.
+
+    Returns:
+      The sums.
+    """
+    block_size = min(block_size, num_samples)
+
+    def add_block(sums: LogSums, first: jax.Array) -> tuple[LogSums, None]:
+        positions = first + jnp.arange(block_size)
+        # The last block may reach beyond the end.
+        log_weights = jnp.where(positions < num_samples, jax.vmap(log_weight)(positions), -jnp.inf)
+        block = LogSums(logsumexp(log_weights), logsumexp(2 * log_weights))
+        return jax.tree.map(jnp.logaddexp, sums, block), None
+
+    dtype = jax.eval_shape(log_weight, jnp.arange(1)[0]).dtype
+    nothing = jnp.full((), -jnp.inf, dtype)
+    return jax.lax.scan(add_block, LogSums(nothing, nothing), jnp.arange(0, num_samples, block_size))[0]
+
+
+def log_mean(sums: LogSums, num_samples: int) -> Estimate:
+    """log of the mean of independent weights; its error is the relative standard error of that mean."""
+    effective_sample_size = jnp.exp(2 * sums.weights - sums.squares)
+    relative_variance = (1 / effective_sample_size - 1 / num_samples) * (num_samples / (num_samples - 1))
+    # Equal weights leave a difference of rounding errors, which may be negative.
+    standard_error = jnp.sqrt(jnp.maximum(relative_variance, 0.0))
+    return Estimate(sums.weights - jnp.log(num_samples), standard_error, effective_sample_size)
+
+
+def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """z `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
+    z, intermediates = distribution.sample_with_intermediates(key)
+    log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
+    return jnp.asarray(z), jnp.asarray(log_density)
+
+
+def log_joint(params: Params, x: jax.Array, model: Model) -> Callable[[jax.Array], jax.Array]:
+    """`z [J] -> log p(x, z) []`, nats: the posterior's log density up to the constant that is wanted."""
+    return lambda z: model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x)
+
+
+def check(params: Params, x: jax.Array, model: Model) -> None:
+    """Fails at trace time, before any compilation, if `x` is not one datapoint of `model`."""
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be an aevb.Model, got {type(model).__name__}")
+    if jnp.shape(x) != (expected := data_shape(model, params)):
+        batch = jnp.shape(x)[1:] == expected
+        hint = "; this function takes one datapoint: evaluate takes a data set, or jax.vmap it" if batch else ""
+        raise ValueError(f"x has shape {jnp.shape(x)}, the model's datapoints have shape {expected}{hint}")
+
+
+def check_counts(minimum: int, **counts: int) -> None:
+    """Fails if one of `counts` is no Python int of at least `minimum`."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise TypeError(f"{name} must be a Python int, got {count!r}: bind it with functools.partial before jax.jit")
+        if count < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {count}")

@@ -1,0 +1,102 @@
+"""The estimator of Appendix D: Hamiltonian Monte Carlo draws of p(z|x), a density fitted to them, reciprocal weights."""
+
+import jax
+import jax.numpy as jnp
+from blackjax.diagnostics import effective_sample_size
+from jax.scipy.special import logsumexp
+
+from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, sample, warm_up
+from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_joint
+from aevb.model import Model, Params
+
+_MAX_BLOCKS = 256
+"""Consecutive weights of a chain are averaged into at most so many blocks: memory does not grow with the draws."""
+
+
+def hmc_estimator(
+    params: Params,
+    key: jax.Array,
+    x: jax.Array,
+    model: Model,
+    num_samples: int = 250,
+    num_fit_samples: int = 125,
+    num_chains: int = 8,
+    num_warmup: int = 150,
+    use_encoder: bool = True,
+    num_prior_draws: int = 400,
+) -> Estimate:
+    """log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
+
+    1. chains of Hamiltonian Monte Carlo draw from p(z|x);
+    2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;
+    3. from L = `num_chains` x `num_samples` further draws,
+
+        log p(x) ~= -log 1/L sum_l q(z_l) / (p(z_l) p(x|z_l)),     z_l ~ p(z|x)
+
+    The mean is unbiased for 1 / p(x), hence the estimate is *above* log p(x) on average (Jensen), by about half the
+    squared standard error: it is a stochastic upper bound, and gets worse with the number of latent dimensions. A
+    posterior of several modes that the chains do visit costs variance, not consistency.
+
+    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other
+    and their R-hat is returned. With one encoder start and one prior start at least, disagreement shows; chains
+    from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      x: one datapoint.
+      model: the four functions; static. Its `encode` is not called without `use_encoder`.
+      num_samples: draws of each chain for step 3.
+      num_fit_samples: draws of each chain for step 2.
+      num_chains: C; they share one step size, adapted to an acceptance of 0.9.
+      num_warmup: transitions of each chain before any draw counts.
+      use_encoder: start half of the chains at draws of q(z|x).
+      num_prior_draws: the other chains each start at the best of so many draws of the prior.
+
+    Returns:
+      An `Estimate`; its error accounts for autocorrelation within chains and for disagreement between them.
+
+    Raises:
+      ValueError: `x` has another shape, or a count is too small.
+      TypeError: a count is no Python int.
+    """
+    check(params, x, model)
+    check_counts(2, num_samples=num_samples, num_fit_samples=num_fit_samples)
+    check_counts(1, num_chains=num_chains, num_warmup=num_warmup, num_prior_draws=num_prior_draws)
+    warmup_key, fit_key, sample_key = jax.random.split(key, 3)
+    log_density = log_joint(params, x, model)
+    chains = warm_up(params, warmup_key, x, model, num_chains, num_warmup, use_encoder, num_prior_draws)
+    chains, fitted, fit_run = fit_gaussian(fit_key, chains, log_density, num_fit_samples)
+    num_blocks = min(num_samples, _MAX_BLOCKS)
+
+    def accumulate(sums: tuple, index: jax.Array, states) -> tuple:
+        blocks, squares = sums
+        log_weights = fitted.log_prob(states.position) - states.logdensity  # [C]
+        block = index * num_blocks // num_samples
+        blocks = blocks.at[:, block].set(jnp.logaddexp(blocks[:, block], log_weights))
+        return blocks, jnp.logaddexp(squares, logsumexp(2 * log_weights))
+
+    nothing = jnp.full((num_chains, num_blocks), -jnp.inf, chains.step_size.dtype)
+    chains, (blocks, squares), run = sample(
+        sample_key, chains, log_density, num_samples, accumulate, (nothing, nothing[0, 0])
+    )
+    estimate = _reciprocal_of_mean(blocks, squares, num_samples)
+    return estimate._replace(acceptance=run.acceptance, r_hat=r_hat(fit_run.moments, run.moments))
+
+
+def _reciprocal_of_mean(blocks: jax.Array, squares: jax.Array, num_samples: int) -> Estimate:
+    """-log of the mean weight, with an error that knows of autocorrelation.
+
+    Args:
+      blocks: `[C, B]`, log of the sum of the weights of each block of consecutive draws.
+      squares: `[]`, log of the sum of all squared weights.
+      num_samples: draws of each chain.
+    """
+    num_chains, num_blocks = blocks.shape
+    num_draws = num_chains * num_samples
+    log_mean = logsumexp(blocks) - jnp.log(num_draws)
+    counts = jnp.bincount(jnp.arange(num_samples) * num_blocks // num_samples, length=num_blocks)
+    means = jnp.exp(blocks - log_mean - jnp.log(counts))  # [C, B], in units of the mean weight
+    standard_error = jnp.std(means) / jnp.sqrt(effective_sample_size(means))
+    variance = jnp.exp(squares - jnp.log(num_draws) - 2 * log_mean) - 1
+    return Estimate(-log_mean, standard_error, variance / standard_error**2)
