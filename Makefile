@@ -7,13 +7,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean lock
+.PHONY: help demo paper test lint clean lock
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo.stamp ## Train on scikit-learn's digits (about a minute) and draw pictures in runs/digits.
 	$(BIN)/python -m experiments.digits --resume
+
+paper: .venv/demo.stamp ## Train and draw every figure of the paper in runs/paper: hours on a CPU, resumable. PAPER_FLAGS adds flags.
+	for figure in figure2 figure3 figure4 figure5 full_vb; do \
+	  $(BIN)/python -m experiments.$$figure $(PAPER_FLAGS) || exit 1; \
+	done
 
 test: .venv/dev.stamp ## Run the whole test suite.
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -44,10 +44,11 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One set of axes of a figure of several: a title, and the curves in it."""
+    """One set of axes of a figure of several: a title, the curves in it, and what they are against."""
 
     title: str
     curves: Sequence[Curve]
+    x_label: str = "training samples"
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
@@ -109,7 +110,6 @@ def bound_panels(
             axes.set_ylabel(y_label)
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-        figure.supxlabel("training samples evaluated", fontsize=9)
     return figure
 
 
@@ -131,6 +131,7 @@ def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
         low, high = np.percentile(values, y_quantile), values.max()
         axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low) + 1e-6)
     axes.set_xscale("log")
+    axes.set_xlabel(panel.x_label)
     axes.set_title(panel.title)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import jax
 from absl import flags
 
 from aevb import datasets
@@ -64,17 +65,24 @@ class Member:
     def path(self) -> Path:
         """Where its runs are, a folder each, in the figures' folder."""
         size = f"train_{self.num_train_images}" if self.num_train_images else "train_all"
-        return Path(self.dataset) / size / f"latent_{self.latent_dim},hidden_{self.hidden_dim}" / self.algorithm
+        optimizer = "" if self.optimizer == "adagrad" else f",{self.optimizer}"
+        network = f"latent_{self.latent_dim},hidden_{self.hidden_dim}"
+        return Path(self.dataset) / size / network / f"{self.algorithm}{optimizer}"
+
+    def batch_size(self, dataset_size: int) -> int:
+        """The paper's 100, or fewer where there are fewer images."""
+        return min(BATCH_SIZE, dataset_size)
 
 
-def define_flags(num_train_samples: int | None = None) -> None:
-    """The flags that all figures have: budget, seeds, folders."""
-    flags.DEFINE_integer(
-        "num_train_samples",
-        num_train_samples,
-        "Training samples seen by each member; by default the paper's 10^8 on an accelerator, 3x10^6 on a CPU.",
-        lower_bound=BATCH_SIZE,
-    )
+def define_flags(with_budget: bool = True) -> None:
+    """The flags that all figures have: seeds, folders and, unless a figure has its own, the budget."""
+    if with_budget:
+        flags.DEFINE_integer(
+            "num_train_samples",
+            None,
+            "Training samples seen by each member; by default the paper's 10^8 on an accelerator, 3x10^6 on a CPU.",
+            lower_bound=BATCH_SIZE,
+        )
     flags.DEFINE_integer("num_seeds", 1, "Runs of each member; curves are their mean and standard deviation.", 1)
     flags.DEFINE_integer(
         "num_trial_samples",
@@ -90,10 +98,11 @@ def define_flags(num_train_samples: int | None = None) -> None:
 
 def budget() -> int:
     """`--num_train_samples`, or what suits the machine."""
-    if _FLAGS.num_train_samples:
-        return _FLAGS.num_train_samples
-    import jax
+    return _FLAGS.num_train_samples or default_budget()
 
+
+def default_budget() -> int:
+    """The paper's 10^8 samples on an accelerator, 3x10^6 on a CPU."""
     return 3_000_000 if jax.default_backend() == "cpu" else 100_000_000
 
 
@@ -143,7 +152,8 @@ def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[
 def train(member: Member, num_samples: int, learning_rate: float, seed: int) -> list[Evaluation]:
     """The history of one run, trained now as far as it is not there yet."""
     train_data, test_data = load(member)
-    samples_per_epoch = len(train_data.images) // BATCH_SIZE * BATCH_SIZE
+    batch_size = member.batch_size(len(train_data.images))
+    samples_per_epoch = len(train_data.images) // batch_size * batch_size
     num_epochs = -(-num_samples // samples_per_epoch)
     name = f"{member.title}, step size {learning_rate:g}, seed {seed}"
     config = _config(member, train_data, learning_rate, seed, num_epochs)
@@ -156,8 +166,12 @@ def trained(member: Member, num_samples: int) -> tuple[Model, Params]:
     """The model of a member at its best step size and first seed, trained now as far as it is not there yet."""
     learning_rate = best_step_size(member, num_samples)
     history = train(member, num_samples, learning_rate, seed=0)
-    data, _ = load(member)
-    return load_run(folder(member, learning_rate, 0), step=history[-1].epoch * (len(data.images) // BATCH_SIZE))
+    return load_run(folder(member, learning_rate, 0), step(member, history[-1]))
+
+
+def step(member: Member, evaluation: Evaluation) -> int:
+    """The step whose checkpoint an evaluation is of."""
+    return evaluation.num_train_samples // member.batch_size(len(load(member)[0].images))
 
 
 def folder(member: Member, learning_rate: float, seed: int) -> Path:
@@ -193,7 +207,7 @@ def _config(member: Member, data: Dataset, learning_rate: float, seed: int, num_
         "learning_rate": learning_rate,
         "schedule": "constant",
         "epsilon": None,
-        "batch_size": BATCH_SIZE,
+        "batch_size": member.batch_size(len(data.images)),
         "num_samples": 1,
         "num_epochs": num_epochs,
         "kl": "analytic",

@@ -203,7 +203,10 @@ def _best_of_prior(
             z, log_likelihood = jax.vmap(lambda position: candidate(chain, position))(positions)
             winner = jnp.argmax(log_likelihood)
             is_better = log_likelihood[winner] > best[1]
-            return (jnp.where(is_better, z[winner], best[0]), jnp.where(is_better, log_likelihood[winner], best[1])), None
+            return (
+                jnp.where(is_better, z[winner], best[0]),
+                jnp.where(is_better, log_likelihood[winner], best[1]),
+            ), None
 
         nobody = candidate(chain, jnp.zeros((), jnp.int32))
         return jax.lax.scan(better, nobody, jnp.arange(0, num_draws, _PRIOR_BLOCK))[0][0]

@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.marginal_likelihood.estimate import Estimate, Sandwich, check, check_counts
+from aevb.marginal_likelihood.estimate import Estimate, check_counts
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 from aevb.model import Model, Params
@@ -47,7 +47,7 @@ def evaluate(
     on_chunk: Callable[[int], None] | None = None,
     **options: Any,
 ) -> DatasetEstimate:
-    """log p(x) of every datapoint, `chunk_size` of them at a time.
+    """Log p(x) of every datapoint, `chunk_size` of them at a time.
 
     A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
     the result by no more than rounding does.
@@ -80,7 +80,9 @@ def evaluate(
     for first in range(0, len(data), chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.
         positions = np.arange(first, first + chunk_size) % len(data)
-        chunks.append(jax.device_get(_chunk(params, key, data, positions, model, method, tuple(sorted(options.items())))))
+        chunks.append(
+            jax.device_get(_chunk(params, key, data, positions, model, method, tuple(sorted(options.items()))))
+        )
         if on_chunk is not None:
             on_chunk(min(first + chunk_size, len(data)))
     values = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(data)], *chunks)

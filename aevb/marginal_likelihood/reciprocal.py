@@ -25,7 +25,7 @@ def hmc_estimator(
     use_encoder: bool = True,
     num_prior_draws: int = 400,
 ) -> Estimate:
-    """log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
+    """Log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
 
     1. chains of Hamiltonian Monte Carlo draw from p(z|x);
     2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;

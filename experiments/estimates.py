@@ -1,0 +1,55 @@
+"""Marginal likelihoods of the checkpoints of a run, each estimated once and kept beside it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aevb import marginal_likelihood
+from aevb.checkpoints import load_run, read_config
+from aevb.datasets import Dataset
+
+_SEED = 0
+_TRUSTED_R_HAT = 1.1
+
+# Fewer chains and draws than for one final figure: a curve has dozens of points, and its datapoints' spread is far
+# above these estimates' own error.
+_HMC_OPTIONS = {"num_chains": 4, "num_warmup": 80, "num_fit_samples": 50, "num_samples": 75}
+
+
+def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
+    """Log p(x) over `data` by the estimator of Appendix D, at the checkpoint of `step`.
+
+    Returns:
+      `log_marginal`, the mean in nats; `standard_error` of it as an estimate of the whole split's; `monte_carlo_error`,
+      the part of it that is the estimator's; `disagreeing`, the share of datapoints whose chains disagree.
+    """
+    split = "".join(c if c.isalnum() else "_" for c in data.split_rule)
+    path = folder / "estimates" / f"{step}-{data.split}-{split}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    algorithm = read_config(folder)["training"]["algorithm"]
+    model, params = load_run(folder, step)
+    found = marginal_likelihood.evaluate(
+        params,
+        jax.random.key(_SEED),
+        data.pixels(),
+        model,
+        method="hmc",
+        use_encoder=algorithm != "monte_carlo_em",
+        **_HMC_OPTIONS,
+    )
+    row = {
+        "log_marginal": found.mean,
+        "standard_error": found.standard_error,
+        "monte_carlo_error": found.monte_carlo_error,
+        "disagreeing": float(np.mean(np.asarray(found.per_datapoint.r_hat) > _TRUSTED_R_HAT)),
+    }
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(row, indent=2) + "\n")
+    os.replace(partial, path)
+    return row
