@@ -1,4 +1,4 @@
-"""Several Hamiltonian Monte Carlo chains on p(z|x) of one datapoint: starts, warm-up, sampling, R-hat, a Gaussian fit."""
+"""Several Hamiltonian Monte Carlo chains on p(z|x): starts, warm-up, sampling, R-hat, a Gaussian fitted to them."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -100,11 +100,11 @@ def warm_up(
 
 def transition(key: jax.Array, chains: Chains, log_density: LogDensity) -> tuple[Chains, jax.Array]:
     """One transition of every chain, with jittered step sizes, and its acceptance probabilities `[C]`."""
-    jitter_key, move_key = jax.random.split(key)
     num_chains = len(chains.states.logdensity)
-    jitter = jax.random.uniform(jitter_key, (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
+    keys = jax.random.split(key, 1 + num_chains)
+    jitter = jax.random.uniform(keys[0], (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
     move = jax.vmap(lambda key, chain, step_size: hmc.transition(key, chain, log_density, step_size))
-    states, acceptance = move(jax.random.split(move_key, num_chains), chains.states, chains.step_size * jitter)
+    states, acceptance = move(keys[1:], chains.states, chains.step_size * jitter)
     return chains._replace(states=states), acceptance.astype(chains.step_size.dtype)
 
 
@@ -203,9 +203,13 @@ def _best_of_prior(
             z, log_likelihood = jax.vmap(lambda position: candidate(chain, position))(positions)
             winner = jnp.argmax(log_likelihood)
             is_better = log_likelihood[winner] > best[1]
-            return (jnp.where(is_better, z[winner], best[0]), jnp.where(is_better, log_likelihood[winner], best[1])), None
+            return (
+                jnp.where(is_better, z[winner], best[0]),
+                jnp.where(is_better, log_likelihood[winner], best[1]),
+            ), None
 
-        nobody = candidate(chain, jnp.zeros((), jnp.int32))
+        z, log_likelihood = jax.eval_shape(candidate, chain, chain)
+        nobody = jnp.zeros(z.shape, z.dtype), jnp.full((), -jnp.inf, log_likelihood.dtype)
         return jax.lax.scan(better, nobody, jnp.arange(0, num_draws, _PRIOR_BLOCK))[0][0]
 
     return jax.vmap(chain_start)(jnp.arange(num_chains))

@@ -73,7 +73,7 @@ def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int
 
 
 def log_mean(sums: LogSums, num_samples: int) -> Estimate:
-    """log of the mean of independent weights; its error is the relative standard error of that mean."""
+    """The log of the mean of independent weights; its error is the relative standard error of that mean."""
     effective_sample_size = jnp.exp(2 * sums.weights - sums.squares)
     relative_variance = (1 / effective_sample_size - 1 / num_samples) * (num_samples / (num_samples - 1))
     # Equal weights leave a difference of rounding errors, which may be negative.
@@ -82,7 +82,7 @@ def log_mean(sums: LogSums, num_samples: int) -> Estimate:
 
 
 def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """z `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
+    """A draw `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
     z, intermediates = distribution.sample_with_intermediates(key)
     log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
     return jnp.asarray(z), jnp.asarray(log_density)
@@ -107,6 +107,8 @@ def check_counts(minimum: int, **counts: int) -> None:
     """Fails if one of `counts` is no Python int of at least `minimum`."""
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(f"{name} must be a Python int, got {count!r}: bind it with functools.partial before jax.jit")
+            raise TypeError(
+                f"{name} must be a Python int, got {count!r}: bind it with functools.partial before jax.jit"
+            )
         if count < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {count}")
