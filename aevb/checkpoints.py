@@ -67,15 +67,19 @@ class Checkpoints:
             raise RunError(f"checkpoint {step} in {self._manager.directory} cannot be read: {error}") from None
         return _from_arrays(arrays, jax.random.key_impl(template.key))
 
-    def restore_params(self) -> Params:
-        """The parameters alone of the last state saved.
+    def restore_params(self, step: int | None = None) -> Params:
+        """The parameters alone of the state saved at `step`, or of the last.
 
         Raises:
           RunError: there is none.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        steps = self._manager.all_steps()
+        if not steps:
             raise RunError(f"no checkpoint in {self._manager.directory}")
+        if step is None:
+            step = max(steps)
+        if step not in steps:
+            raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {sorted(steps)}")
         return self._manager.restore(step, args=ocp.args.StandardRestore())["params"]
 
     def close(self) -> None:
@@ -102,14 +106,15 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     return config
 
 
-def load_run(workdir: str | os.PathLike) -> tuple[Model, Params]:
+def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model, Params]:
     """A trained model out of a run folder, for use in other code: `model, params = aevb.load_run(workdir)`.
 
     Args:
       workdir: a folder that one of the experiments wrote.
+      step: of the checkpoint; `None` is the last.
 
     Returns:
-      The model, and its parameters as of the last checkpoint.
+      The model, and its parameters as of that checkpoint.
 
     Raises:
       RunError: the folder is not there, not a run, damaged, or has no checkpoint yet.
@@ -124,7 +129,7 @@ def load_run(workdir: str | os.PathLike) -> tuple[Model, Params]:
         raise RunError(f"{workdir} has no {CHECKPOINT_FOLDER} yet")
     checkpoints = Checkpoints(folder)
     try:
-        return model, checkpoints.restore_params()
+        return model, checkpoints.restore_params(step)
     finally:
         checkpoints.close()
 

@@ -5,23 +5,35 @@ Monte Carlo EM (Appendix E) and the estimators of the marginal likelihood (Appen
 
 import functools
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from blackjax.mcmc import hmc
 from blackjax.mcmc.integrators import IntegratorState
 
-Chain: TypeAlias = hmc.HMCState
-"""Where a chain is: `position` `[J]`, `logdensity` `[]` and `logdensity_grad` `[J]` there."""
-
 LogDensity: TypeAlias = Callable[[jax.Array], jax.Array]
 """`z [J] -> []`, nats, up to a constant."""
 
 
+class Chain(NamedTuple):
+    """Where a chain is: BlackJAX's `HMCState`, with its types.
+
+    Attributes:
+      position: `[J]`.
+      logdensity: `[]`.
+      logdensity_grad: `[J]`.
+    """
+
+    position: jax.Array
+    logdensity: jax.Array
+    logdensity_grad: jax.Array
+
+
 def init(position: jax.Array, log_density: LogDensity) -> Chain:
     """A chain at `position` `[J]`: also how a chain goes on when the density has changed under it."""
-    return hmc.init(position, log_density)
+    state: Any = hmc.init(position, log_density)
+    return Chain(*state)
 
 
 def transition(
@@ -40,10 +52,10 @@ def transition(
       The chain, and the acceptance probability of the proposal, `[]`.
     """
     unit_masses = jnp.ones_like(chain.position)
-    kernel = hmc.build_kernel(functools.partial(_trajectory, num_leapfrogs))
-    chain, info = kernel(key, chain, log_density, step_size, unit_masses, num_integration_steps=1)
+    kernel: Any = hmc.build_kernel(functools.partial(_trajectory, num_leapfrogs))
+    state, info = kernel(key, chain, log_density, step_size, unit_masses, num_integration_steps=1)
     # A trajectory that overflowed was rejected, but its probability is not a number.
-    return chain, jnp.nan_to_num(info.acceptance_rate)
+    return Chain(*state), jnp.nan_to_num(info.acceptance_rate)
 
 
 def adapted(step_size: jax.Array, acceptance: jax.Array, target: float, rate: jax.Array | float = 0.1) -> jax.Array:
@@ -51,7 +63,7 @@ def adapted(step_size: jax.Array, acceptance: jax.Array, target: float, rate: ja
     return step_size * jnp.exp(rate * (acceptance - target))
 
 
-def _trajectory(num_leapfrogs: int, log_density: LogDensity, kinetic_energy: Callable) -> Callable:
+def _trajectory(num_leapfrogs: int, log_density: LogDensity, kinetic_energy: Callable) -> Any:
     """A BlackJAX integrator whose one step is a whole trajectory of leapfrogs with unit masses.
 
     BlackJAX's own computes the density after every leapfrog; only the last one's is used, and for a Bernoulli decoder
@@ -59,16 +71,17 @@ def _trajectory(num_leapfrogs: int, log_density: LogDensity, kinetic_energy: Cal
     """
     del kinetic_energy  # of unit masses
 
-    def leapfrog(gradient_at: Callable, step_size: jax.Array, position: jax.Array, momentum: jax.Array, gradient):
+    def leapfrog(gradient_at: Callable, step_size: jax.Array, position: Any, momentum: Any, gradient: Any):
         momentum = momentum + 0.5 * step_size * gradient
         position = position + step_size * momentum
         value, gradient = gradient_at(position)
         return position, momentum + 0.5 * step_size * gradient, value, gradient
 
-    def step(state: IntegratorState, step_size: jax.Array) -> IntegratorState:
+    def step(state: Any, step_size: jax.Array) -> IntegratorState:
         without_value = lambda z: (None, jax.grad(log_density)(z))
 
-        def body(_: int, carry: tuple) -> tuple:
+        def body(step: jax.Array, carry: tuple) -> tuple:
+            del step
             position, momentum, _, gradient = leapfrog(without_value, step_size, *carry)
             return position, momentum, gradient
 

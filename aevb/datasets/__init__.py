@@ -10,7 +10,7 @@ import numpy as np
 from aevb.datasets.cache import read_cache, write_cache
 from aevb.datasets.source import Arrays, DatasetError, Source
 
-__all__ = ["NAMES", "Dataset", "DatasetError", "load"]
+__all__ = ["NAMES", "Dataset", "DatasetError", "load", "split_rule_of"]
 
 NAMES = ("mnist", "frey_face", "digits")
 
@@ -80,6 +80,18 @@ def load(
     images, labels = arrays.images[indices], None if arrays.labels is None else arrays.labels[indices]
     images.setflags(write=False)
     return Dataset(name, split, images, labels, source.max_value, rule.description)
+
+
+def split_rule_of(name: str, description: str) -> str:
+    """The `split_rule` that `load` takes, from the `Dataset.split_rule` that a run recorded.
+
+    Raises:
+      ValueError: an unknown data set, or no rule of it has that description.
+    """
+    for rule_name, rule in _source(name).split_rules.items():
+        if rule.description == description:
+            return rule_name
+    raise ValueError(f"{name} has no split rule that is described as {description!r}")
 
 
 def _source(name: str) -> Source:

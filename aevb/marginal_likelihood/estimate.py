@@ -90,7 +90,7 @@ def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Arr
 
 def log_joint(params: Params, x: jax.Array, model: Model) -> Callable[[jax.Array], jax.Array]:
     """`z [J] -> log p(x, z) []`, nats: the posterior's log density up to the constant that is wanted."""
-    return lambda z: model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x)
+    return lambda z: jnp.asarray(model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x))
 
 
 def check(params: Params, x: jax.Array, model: Model) -> None:

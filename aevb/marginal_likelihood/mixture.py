@@ -100,11 +100,13 @@ def mixture_importance_sampling(
 
 
 def _component(weight: float, distribution: dist.Distribution) -> _Component:
-    return _Component(weight, lambda key: jnp.asarray(distribution.sample(key)), distribution.log_prob)
+    return _Component(
+        weight, lambda key: jnp.asarray(distribution.sample(key)), lambda z: jnp.asarray(distribution.log_prob(z))
+    )
 
 
 def _scaled(gaussian: dist.MultivariateNormal, scale: float) -> dist.MultivariateNormal:
-    return dist.MultivariateNormal(gaussian.mean, scale_tril=scale * gaussian.scale_tril)
+    return dist.MultivariateNormal(gaussian.mean, scale_tril=scale * jnp.asarray(gaussian.scale_tril))
 
 
 def _inflated_encoder(key: jax.Array, posterior: dist.Distribution) -> _Component:
@@ -114,5 +116,5 @@ def _inflated_encoder(key: jax.Array, posterior: dist.Distribution) -> _Componen
     return _Component(
         _ENCODER_WEIGHT,
         lambda key: centre + _ENCODER_SCALE * (posterior.sample(key) - centre),
-        lambda z: posterior.log_prob(centre + (z - centre) / _ENCODER_SCALE) - log_volume,
+        lambda z: jnp.asarray(posterior.log_prob(centre + (z - centre) / _ENCODER_SCALE)) - log_volume,
     )
