@@ -1,5 +1,6 @@
 """Auto-Encoding Variational Bayes (Kingma & Welling, arXiv 1312.6114) as pure JAX functions."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from aevb import datasets
@@ -24,6 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
+    from aevb import marginal_likelihood
     from aevb.checkpoints import load_run
 
 __version__ = "0.1.0"
@@ -49,6 +51,7 @@ __all__ = [
     "make_loss",
     "make_train_epochs",
     "make_train_step",
+    "marginal_likelihood",
     "minibatch_elbo",
     "mlp_vae",
     "paper_optimizer",
@@ -57,9 +60,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Late, because Orbax takes a second to import and only this one function needs it.
+    # Late, because Orbax takes a second to import and only this one function needs it; BlackJAX is the same.
     if name == "load_run":
         from aevb.checkpoints import load_run
 
         return load_run
+    if name == "marginal_likelihood":
+        return importlib.import_module("aevb.marginal_likelihood")
     raise AttributeError(f"module 'aevb' has no attribute {name!r}")

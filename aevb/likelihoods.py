@@ -18,5 +18,16 @@ class GreyBernoulli(dist.BernoulliLogits):
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
         """The density x log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
-        logits = jnp.asarray(self.logits)
-        return jnp.asarray(value) * logits - jax.nn.softplus(logits)
+        return _log_density(jnp.asarray(self.logits), jnp.asarray(value))
+
+
+@jax.custom_jvp
+def _log_density(logits: jax.Array, x: jax.Array) -> jax.Array:
+    return x * logits - jax.nn.softplus(logits)
+
+
+@_log_density.defjvp
+def _log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """In the logits it is x - p, which needs no softplus: half the time of a leapfrog, whose density nobody needs."""
+    (logits, x), (d_logits, d_x) = primals, tangents
+    return _log_density(logits, x), (x - jax.nn.sigmoid(logits)) * d_logits + logits * d_x

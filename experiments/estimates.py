@@ -27,8 +27,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
       `log_marginal`, the mean in nats; `standard_error` of it as an estimate of the whole split's; `monte_carlo_error`,
       the part of it that is the estimator's; `disagreeing`, the share of datapoints whose chains disagree.
     """
-    split = "".join(c if c.isalnum() else "_" for c in data.split_rule)
-    path = folder / "estimates" / f"{step}-{data.split}-{split}.json"
+    path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
     if path.exists():
         return json.loads(path.read_text())
     algorithm = read_config(folder)["training"]["algorithm"]

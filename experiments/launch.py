@@ -214,7 +214,8 @@ _COLUMNS = {  # heading: (field of the summary, format)
 
 def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:
     first = results[0][1]
-    print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}), nats per datapoint:")
+    subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
+    print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")
     print("".join(f"{heading:>11}" for heading in _COLUMNS))
     for _, row in results:
         cells = ("-" if row[field] is None else format(row[field], form) for field, form in _COLUMNS.values())

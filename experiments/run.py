@@ -36,6 +36,7 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
         "format_version": FORMAT_VERSION,
         "dataset": dataset.name,
         "split_rule": dataset.split_rule,
+        **({"num_train_images": dataset.subset_size} if dataset.subset_size else {}),
         "model": {"data_shape": [dataset.pixels().shape[1]], **model},
         "training": training,
     }
@@ -243,6 +244,7 @@ def _summary(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict
     summary = {
         "dataset": config["dataset"],
         "split_rule": config["split_rule"],
+        "num_train_images": config.get("num_train_images"),
         **{name: value for name, value in model.items() if name != "data_shape"},
         **training,
         "num_epochs": row.epoch,

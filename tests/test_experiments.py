@@ -237,3 +237,43 @@ def test_real_data_from_one_command(real_data, data_dir, tmp_path, name, least):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_elbo"] > least
     assert summary["test_kl"] > 1
+
+
+def test_marginal_likelihood_of_a_run(finished, data_dir, tmp_path):
+    output = tmp_path / "estimates.json"
+    arguments = (f"--run={finished}", f"--data_dir={data_dir}", f"--output={output}", "--num_datapoints=7")
+    small = ("--num_samples=50", "--num_hmc_samples=10", "--num_chains=2")
+    done = experiment("marginal_likelihood", *arguments, *small, "--methods=is,hmc")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert len(set(result["indices"])) == 7
+    assert result["indices"] != list(range(7))
+    assert result["binarization"] == "grey"
+    assert list(result["estimates"]) == ["is", "hmc"]
+    for row in result["estimates"].values():
+        assert row["mean"] == pytest.approx(np.mean(row["log_marginals"]), abs=1e-3)
+        assert result["elbo"] - 1 < row["mean"] < result["elbo"] + 20
+        assert f"{row['mean']:.3f}" in done.stdout
+    again = experiment("marginal_likelihood", *arguments)
+    assert_one_line_error(again, "exists already")
+    assert json.loads(output.read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--run must name a run folder"),
+        (("--run=nowhere",), "nowhere is not a run folder"),
+        (("--run=nowhere", "--methods=is,hcm"), "got 'hcm'"),
+        (("--run=nowhere", "--checkpoint=best"), "--checkpoint takes latest or a step, got 'best'"),
+    ],
+)
+def test_marginal_likelihood_says_what_is_wrong(arguments, message):
+    assert_one_line_error(experiment("marginal_likelihood", *arguments), message)
+
+
+def test_marginal_likelihood_looks_for_its_checkpoint_and_datapoints(finished, data_dir):
+    arguments = (f"--run={finished}", f"--data_dir={data_dir}")
+    assert_one_line_error(experiment("marginal_likelihood", *arguments, "--checkpoint=3"), "no checkpoint 3 in")
+    many = experiment("marginal_likelihood", *arguments, "--num_datapoints=100000")
+    assert_one_line_error(many, "--num_datapoints=100000 is more than the")

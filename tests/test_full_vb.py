@@ -64,7 +64,7 @@ def test_kl_is_numpyros(x64):
     np.testing.assert_allclose(kl_from_prior(params), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["squashed gaussian", "flow", "linear gaussian"])
 def test_any_model(name):
     model, kl = MODELS[name]
     params = spread(model.init(jax.random.key(0)))

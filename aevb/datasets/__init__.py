@@ -10,7 +10,7 @@ import numpy as np
 from aevb.datasets.cache import read_cache, write_cache
 from aevb.datasets.source import Arrays, DatasetError, Source
 
-__all__ = ["NAMES", "Dataset", "DatasetError", "load"]
+__all__ = ["NAMES", "Dataset", "DatasetError", "load", "split_rule_of"]
 
 NAMES = ("mnist", "frey_face", "digits")
 
@@ -28,6 +28,7 @@ class Dataset:
       labels: `[N]` int64 classes, or `None`.
       max_value: the pixel value of full intensity: values range over 0..max_value.
       split_rule: how the split was made, in words.
+      subset_size: where it is a `subset` of the split, its size.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     labels: np.ndarray | None
     max_value: int
     split_rule: str
+    subset_size: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -61,7 +63,7 @@ class Dataset:
             self,
             images=self.images[chosen],
             labels=None if self.labels is None else self.labels[chosen],
-            split_rule=f"{self.split_rule}, random {count} by seed {_SUBSET_SEED}",
+            subset_size=count,
         )
 
 
@@ -100,6 +102,18 @@ def load(
     images, labels = arrays.images[indices], None if arrays.labels is None else arrays.labels[indices]
     images.setflags(write=False)
     return Dataset(name, split, images, labels, source.max_value, rule.description)
+
+
+def split_rule_of(name: str, description: str) -> str:
+    """The `split_rule` that `load` takes, from the `Dataset.split_rule` that a run recorded.
+
+    Raises:
+      ValueError: an unknown data set, or no rule of it has that description.
+    """
+    for rule_name, rule in _source(name).split_rules.items():
+        if rule.description == description:
+            return rule_name
+    raise ValueError(f"{name} has no split rule that is described as {description!r}")
 
 
 def _source(name: str) -> Source:

@@ -4,9 +4,11 @@ Functions of one datapoint, `(params, key, x, model, ...) -> Estimate`, which ca
 set. `import aevb` alone does not import this package, nor BlackJAX, which it needs.
 """
 
+from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.dataset import DatasetEstimate, Method, evaluate
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
 from aevb.marginal_likelihood.importance import importance_sampling
+from aevb.marginal_likelihood.mixture import mixture_importance_sampling
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 
 __all__ = [
@@ -14,7 +16,9 @@ __all__ = [
     "Estimate",
     "Method",
     "Sandwich",
+    "annealed_importance_sampling",
     "evaluate",
     "hmc_estimator",
     "importance_sampling",
+    "mixture_importance_sampling",
 ]

@@ -1,4 +1,4 @@
-"""Several Hamiltonian Monte Carlo chains on p(z|x) of one datapoint: starts, warm-up, sampling, R-hat, a Gaussian fit."""
+"""Several Hamiltonian Monte Carlo chains on p(z|x): starts, warm-up, sampling, R-hat, a Gaussian fitted to them."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -41,12 +41,12 @@ class Moments(NamedTuple):
     """Running moments of J + 1 quantities, z and log p(x, z), of each chain by itself (Welford).
 
     Attributes:
-      count: `[]`, draws so far of each chain.
+      size: `[]`, draws so far of each chain.
       mean: `[C, J + 1]`.
       squares: `[C, J + 1]`, sums of squared deviations from the mean.
     """
 
-    count: jax.Array
+    size: jax.Array
     mean: jax.Array
     squares: jax.Array
 
@@ -100,11 +100,11 @@ def warm_up(
 
 def transition(key: jax.Array, chains: Chains, log_density: LogDensity) -> tuple[Chains, jax.Array]:
     """One transition of every chain, with jittered step sizes, and its acceptance probabilities `[C]`."""
-    jitter_key, move_key = jax.random.split(key)
     num_chains = len(chains.states.logdensity)
-    jitter = jax.random.uniform(jitter_key, (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
+    keys = jax.random.split(key, 1 + num_chains)
+    jitter = jax.random.uniform(keys[0], (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
     move = jax.vmap(lambda key, chain, step_size: hmc.transition(key, chain, log_density, step_size))
-    states, acceptance = move(jax.random.split(move_key, num_chains), chains.states, chains.step_size * jitter)
+    states, acceptance = move(keys[1:], chains.states, chains.step_size * jitter)
     return chains._replace(states=states), acceptance.astype(chains.step_size.dtype)
 
 
@@ -134,7 +134,7 @@ def sample(
         chains, accumulated, run = carry
         chains, acceptance = transition(jax.random.fold_in(key, index), chains, log_density)
         moments = _update_moments(run.moments, chains.states)
-        acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.count
+        acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.size
         return (chains, accumulate(accumulated, index, chains.states), Run(acceptance, moments)), None
 
     num_chains, latent_dim = chains.states.position.shape
@@ -150,9 +150,9 @@ def r_hat(first: Moments, second: Moments) -> jax.Array:
     disagree and chains that drift.
     """
     means = jnp.concatenate([first.mean, second.mean])  # [2 C, J + 1]
-    variances = jnp.concatenate([part.squares / (part.count - 1) for part in (first, second)])
+    variances = jnp.concatenate([part.squares / (part.size - 1) for part in (first, second)])
     within = jnp.mean(variances, axis=0)
-    count = jnp.minimum(first.count, second.count)
+    count = jnp.minimum(first.size, second.size)
     pooled = (count - 1) / count * within + jnp.var(means, axis=0, ddof=1)
     return jnp.max(jnp.sqrt(pooled / within))
 
@@ -194,7 +194,7 @@ def _best_of_prior(
 
     def candidate(chain: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         z = jnp.asarray(prior.sample(jax.random.fold_in(jax.random.fold_in(key, chain), position)))
-        return z, model.decode(params, z).log_prob(x)
+        return z, jnp.asarray(model.decode(params, z).log_prob(x))
 
     def chain_start(chain: jax.Array) -> jax.Array:
         def better(best: tuple, first: jax.Array) -> tuple[tuple, None]:
@@ -208,7 +208,8 @@ def _best_of_prior(
                 jnp.where(is_better, log_likelihood[winner], best[1]),
             ), None
 
-        nobody = candidate(chain, jnp.zeros((), jnp.int32))
+        z, log_likelihood = jax.eval_shape(candidate, chain, chain)
+        nobody = jnp.zeros(z.shape, z.dtype), jnp.full((), -jnp.inf, log_likelihood.dtype)
         return jax.lax.scan(better, nobody, jnp.arange(0, num_draws, _PRIOR_BLOCK))[0][0]
 
     return jax.vmap(chain_start)(jnp.arange(num_chains))
@@ -216,7 +217,7 @@ def _best_of_prior(
 
 def _update_moments(moments: Moments, states: hmc.Chain) -> Moments:
     values = jnp.concatenate([states.position, states.logdensity[:, None]], axis=1)
-    count = moments.count + 1
+    count = moments.size + 1
     deviations = values - moments.mean
     mean = moments.mean + deviations / count
     return Moments(count, mean, moments.squares + deviations * (values - mean))

@@ -2,22 +2,26 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.marginal_likelihood.estimate import Estimate, check_counts
+from aevb.marginal_likelihood.annealed import annealed_importance_sampling
+from aevb.marginal_likelihood.estimate import Estimate, Sandwich, check_counts
 from aevb.marginal_likelihood.importance import importance_sampling
+from aevb.marginal_likelihood.mixture import mixture_importance_sampling
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 from aevb.model import Model, Params
 
-Method: TypeAlias = Literal["is", "hmc"]
+Method: TypeAlias = Literal["is", "hmc", "mixture", "ais"]
 
 _ESTIMATORS: dict[str, Callable[..., Any]] = {
     "is": importance_sampling,
     "hmc": hmc_estimator,
+    "mixture": mixture_importance_sampling,
+    "ais": annealed_importance_sampling,
 }
 
 
@@ -37,6 +41,32 @@ class DatasetEstimate(NamedTuple):
     monte_carlo_error: float
 
 
+@overload
+def evaluate(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array,
+    model: Model,
+    method: Literal["is", "hmc", "mixture"],
+    chunk_size: int = ...,
+    on_chunk: Callable[[int], None] | None = ...,
+    **options: Any,
+) -> DatasetEstimate: ...
+
+
+@overload
+def evaluate(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array,
+    model: Model,
+    method: Literal["ais"],
+    chunk_size: int = ...,
+    on_chunk: Callable[[int], None] | None = ...,
+    **options: Any,
+) -> Sandwich[DatasetEstimate]: ...
+
+
 def evaluate(
     params: Params,
     key: jax.Array,
@@ -46,8 +76,8 @@ def evaluate(
     chunk_size: int = 100,
     on_chunk: Callable[[int], None] | None = None,
     **options: Any,
-) -> DatasetEstimate:
-    """Log p(x) of every datapoint, `chunk_size` of them at a time.
+) -> DatasetEstimate | Sandwich[DatasetEstimate]:
+    """Estimates log p(x) of every datapoint, `chunk_size` of them at a time.
 
     A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
     the result by no more than rounding does.
@@ -57,13 +87,15 @@ def evaluate(
       key: a typed key, consumed.
       data: `[N, ...]`, the very targets of the likelihood: after any binarization.
       model: the four functions.
-      method: "is" is `importance_sampling`, "hmc" is `hmc_estimator`.
+      method: "is" for `importance_sampling`, "hmc" for `hmc_estimator`, "mixture" for `mixture_importance_sampling`,
+        "ais" for `annealed_importance_sampling`.
       chunk_size: datapoints at a time in the one compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
       **options: of the estimator, as it documents them.
 
     Returns:
       Values of each datapoint and their mean, averaged in float64. What is not a number in one is not in the other.
+      "ais" gives a `Sandwich` of two such.
 
     Raises:
       ValueError: `data` are empty, the method is unknown, or as for the estimator.
@@ -86,6 +118,8 @@ def evaluate(
         if on_chunk is not None:
             on_chunk(min(first + chunk_size, len(data)))
     values = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(data)], *chunks)
+    if isinstance(values, Sandwich):
+        return Sandwich(_summarize(values.lower), _summarize(values.upper))
     return _summarize(values)
 
 

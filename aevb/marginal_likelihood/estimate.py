@@ -73,7 +73,7 @@ def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int
 
 
 def log_mean(sums: LogSums, num_samples: int) -> Estimate:
-    """Log of the mean of independent weights; its error is the relative standard error of that mean."""
+    """The log of the mean of independent weights; its error is the relative standard error of that mean."""
     effective_sample_size = jnp.exp(2 * sums.weights - sums.squares)
     relative_variance = (1 / effective_sample_size - 1 / num_samples) * (num_samples / (num_samples - 1))
     # Equal weights leave a difference of rounding errors, which may be negative.
@@ -82,7 +82,7 @@ def log_mean(sums: LogSums, num_samples: int) -> Estimate:
 
 
 def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Z `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
+    """A draw `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
     z, intermediates = distribution.sample_with_intermediates(key)
     log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
     return jnp.asarray(z), jnp.asarray(log_density)
@@ -90,7 +90,7 @@ def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Arr
 
 def log_joint(params: Params, x: jax.Array, model: Model) -> Callable[[jax.Array], jax.Array]:
     """`z [J] -> log p(x, z) []`, nats: the posterior's log density up to the constant that is wanted."""
-    return lambda z: model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x)
+    return lambda z: jnp.asarray(model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x))
 
 
 def check(params: Params, x: jax.Array, model: Model) -> None:

@@ -9,7 +9,7 @@ from aevb.model import Model, Params
 def importance_sampling(
     params: Params, key: jax.Array, x: jax.Array, model: Model, num_samples: int = 5000, block_size: int = 100
 ) -> Estimate:
-    """Log p(x) = log E_q[w], w = p(x, z) / q(z|x), of one datapoint, from K = `num_samples` draws of the encoder.
+    """Estimates log p(x) of one datapoint from K = `num_samples` draws of the encoder.
 
         log p(x) ~= log 1/K sum_k p(x, z_k) / q(z_k|x),     z_k ~ q(z|x)
 

@@ -1,4 +1,4 @@
-"""The estimator of Appendix D: Hamiltonian Monte Carlo draws of p(z|x), a density fitted to them, reciprocal weights."""
+"""The estimator of Appendix D: Hamiltonian Monte Carlo draws of p(z|x), and a density fitted to them."""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ def hmc_estimator(
     key: jax.Array,
     x: jax.Array,
     model: Model,
-    num_samples: int = 250,
-    num_fit_samples: int = 125,
+    num_samples: int = 200,
+    num_fit_samples: int = 100,
     num_chains: int = 8,
-    num_warmup: int = 150,
+    num_warmup: int = 100,
     use_encoder: bool = True,
     num_prior_draws: int = 400,
 ) -> Estimate:
-    """Log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
+    """Estimates log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
 
     1. chains of Hamiltonian Monte Carlo draw from p(z|x);
     2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;

@@ -1,0 +1,241 @@
+"""Against the linear-Gaussian model, whose log p(x) is known.
+
+Compilation is what takes time here: tests share data and options where they can, and with them compiled programs.
+"""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import aevb
+from aevb import marginal_likelihood
+from tests.conftest import ROOT
+from tests.models import MODELS, linear_gaussian_model
+from tests.oracles import LinearGaussian
+
+DATA_DIM = 12
+OPTIONS = {
+    "is": {"num_samples": 1000},
+    "hmc": {},
+    "mixture": {"num_samples": 1000, "num_fit_samples": 50},
+    "ais": {"num_distributions": 20},
+}
+FUNCTIONS = {
+    "is": marginal_likelihood.importance_sampling,
+    "hmc": marginal_likelihood.hmc_estimator,
+    "mixture": marginal_likelihood.mixture_importance_sampling,
+    "ais": marginal_likelihood.annealed_importance_sampling,
+}
+
+
+@functools.cache
+def problem(latent_dim: int, full_covariance: bool = True, size: int = 100):
+    """A model, parameters whose encoder is a little too wide, data from the model, and their log p(x)."""
+    exact = LinearGaussian.random(DATA_DIM, latent_dim, 0)
+    model = linear_gaussian_model(exact, full_covariance)
+    params = model.init(jax.random.key(0))
+    if full_covariance:
+        params["encoder"]["factor"] = 1.1 * params["encoder"]["factor"]
+    rng = np.random.RandomState(1)
+    z, noise = rng.randn(size, latent_dim), rng.randn(size, DATA_DIM)
+    data = (z @ exact.weights.T + exact.bias + exact.noise_variance**0.5 * noise).astype(np.float32)
+    return model, params, data, np.array([exact.log_marginal(x) for x in data])
+
+
+def assert_within_errors(estimate, truth):
+    """Errors over their standard errors have a root mean square of 1, give or take."""
+    values = estimate.per_datapoint
+    errors = values.log_marginal - truth
+    assert 0.7 < np.sqrt(np.mean((errors / values.standard_error) ** 2)) < 1.5
+    assert abs(np.mean(errors)) < 4 * estimate.monte_carlo_error
+    assert estimate.monte_carlo_error < 0.01
+    assert estimate.mean == pytest.approx(np.mean(values.log_marginal, dtype=np.float64))
+    assert estimate.standard_error == pytest.approx(np.std(truth, ddof=1) / len(truth) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("method", "latent_dim"),
+    [("is", 2), ("is", 10), ("hmc", 2), ("hmc", 10), ("mixture", 2), ("mixture", 10), ("ais", 2), ("ais", 10)],
+)
+def test_every_method_lands_on_the_exact_value(method, latent_dim):
+    model, params, data, truth = problem(latent_dim)
+    estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method, **OPTIONS[method])
+    for part in estimate if method == "ais" else [estimate]:
+        assert_within_errors(part, truth)
+        assert part.per_datapoint.r_hat is None or np.max(part.per_datapoint.r_hat) < 1.2
+    if method == "ais":
+        lower, upper = estimate
+        assert lower.mean - 3 * lower.monte_carlo_error < np.mean(truth) < upper.mean + 3 * upper.monte_carlo_error
+    if method == "hmc":
+        assert np.mean(estimate.per_datapoint.acceptance) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(("method", "limit"), [("is", 0.05), ("hmc", 0.03)])
+def test_errors_are_small_with_an_encoder_that_is_wrong(method, limit):
+    """Three latents, 100 points, defaults; the encoder has no covariances."""
+    model, params, data, truth = problem(3, full_covariance=False)
+    estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method)
+    assert np.sqrt(np.mean((estimate.per_datapoint.log_marginal - truth) ** 2)) < limit
+
+
+def test_block_size_changes_nothing():
+    model, params, data, _ = problem(2)
+    results = [
+        marginal_likelihood.importance_sampling(params, jax.random.key(0), data[0], model, 103, block_size)
+        for block_size in (1, 7, 103, 1000)
+    ]
+    for result in results[1:]:
+        np.testing.assert_allclose(result[:3], results[0][:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["is", "hmc"])
+def test_chunk_size_changes_nothing(method, x64):
+    model, params, data, _ = problem(2)
+    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
+    options = {"num_samples": 9}
+    if method == "hmc":
+        options |= {"num_fit_samples": 8, "num_chains": 2, "num_warmup": 5, "num_prior_draws": 3}
+    done = []
+    whole, chunked = (
+        marginal_likelihood.evaluate(
+            params, jax.random.key(0), data[:5].astype(np.float64), model, method, size, done.append, **options
+        )
+        for size in (1000, 2)
+    )
+    assert done == [5, 2, 4, 5]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8), whole, chunked)
+
+
+def test_the_sandwich_closes_with_more_temperatures():
+    """From exact draws of the posterior, and from the prior, which is far away."""
+    exact = LinearGaussian.random(DATA_DIM, 3, 0)
+    model, params, data, truth = problem(3)
+    means, covariance = np.stack([exact.posterior(x)[0] for x in data]), exact.posterior(data[0])[1]
+    noise = np.random.RandomState(2).randn(len(data), 16, 3)
+    posterior = (means[:, None] + noise @ np.linalg.cholesky(covariance).T).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), len(data))
+
+    def gap(num_distributions: int) -> float:
+        ais = lambda key, x, z: marginal_likelihood.annealed_importance_sampling(
+            params, key, x, model, num_distributions, use_encoder=False, posterior_samples=z
+        )
+        lower, upper = jax.jit(jax.vmap(ais))(keys, data, posterior)
+        below, above = np.mean(lower.log_marginal) - np.mean(truth), np.mean(upper.log_marginal) - np.mean(truth)
+        errors = [np.sqrt(np.sum(np.square(bound.standard_error))) / len(data) for bound in (lower, upper)]
+        assert below < 3 * errors[0]
+        assert above > -3 * errors[1]
+        return above - below
+
+    coarse, fine = gap(5), gap(50)
+    assert coarse > 1.0
+    assert 0.0 < fine < 0.1 * coarse
+
+
+def test_chains_in_different_modes_are_seen():
+    """|z| is observed: two modes 6 apart, between which no trajectory passes. The prior's starts are in both."""
+    decode = lambda params, z: dist.Normal(jnp.abs(z), 0.1).to_event(1)
+    prior = lambda params: dist.Normal(jnp.zeros(1), 2.0).to_event(1)
+    encode = lambda params, x: dist.Normal(x, 0.1).to_event(1)
+    model = aevb.Model(lambda key: {}, encode, decode, prior)
+    data = np.array([[3.0], [0.0]], np.float32)
+    estimate = marginal_likelihood.evaluate(
+        {}, jax.random.key(0), data, model, "hmc", use_encoder=False, num_prior_draws=10
+    )
+    two_modes, one_mode = np.asarray(estimate.per_datapoint.r_hat)
+    assert two_modes > 2
+    assert one_mode < 1.2
+
+
+def test_bias_of_hmc_is_upward_and_grows_with_latent_dimensions():
+    def bias(latent_dim: int) -> tuple[float, float]:
+        model, params, data, truth = problem(latent_dim)
+        options = {"num_samples": 3, "num_fit_samples": 10, "num_chains": 4}
+        estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, "hmc", **options)
+        errors = estimate.per_datapoint.log_marginal - truth
+        return np.mean(errors), np.std(errors) / len(errors) ** 0.5
+
+    (low, low_error), (high, high_error) = bias(2), bias(10)
+    assert low > 3 * low_error
+    assert high - low > 3 * np.hypot(low_error, high_error)
+
+
+@pytest.mark.parametrize("method", ["is", "hmc"])
+def test_what_is_not_a_number_is_not_hidden(method):
+    model, params, data, _ = problem(2)
+    data = data.copy()
+    data[17, 3] = np.nan
+    estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method, **OPTIONS[method])
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(estimate.per_datapoint.log_marginal)), [17])
+    assert np.isnan(estimate.mean)
+    assert np.isnan(estimate.monte_carlo_error)
+
+
+@pytest.mark.parametrize("method", list(FUNCTIONS))
+@pytest.mark.parametrize("name", ["flow", "full covariance", "image", "bfloat16"])
+def test_every_model_is_traced(name, method):
+    """The prior's gradient, the encoder's and the decoder's: all that can fail before numbers come."""
+    model, _ = MODELS[name]
+    params = model.init(jax.random.key(0))
+    x = jnp.full(model.decode(params, jnp.zeros(3)).event_shape, 0.5)
+    estimate = jax.eval_shape(lambda key: FUNCTIONS[method](params, key, x, model), jax.random.key(0))
+    assert all(leaf.shape == () and leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(estimate))
+
+
+@pytest.mark.parametrize("method", ["hmc", "mixture", "ais"])
+def test_no_encoder_is_needed(method):
+    whole, _ = MODELS["bernoulli"]
+    params = {"decoder": whole.init(jax.random.key(0))["decoder"]}
+    model = aevb.Model(whole.init, lambda params, x: pytest.fail("encode was called"), whole.decode, whole.prior)
+    function = functools.partial(FUNCTIONS[method], params, x=jnp.zeros(DATA_DIM), model=model, use_encoder=False)
+    jax.eval_shape(lambda key: function(key=key), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("importance", {}, "method must be one of .*'importance'"),
+        ("is", {"num_samples": 1}, "num_samples must be at least 2, got 1"),
+        ("is", {"block_size": 0}, "block_size must be at least 1, got 0"),
+        ("is", {"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
+        ("hmc", {"num_chains": 0}, "num_chains must be at least 1, got 0"),
+        ("hmc", {"num_fit_samples": 1}, "num_fit_samples must be at least 2, got 1"),
+        ("mixture", {"num_warmup": 0}, "num_warmup must be at least 1, got 0"),
+        ("ais", {"num_distributions": 1}, "num_distributions must be at least 2, got 1"),
+        ("ais", {"num_posterior_steps": 3}, "num_posterior_steps must be at least 4, got 3"),
+    ],
+)
+def test_bad_arguments_are_named(method, options, message):
+    model, params, data, _ = problem(2)
+    with pytest.raises(ValueError, match=message):
+        marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method, **options)
+
+
+def test_bad_data_and_types_are_named():
+    model, params, data, _ = problem(2)
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="data are empty"):
+        marginal_likelihood.evaluate(params, key, data[:0], model, "is")
+    with pytest.raises(ValueError, match=r"x has shape \(100, 12\).*\(12,\); this function takes one datapoint"):
+        marginal_likelihood.hmc_estimator(params, key, data, model)
+    with pytest.raises(TypeError, match=r"num_samples must be a Python int, got 10\.0"):
+        marginal_likelihood.importance_sampling(params, key, data[0], model, num_samples=10.0)
+    with pytest.raises(ValueError, match=r"posterior_samples must have shape \(16, 2\), got \(3, 2\)"):
+        marginal_likelihood.annealed_importance_sampling(
+            params, key, data[0], model, posterior_samples=jnp.zeros((3, 2))
+        )
+    with pytest.raises(TypeError, match=r"model must be an aevb\.Model, got str"):
+        marginal_likelihood.importance_sampling(params, key, data[0], "model")
+
+
+def test_import_aevb_does_not_import_blackjax():
+    program = (
+        "import sys, aevb; assert 'blackjax' not in sys.modules; "
+        "aevb.marginal_likelihood.evaluate; assert 'blackjax' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
