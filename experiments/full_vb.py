@@ -65,5 +65,5 @@ def _row(size: int, label: str, histories: Sequence) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    members.define_flags()
+    members.define_flags(with_trials=False)
     launch.start(members.__name__, main)

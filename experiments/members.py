@@ -29,9 +29,6 @@ TITLES = {settings.dataset: settings.title for settings in (mnist.DEFAULTS, frey
 
 _SETTINGS = {settings.dataset: settings for settings in (mnist.DEFAULTS, frey_face.DEFAULTS)}
 
-STEP_SIZES = (0.01, 0.02, 0.1)
-"""What the paper chose its Adagrad step size from (section 5)."""
-
 BATCH_SIZE = 100
 
 
@@ -74,8 +71,8 @@ class Member:
         return min(BATCH_SIZE, dataset_size)
 
 
-def define_flags(with_budget: bool = True) -> None:
-    """The flags that all figures have: seeds, folders and, unless a figure has its own, the budget."""
+def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
+    """The flags that all figures have: seeds, folders and, unless a figure has its own, budget and step sizes."""
     if with_budget:
         flags.DEFINE_integer(
             "num_train_samples",
@@ -84,12 +81,16 @@ def define_flags(with_budget: bool = True) -> None:
             lower_bound=BATCH_SIZE,
         )
     flags.DEFINE_integer("num_seeds", 1, "Runs of each member; curves are their mean and standard deviation.", 1)
-    flags.DEFINE_integer(
-        "num_trial_samples",
-        300_000,
-        "Samples after which the best of the step sizes on the training data is chosen.",
-        lower_bound=BATCH_SIZE,
-    )
+    if with_trials:
+        flags.DEFINE_list(
+            "step_sizes", ["0.01", "0.02", "0.1"], "Of Adagrad, to choose from; the paper's if not given."
+        )
+        flags.DEFINE_integer(
+            "num_trial_samples",
+            300_000,
+            "Samples after which the best of the step sizes on the training data is chosen.",
+            lower_bound=BATCH_SIZE,
+        )
     flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
     flags.DEFINE_string("workdir", "runs/paper", "Where members and figures are kept.")
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
@@ -116,7 +117,7 @@ def paper_member(dataset: str, algorithm: str, latent_dim: int) -> Member:
 
 
 def best_step_size(member: Member, num_samples: int, score: Score | None = None) -> float:
-    """The one of `STEP_SIZES` that does best on the training data in the first iterations, as in the paper.
+    """The one of `--step_sizes` that does best on the training data in the first iterations, as in the paper.
 
     Every step size is tried for `--num_trial_samples` with the first seed. A trial is the beginning of a run, which
     goes on from there if it is chosen.
@@ -126,22 +127,31 @@ def best_step_size(member: Member, num_samples: int, score: Score | None = None)
       num_samples: the whole budget: no trial is longer.
       score: of a trial, from its step size and history; by default its last bound on the training data.
     """
+    step_sizes = _step_sizes()
+    if len(step_sizes) == 1:
+        return step_sizes[0]
     trial = min(_FLAGS.num_trial_samples, num_samples)
     scores = {}
-    for learning_rate in STEP_SIZES:
+    for learning_rate in step_sizes:
         try:
             history = train(member, trial, learning_rate, seed=0)
         except DivergedError as error:
             print(f"{member.title}: step size {learning_rate:g} diverges: {error}", flush=True)
             continue
-        tried = history[: 1 + next(k for k, row in enumerate(history) if row.num_train_samples >= trial)]
-        scores[learning_rate] = score(member, learning_rate, tried) if score else tried[-1].train_elbo
+        scores[learning_rate] = score(member, learning_rate, history) if score else history[-1].train_elbo
     if not scores:
-        raise ValueError(f"{member.title} diverges at every step size of {STEP_SIZES}")
+        raise ValueError(f"{member.title} diverges at every step size of {step_sizes}")
     best = max(scores, key=lambda rate: scores[rate])
     words = ", ".join(f"{rate:g}: {value:.2f}" for rate, value in scores.items())
     print(f"{member.title}: step size {best:g} of {words} (training data, {trial:,} samples)", flush=True)
     return best
+
+
+def _step_sizes() -> list[float]:
+    try:
+        return [float(size) for size in _FLAGS.step_sizes]
+    except ValueError:
+        raise ValueError(f"--step_sizes takes numbers separated by commas, got {','.join(_FLAGS.step_sizes)}") from None
 
 
 def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[list[Evaluation]]:
