@@ -94,7 +94,7 @@ def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
     flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
     flags.DEFINE_string("workdir", "runs/paper", "Where members and figures are kept.")
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
-    flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
+    flags.DEFINE_string("source_dir", None, "A folder with a folder of original files for each data set, mnist say.")
 
 
 def budget() -> int:
@@ -192,10 +192,10 @@ def folder(member: Member, learning_rate: float, seed: int) -> Path:
 @functools.cache
 def load(member: Member) -> tuple[Dataset, Dataset]:
     """The training and test split."""
-    settings = _SETTINGS[member.dataset]
+    rule = _SETTINGS[member.dataset].split_rule
+    source = Path(_FLAGS.source_dir) / member.dataset if _FLAGS.source_dir else None
     train_data, test_data = (
-        datasets.load(member.dataset, split, _FLAGS.data_dir, _FLAGS.source_dir, settings.split_rule)
-        for split in ("train", "test")
+        datasets.load(member.dataset, split, _FLAGS.data_dir, source, rule) for split in ("train", "test")
     )
     return train_data.subset(member.num_train_images) if member.num_train_images else train_data, test_data
 
