@@ -119,6 +119,7 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     from aevb.datasets import DatasetError
     from aevb.training import DivergedError
 
+    _keep_compiled_programs()
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
@@ -129,6 +130,16 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted; the same command with --resume goes on from the last evaluation", status=130)
+
+
+def _keep_compiled_programs() -> None:
+    """JAX's compilation cache, in the user's cache folder unless $JAX_COMPILATION_CACHE_DIR says otherwise."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "aevb" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _fail(message: str, status: int = 2) -> None:

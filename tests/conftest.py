@@ -1,10 +1,22 @@
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """One folder of compiled programs for this session and the processes it starts: compiling is what takes time."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        yield
 
 
 @pytest.fixture
