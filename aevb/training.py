@@ -13,7 +13,7 @@ import optax
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
-from aevb.objectives import KL, minibatch_elbo
+from aevb.objectives import KL, Gradient, minibatch_elbo
 
 
 class TrainState(NamedTuple):
@@ -97,7 +97,12 @@ def standard_normal_log_prior(params: Params) -> jax.Array:
 
 
 def make_loss(
-    model: Model, dataset_size: int, num_samples: int = 1, kl: KL = "analytic", map_prior: bool = False
+    model: Model,
+    dataset_size: int,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    map_prior: bool = False,
+    gradient: Gradient = "pathwise",
 ) -> Loss:
     """The negative of the estimate that AEVB ascends, in nats per datapoint.
 
@@ -111,13 +116,14 @@ def make_loss(
       num_samples: L.
       kl: which estimator, as for `elbo`.
       map_prior: whether to include log p(theta).
+      gradient: by which estimator, as for `elbo`.
 
     Returns:
       `(params, key, xs) -> []`.
     """
 
     def loss(params: Params, key: jax.Array, xs: jax.Array) -> jax.Array:
-        objective = minibatch_elbo(params, key, xs, model, dataset_size, num_samples, kl)
+        objective = minibatch_elbo(params, key, xs, model, dataset_size, num_samples, kl, gradient)
         if map_prior:
             objective += standard_normal_log_prior(params)
         return -objective / dataset_size
