@@ -7,7 +7,7 @@ from aevb import datasets
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model
 from aevb.networks import mlp_vae
-from aevb.objectives import ElboTerms, elbo, elbo_terms, minibatch_elbo, reparameterize
+from aevb.objectives import ElboTerms, elbo, elbo_terms, iwae_bound, minibatch_elbo, reparameterize
 from aevb.training import (
     Algorithm,
     DivergedError,
@@ -47,6 +47,7 @@ __all__ = [
     "evaluate",
     "fit",
     "init_train_state",
+    "iwae_bound",
     "load_run",
     "make_loss",
     "make_train_epochs",

@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 NUM_KEPT = 3
 
 # What runs of this format did before they could be told otherwise.
-_DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "schedule": "constant", "epsilon": None}
+_DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"

@@ -233,6 +233,50 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
     return figure
 
 
+def gradient_variances(
+    variances: np.ndarray,
+    parts: Sequence[str],
+    stages: Sequence[str],
+    estimators: Sequence[tuple[str, str]],
+    title: str,
+) -> Figure:
+    """Total variances of gradients on a log axis, a row an estimator, a panel a part of the parameters.
+
+    Args:
+      variances: `[P, S, E]`, positive.
+      parts: P names, one a panel.
+      stages: S names, one a marker.
+      estimators: E names, each with its group's, those of a group in succession.
+      title: of the figure.
+    """
+    groups = [group for _, group in estimators]
+    first_of_group = np.array([index == 0 or groups[index - 1] != group for index, group in enumerate(groups)])
+    heights = -(np.arange(len(estimators)) + 0.9 * np.cumsum(first_of_group))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 0.27 * len(estimators) + 1.9), layout="constrained")
+        panels = figure.subplots(1, len(parts), sharey=True)
+        colors = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.65, len(stages)))
+        for axes, part, of_part in zip(panels, parts, variances, strict=True):
+            axes.hlines(heights, of_part.min(axis=0), of_part.max(axis=0), color="0.8", linewidth=1.5)
+            for stage, values, color, marker in zip(stages, of_part, colors, "osD^v<>", strict=False):
+                axes.plot(values, heights, marker, color=color, markersize=5.5, label=stage)
+            axes.set_xscale("log")
+            axes.set_xlabel("total variance")
+            axes.set_title(part)
+            axes.grid(visible=True, axis="both")
+            axes.tick_params(axis="y", length=0)
+        labels = [(height, name) for height, (name, _) in zip(heights, estimators, strict=True)]
+        headings = [(heights[index] + 0.95, groups[index]) for index in np.flatnonzero(first_of_group)]
+        ticks = labels + headings
+        panels[0].set_yticks([height for height, _ in ticks], [name for _, name in ticks])
+        for text in panels[0].get_yticklabels()[len(labels) :]:
+            text.set_fontweight("bold")
+        panels[0].set_ylim(heights[-1] - 0.7, heights[0] + 1.5)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(stages))
+        figure.suptitle(title)
+    return figure
+
+
 def _last(values: np.ndarray) -> str:
     return f"{values[-1]:,.1f}" if len(values) else "none"
 

@@ -18,7 +18,7 @@ import optax
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
-from aevb.objectives import KL, minibatch_elbo
+from aevb.objectives import KL, Gradient, minibatch_elbo
 
 _LOOKS_PER_DECADE = 8
 
@@ -131,7 +131,12 @@ def standard_normal_log_prior(params: Params) -> jax.Array:
 
 
 def make_loss(
-    model: Model, dataset_size: int, num_samples: int = 1, kl: KL = "analytic", map_prior: bool = False
+    model: Model,
+    dataset_size: int,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    map_prior: bool = False,
+    gradient: Gradient = "pathwise",
 ) -> Loss:
     """The negative of the estimate that AEVB ascends, in nats per datapoint.
 
@@ -145,13 +150,14 @@ def make_loss(
       num_samples: L.
       kl: which estimator, as for `elbo`.
       map_prior: whether to include log p(theta).
+      gradient: by which estimator, as for `elbo`.
 
     Returns:
       `(params, key, xs) -> []`.
     """
 
     def loss(params: Params, key: jax.Array, xs: jax.Array) -> jax.Array:
-        objective = minibatch_elbo(params, key, xs, model, dataset_size, num_samples, kl)
+        objective = minibatch_elbo(params, key, xs, model, dataset_size, num_samples, kl, gradient)
         if map_prior:
             objective += standard_normal_log_prior(params)
         return -objective / dataset_size
@@ -209,9 +215,10 @@ def auto_encoding(
     map_prior: bool = True,
     num_samples: int = 1,
     kl: KL = "analytic",
+    gradient: Gradient = "pathwise",
 ) -> Algorithm:
     """AEVB, Algorithm 1: both networks at once, by the gradient of the bound. Arguments as for `make_loss`."""
-    return descent(model, make_loss(model, dataset_size, num_samples, kl, map_prior), optimizer)
+    return descent(model, make_loss(model, dataset_size, num_samples, kl, map_prior, gradient), optimizer)
 
 
 class Progress(NamedTuple):
@@ -312,7 +319,8 @@ def fit(
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
       test_data: `[T, ...]`, evaluated beside `data`.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
-      algorithm: `aevb.baselines.wake_sleep`, say; `None` is `auto_encoding` with `num_samples` and `kl`.
+      algorithm: `aevb.baselines.wake_sleep`, say; `None` is `auto_encoding` with `num_samples`, `kl` and the pathwise
+        gradient.
       num_epochs: when to stop, counted from the beginning also when resuming.
       batch_size: M.
       num_samples: L.

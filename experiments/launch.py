@@ -41,6 +41,7 @@ _TRAINING_FLAGS = (
     "num_samples",
     "num_epochs",
     "kl",
+    "gradient",
     "map_prior",
     "binarization",
     "eval_every",
@@ -70,7 +71,7 @@ def _define_flags(defaults: Defaults) -> None:
     # Imported late, here and below: --help and a misspelt flag need not wait for JAX.
     from aevb.datasets.binarization import Binarization
     from aevb.networks import Likelihood, Posterior, WeightInit
-    from aevb.objectives import KL
+    from aevb.objectives import KL, Gradient
     from experiments.run import ALGORITHMS, OPTIMIZERS, SCHEDULES
 
     def text(values: Sequence[int]) -> list[str]:
@@ -92,6 +93,7 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_integer("num_samples", 1, "L, draws of z for each datapoint.")
     flags.DEFINE_integer("num_epochs", defaults.num_epochs, "Passes over the training set.")
     flags.DEFINE_enum("kl", "analytic", get_args(KL), "Estimator B (analytic) or A (sampled) of the paper.")
+    flags.DEFINE_enum("gradient", "pathwise", get_args(Gradient), "Estimator of the gradient, with --algorithm=aevb.")
     flags.DEFINE_bool("map_prior", True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
     flags.DEFINE_enum("binarization", "grey", get_args(Binarization), "What the pixels become.")
     flags.DEFINE_string("eval_every", str(defaults.eval_every), "Epochs between evaluations; log: 8 a factor of ten.")

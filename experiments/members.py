@@ -221,6 +221,7 @@ def _config(member: Member, data: Dataset, learning_rate: float, seed: int, num_
         "num_samples": 1,
         "num_epochs": num_epochs,
         "kl": "analytic",
+        "gradient": "pathwise",
         "map_prior": True,
         "binarization": "grey",
         "eval_every": "log",

@@ -13,7 +13,7 @@ import aevb
 from aevb.checkpoints import FORMAT_VERSION, Checkpoints
 from aevb.datasets import Dataset
 from aevb.full_vb import posterior_mean
-from aevb.objectives import KL
+from aevb.objectives import KL, Gradient
 from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
@@ -79,8 +79,8 @@ def _burda_schedule(learning_rate: float, steps_per_epoch: int) -> optax.Schedul
     return optax.join_schedules(rates, ends[:-1])
 
 
-def make_algorithm(name: str, num_samples: int, kl: KL) -> MakeAlgorithm:
-    """A training algorithm by its name in `ALGORITHMS`; `num_samples` and `kl` are for those that ascend the bound.
+def make_algorithm(name: str, num_samples: int, kl: KL, gradient: Gradient) -> MakeAlgorithm:
+    """A training algorithm by its name in `ALGORITHMS`; the rest is for those that ascend the bound.
 
     Raises:
       ValueError: an unknown name.
@@ -90,7 +90,7 @@ def make_algorithm(name: str, num_samples: int, kl: KL) -> MakeAlgorithm:
 
     match name:
         case "aevb":
-            return functools.partial(aevb.auto_encoding, num_samples=num_samples, kl=kl)
+            return functools.partial(aevb.auto_encoding, num_samples=num_samples, kl=kl, gradient=gradient)
         case "full_vb":
             return functools.partial(full_vb, num_samples=num_samples, kl=kl)
         case "wake_sleep":
@@ -144,7 +144,7 @@ def run(
         steps_per_epoch,
         training["epsilon"],
     )
-    algorithm = make_algorithm(training["algorithm"], training["num_samples"], training["kl"])
+    algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
     recorder = _Recorder(folder, name, steps_per_epoch, keep_all=member)
     key = jax.random.key(training["seed"])
     made = algorithm(model, optimizer, len(train.images), training["map_prior"])
