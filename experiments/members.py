@@ -87,7 +87,7 @@ def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
         )
         flags.DEFINE_integer(
             "num_trial_samples",
-            300_000,
+            600_000,
             "Samples after which the best of the step sizes on the training data is chosen.",
             lower_bound=BATCH_SIZE,
         )
