@@ -17,7 +17,7 @@ _TRUSTED_R_HAT = 1.1
 
 # Fewer chains and draws than for one final figure: a curve has dozens of points, and its datapoints' spread is far
 # above these estimates' own error.
-_HMC_OPTIONS = {"num_chains": 4, "num_warmup": 80, "num_fit_samples": 50, "num_samples": 75}
+_HMC_OPTIONS: dict[str, Any] = {"num_chains": 4, "num_warmup": 80, "num_fit_samples": 50, "num_samples": 75}
 
 
 def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:

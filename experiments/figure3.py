@@ -50,23 +50,30 @@ def main() -> None:
     sizes = launch.integers("num_train_images")
     budgets = _budgets("num_train_samples", sizes, [members.default_budget()] * len(sizes))
     mcem_budgets = _budgets("num_train_samples_mcem", sizes, budgets)
-    rows, by_samples, by_seconds = [], [], []
+    found: dict[int, dict[str, list[list[dict[str, Any]]]]] = {}  # size, algorithm: seeds of rows
     for size, budget, mcem_budget in zip(sizes, budgets, mcem_budgets, strict=True):
-        lines = []
-        for algorithm in _FLAGS.algorithm:
-            member = members.Member("mnist", algorithm, _LATENT_DIM, _HIDDEN_DIM, size)
-            seeds = _estimates(member, mcem_budget if algorithm == "monte_carlo_em" else budget)
-            lines.append((_LABELS[algorithm], seeds))
-            rows += [
-                {"N": size, "algorithm": _LABELS[algorithm], **row} for rows_of_seed in seeds for row in rows_of_seed
-            ]
-        by_samples.append(figures.Panel(f"N = {size:,}", [_curve(*line, "samples") for line in lines]))
-        by_seconds.append(figures.Panel(f"N = {size:,}", [_curve(*line, "seconds") for line in lines], "seconds"))
+        found[size] = {
+            algorithm: _estimates(
+                members.Member("mnist", algorithm, _LATENT_DIM, _HIDDEN_DIM, size),
+                mcem_budget if algorithm == "monte_carlo_em" else budget,
+            )
+            for algorithm in _FLAGS.algorithm
+        }
+    panels = [
+        figures.Panel(f"N = {size:,}", [_curve(name, seeds, x) for name, seeds in found[size].items()], x_label)
+        for x, x_label in (("samples", "training samples"), ("seconds", "seconds of training"))
+        for size in sizes
+    ]
     path = Path(_FLAGS.workdir) / "figure3.png"
-    y_label = "estimated log p(x)\n(nats per datapoint)"
-    figures.save(figures.bound_panels([*by_samples, *by_seconds], len(sizes), y_label), path)
-    write_csv(path.with_suffix(".csv"), rows)
-    print_table([row for row, following in zip(rows, [*rows[1:], None], strict=True) if _is_last(row, following)])
+    figures.save(figures.bound_panels(panels, len(sizes), "estimated log p(x)\n(nats per datapoint)"), path)
+    curves = [
+        [{"N": size, "algorithm": _LABELS[name], **row} for row in rows]
+        for size in sizes
+        for name, seeds in found[size].items()
+        for rows in seeds
+    ]
+    write_csv(path.with_suffix(".csv"), [row for rows in curves for row in rows])
+    print_table([rows[-1] for rows in curves])
     print(f"figure: {path}")
 
 
@@ -112,13 +119,13 @@ def _estimate(member: members.Member, learning_rate: float, seed: int, evaluatio
     return row
 
 
-def _curve(label: str, seeds: Sequence[Sequence[dict[str, Any]]], x: str) -> Any:
+def _curve(algorithm: str, seeds: Sequence[Sequence[dict[str, Any]]], x: str) -> Any:
     import numpy as np
 
     from aevb import figures
 
     columns = {name: np.array([[row[name] for row in rows] for rows in seeds]) for name in (x, "train", "test")}
-    return figures.Curve(label, columns[x].mean(0), columns["train"], columns["test"])
+    return figures.Curve(_LABELS[algorithm], columns[x].mean(0), columns["train"], columns["test"])
 
 
 def _budgets(name: str, sizes: Sequence[int], default: list[int]) -> list[int]:
@@ -126,10 +133,6 @@ def _budgets(name: str, sizes: Sequence[int], default: list[int]) -> list[int]:
     if len(given) not in (0, 1, len(sizes)):
         raise ValueError(f"--{name} takes one number, or one for each of --num_train_images, got {len(given)}")
     return given * len(sizes) if len(given) == 1 else given or default
-
-
-def _is_last(row: dict[str, Any], following: dict[str, Any] | None) -> bool:
-    return following is None or following["samples"] <= row["samples"]
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def _keep_compiled_programs() -> None:
     """JAX's compilation cache, in the user's cache folder unless $JAX_COMPILATION_CACHE_DIR says otherwise."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "aevb" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

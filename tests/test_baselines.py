@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +68,7 @@ def test_wake_phase_ascends_the_joint_in_theta_alone(x64):
     model = linear_gaussian_model(EXACT)
     params = wrong_encoder(model)
     x = jnp.asarray(np.random.RandomState(0).randn(DATA_DIM))
-    posterior = model.encode(params, x)
+    posterior: Any = model.encode(params, x)
 
     def exact(decoder):
         residual = x - decoder["bias"] - decoder["weights"] @ posterior.mean

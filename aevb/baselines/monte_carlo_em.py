@@ -96,4 +96,4 @@ def monte_carlo_em(
 
 def _log_joint(params: Params, x: jax.Array, z: jax.Array, model: Model) -> jax.Array:
     """Log p(x, z) in nats, `[]`: up to a constant in z, the log density of p(z|x)."""
-    return model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x)
+    return jnp.asarray(model.prior(params).log_prob(z)) + model.decode(params, z).log_prob(x)

@@ -47,14 +47,14 @@ def wake_sleep(
 
 def log_joint(params: Params, key: jax.Array, x: jax.Array, model: Model) -> jax.Array:
     """The wake phase at one datapoint: log p(x, z) in nats, `[]`, at a z of the encoder's that is held fixed."""
-    z = jax.lax.stop_gradient(model.encode(params, x).sample(key))
-    return model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x)
+    z = jax.lax.stop_gradient(jnp.asarray(model.encode(params, x).sample(key)))
+    return jnp.asarray(model.prior(params).log_prob(z)) + model.decode(params, z).log_prob(x)
 
 
 def log_recognition_of_dream(params: Params, key: jax.Array, model: Model) -> jax.Array:
     """The sleep phase at one dream: log q(z|x) in nats, `[]`, at x and z drawn from the model and held fixed."""
     z_key, x_key = jax.random.split(key)
-    z = model.prior(params).sample(z_key)
-    x = model.decode(params, z).sample(x_key)
-    z, x = jax.lax.stop_gradient((z, jnp.asarray(x, jnp.result_type(z))))
-    return model.encode(params, x).log_prob(z)
+    z = jnp.asarray(model.prior(params).sample(z_key))
+    x = jnp.asarray(model.decode(params, z).sample(x_key), z.dtype)
+    z, x = jax.lax.stop_gradient((z, x))
+    return jnp.asarray(model.encode(params, x).log_prob(z))
