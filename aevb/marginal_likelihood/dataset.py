@@ -108,12 +108,12 @@ def evaluate(
     check_counts(1, chunk_size=chunk_size)
     chunk_size = min(chunk_size, len(data))
     data = jnp.asarray(data)
-    chunks = []
+    program, chunks = _program(), []
     for first in range(0, len(data), chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.
         positions = np.arange(first, first + chunk_size) % len(data)
         chunks.append(
-            jax.device_get(_chunk(params, key, data, positions, model, method, tuple(sorted(options.items()))))
+            jax.device_get(program(params, key, data, positions, model, method, tuple(sorted(options.items()))))
         )
         if on_chunk is not None:
             on_chunk(min(first + chunk_size, len(data)))
@@ -123,7 +123,15 @@ def evaluate(
     return _summarize(values)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "options"))
+@functools.cache
+def _program() -> Callable[..., Any]:
+    # Random bits for chains are many small kernels, which LLVM takes longer to optimize than they ever run: at level 1
+    # an estimator compiles in less than half the time and is as fast.
+    on_cpu = jax.default_backend() == "cpu"
+    compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return jax.jit(_chunk, static_argnames=("method", "options"), compiler_options=compiler_options)
+
+
 def _chunk(
     params: Params,
     key: jax.Array,
