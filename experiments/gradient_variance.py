@@ -6,7 +6,7 @@
 One random minibatch stays fixed and the noise is drawn `--num_draws` times, at the initial parameters and after
 `--num_epochs` of AEVB with the paper's settings (Adagrad 0.02, grey pixels). The gradient is that of the minibatch's
 mean bound, and its total variance the sum over coordinates, the encoder's and the decoder's apart. All estimators see
-the same noise. Minutes on 2 CPU cores; writes results.json and gradient_variance.png.
+the same noise. About two minutes on 2 free CPU cores; writes results.json and gradient_variance.png.
 """
 
 import json
@@ -249,7 +249,11 @@ def _write(workdir: Path, rows: list[dict[str, Any]], seconds: float) -> None:
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     of_first = [row for row in rows if row["stage"] == stages[0]]
     groups = [
-        (f"{row['name']}", f"{'K' if row['bound'] == 'iwae' else 'L'} = {row['num_samples']}") for row in of_first
+        (
+            "${}$, {}".format(*row["name"].split(", ", 1)),
+            f"{'K' if row['bound'] == 'iwae' else 'L'} = {row['num_samples']}",
+        )
+        for row in of_first
     ]
     variances = np.array(
         [[[r[part]["total_variance"] for r in rows if r["stage"] == stage] for stage in stages] for part in _PARTS]
