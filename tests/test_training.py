@@ -214,7 +214,7 @@ def test_divergence_names_the_first_bad_step(data):
         ({"batch_size": 231}, "batch_size must be between 1 and the dataset's 230, got 231"),
         ({"batch_size": 0}, "batch_size must be between 1 and the dataset's 230, got 0"),
         ({"num_epochs": -1}, "num_epochs must be at least 0, got -1"),
-        ({"eval_every": 0}, "eval_every must be at least 1, got 0"),
+        ({"eval_every": 0}, 'eval_every must be at least 1, or "log", got 0'),
         ({"binarization": "gray"}, "binarization must be one of"),
         ({"kl": "none"}, "kl must be one of"),
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
@@ -272,3 +272,11 @@ def test_glorot_scales_by_fan():
     kernel = params["encoder"]["Dense_0"]["kernel"]
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (784 + 500)), rel=0.02)
     assert not np.any(params["encoder"]["Dense_0"]["bias"])
+
+
+def test_logarithmic_evaluations_do_not_depend_on_where_training_stops(data):
+    epochs = lambda last: [
+        row.epoch for row in aevb.fit(MODEL, data, key=jax.random.key(0), num_epochs=last, eval_every="log").history
+    ]
+    assert epochs(12) == [0, 1, 2, 3, 4, 5, 6, 8, 10, 12]
+    assert epochs(9) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
