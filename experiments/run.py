@@ -13,6 +13,7 @@ import aevb
 from aevb.checkpoints import FORMAT_VERSION, Checkpoints
 from aevb.datasets import Dataset
 from aevb.full_vb import posterior_mean
+from aevb.model import Model
 from aevb.objectives import KL, Gradient
 from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate
 from experiments.reporting import Reporter, TensorBoard, progress
@@ -134,6 +135,29 @@ def run(
     if folder.is_finished():
         return folder.read_summary(), folder.read_metrics()
 
+    recorder = _Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
+    try:
+        model, state = _fit(config, train, test, recorder, resume)
+    except DivergedError as error:
+        kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
+        raise DivergedError(error.step, f"{error}{kept}") from None
+    finally:
+        recorder.close()
+    if not member:
+        # Imported late: matplotlib takes two seconds, and an error should not wait for it.
+        from experiments import pictures
+
+        full_vb = config["training"]["algorithm"] == "full_vb"
+        params = posterior_mean(state.params) if full_vb else state.params
+        pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
+    summary = _summary(config, recorder.history[-1], state)
+    folder.write_summary(summary)
+    return summary, recorder.history
+
+
+def _fit(
+    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "_Recorder", resume: bool
+) -> tuple[Model, TrainState]:
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
     steps_per_epoch = len(train.images) // training["batch_size"]
@@ -145,38 +169,22 @@ def run(
         training["epsilon"],
     )
     algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
-    recorder = _Recorder(folder, name, steps_per_epoch, keep_all=member)
     key = jax.random.key(training["seed"])
-    made = algorithm(model, optimizer, len(train.images), training["map_prior"])
-    state = recorder.resume(made.init(key)) if resume else None
-    try:
-        result = aevb.fit(
-            model,
-            train.pixels(),
-            key=key,
-            test_data=test.pixels(),
-            optimizer=optimizer,
-            algorithm=algorithm,
-            state=state,
-            seconds=recorder.history[-1].seconds if recorder.history else 0.0,
-            on_evaluation=recorder,
-            **{name: training[name] for name in _FIT_ARGUMENTS},
-        )
-    except DivergedError as error:
-        kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
-        raise DivergedError(error.step, f"{error}{kept}") from None
-    finally:
-        recorder.close()
-    if not member:
-        # Imported late: matplotlib takes two seconds, and an error should not wait for it.
-        from experiments import pictures
-
-        params = result.state.params
-        params = posterior_mean(params) if training["algorithm"] == "full_vb" else params
-        pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
-    summary = _summary(config, recorder.history[-1], result.state)
-    folder.write_summary(summary)
-    return summary, recorder.history
+    template = algorithm(model, optimizer, len(train.images), training["map_prior"]).init(key)
+    state = recorder.resume(template) if resume else None
+    result = aevb.fit(
+        model,
+        train.pixels(),
+        key=key,
+        test_data=test.pixels(),
+        optimizer=optimizer,
+        algorithm=algorithm,
+        state=state,
+        seconds=recorder.history[-1].seconds if recorder.history else 0.0,
+        on_evaluation=recorder,
+        **{name: training[name] for name in _FIT_ARGUMENTS},
+    )
+    return model, result.state
 
 
 _FIT_ARGUMENTS = (
