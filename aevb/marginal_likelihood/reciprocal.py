@@ -37,9 +37,10 @@ def hmc_estimator(
     squared standard error: it is a stochastic upper bound, and gets worse with the number of latent dimensions. A
     posterior of several modes that the chains do visit costs variance, not consistency.
 
-    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other
-    and their R-hat is returned. With one encoder start and one prior start at least, disagreement shows; chains
-    from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
+    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other,
+    those in modes of no mass are moved during warm-up (`chains.NEGLIGIBLE`), and the R-hat of all is returned. Where it
+    is large, modes of some mass have shares of the draws that are not theirs, and the value is off, mostly downwards.
+    Chains from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
 
     Args:
       params: parameters of `model`.
