@@ -22,9 +22,9 @@ from tests.oracles import LinearGaussian
 DATA_DIM = 12
 OPTIONS = {
     "is": {"num_samples": 1000},
-    "hmc": {},
-    "mixture": {"num_samples": 1000, "num_fit_samples": 50},
-    "ais": {"num_distributions": 20},
+    "hmc": {"num_chains": 4, "num_samples": 100, "num_fit_samples": 50, "num_warmup": 60, "num_prior_draws": 100},
+    "mixture": {"num_samples": 1000, "num_chains": 4, "num_fit_samples": 25, "num_warmup": 60},
+    "ais": {"num_distributions": 20, "num_chains": 8, "num_warmup": 60, "num_posterior_steps": 40},
 }
 FUNCTIONS = {
     "is": marginal_likelihood.importance_sampling,
@@ -35,7 +35,7 @@ FUNCTIONS = {
 
 
 @functools.cache
-def problem(latent_dim: int, full_covariance: bool = True, size: int = 100):
+def problem(latent_dim: int, full_covariance: bool = True, size: int = 60):
     """A model, parameters whose encoder is a little too wide, data from the model, and their log p(x)."""
     exact = LinearGaussian.random(DATA_DIM, latent_dim, 0)
     whole = linear_gaussian_model(exact, full_covariance)
@@ -57,7 +57,7 @@ def assert_within_errors(estimate, truth):
     errors = values.log_marginal - truth
     assert 0.7 < np.sqrt(np.mean((errors / values.standard_error) ** 2)) < 1.5
     assert abs(np.mean(errors)) < 4 * estimate.monte_carlo_error
-    assert estimate.monte_carlo_error < 0.01
+    assert estimate.monte_carlo_error < 0.02
     assert estimate.mean == pytest.approx(np.mean(values.log_marginal, dtype=np.float64))
     assert estimate.standard_error == pytest.approx(np.std(truth, ddof=1) / len(truth) ** 0.5, rel=0.02)
 
@@ -82,7 +82,7 @@ def test_every_method_lands_on_the_exact_value(method, latent_dim):
 @pytest.mark.parametrize(("method", "limit"), [("is", 0.05), ("hmc", 0.03)])
 def test_errors_are_small_with_an_encoder_that_is_wrong(method, limit):
     """Three latents, 100 points, defaults; the encoder has no covariances."""
-    model, params, data, truth = problem(3, full_covariance=False)
+    model, params, data, truth = problem(3, full_covariance=False, size=100)
     estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method)
     assert np.sqrt(np.mean((estimate.per_datapoint.log_marginal - truth) ** 2)) < limit
 
@@ -155,6 +155,21 @@ def test_chains_in_different_modes_are_seen():
     assert one_mode < 1.2
 
 
+def test_a_mode_without_mass_is_left():
+    """A second mode, 22 nats below the first, in which half of the chains start: the value is the first one's alone."""
+    height = lambda z: jnp.where(z > 0, 0.0, 2.0)  # 22 nats of a second observation
+    decode = lambda params, z: dist.Normal(jnp.concatenate([jnp.abs(z), height(z)]), jnp.array([0.1, 0.3])).to_event(1)
+    prior = lambda params: dist.Normal(jnp.zeros(1), 2.0).to_event(1)
+    encode = lambda params, x: dist.Normal(-x[:1], 0.1).to_event(1)
+    model = aevb.Model(lambda key: {}, encode, decode, prior)
+    x, scale = np.array([3.0, 0.0], np.float32), 4 + 0.1**2
+    truth = -0.5 * (3.0**2 / scale + np.log(2 * np.pi * scale) + np.log(2 * np.pi * 0.3**2))
+    options = {**OPTIONS["hmc"], "num_prior_draws": 10}
+    estimate = marginal_likelihood.evaluate({}, jax.random.key(0), x[None], model, "hmc", **options).per_datapoint
+    assert np.max(estimate.r_hat) < 1.2
+    assert estimate.log_marginal[0] == pytest.approx(truth, abs=4 * estimate.standard_error[0] + 0.01)
+
+
 def test_bias_of_hmc_is_upward_and_grows_with_latent_dimensions():
     def bias(latent_dim: int) -> tuple[float, float]:
         model, params, data, truth = problem(latent_dim)
@@ -224,7 +239,7 @@ def test_bad_data_and_types_are_named():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="data are empty"):
         marginal_likelihood.evaluate(params, key, data[:0], model, "is")
-    with pytest.raises(ValueError, match=r"x has shape \(100, 12\).*\(12,\); this function takes one datapoint"):
+    with pytest.raises(ValueError, match=r"x has shape \(60, 12\).*\(12,\); this function takes one datapoint"):
         marginal_likelihood.hmc_estimator(params, key, data, model)
     with pytest.raises(TypeError, match=r"num_samples must be a Python int, got 10\.0"):
         marginal_likelihood.importance_sampling(params, key, data[0], model, num_samples=10.0)

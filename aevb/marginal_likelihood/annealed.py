@@ -14,6 +14,7 @@ from aevb.marginal_likelihood.estimate import (
     Sandwich,
     check,
     check_counts,
+    log_density_of,
     log_joint,
     log_mean,
 )
@@ -90,7 +91,8 @@ def annealed_importance_sampling(
     posterior_key, pilot_key, *start_keys, forward_key, backward_key = jax.random.split(key, 6)
     base = model.encode(params, x) if use_encoder else model.prior(params)
     log_density = log_joint(params, x, model)
-    path = lambda b: lambda z: (1 - b) * base.log_prob(z) + b * log_density(z)
+    log_base = log_density_of(base)
+    path = lambda b: lambda z: (1 - b) * log_base(z) + b * log_density(z)
     pilot_starts = jnp.asarray(base.sample(start_keys[0], (_NUM_PILOT_CHAINS,)))
     temperatures = _temperatures(num_distributions).astype(pilot_starts.dtype)
     step_sizes = _pilot(pilot_key, pilot_starts, path, temperatures)

@@ -19,6 +19,11 @@ STEP_JITTER = 0.2
 """How far each trajectory's step size is from the adapted one, at most, as a fraction of it: trajectories of one fixed
 length resonate with a posterior whose periods they match, and then hardly move."""
 
+NEGLIGIBLE = 10.0
+"""Half-way through warm-up, a chain whose log p(x, z) is more than this plus J nats below the best chain's starts anew
+from there. Its mode has next to none of the posterior's mass, yet it would have its full share of the draws, and of the
+reciprocal weights nearly all: modes that matter stay as they are, for R-hat to see."""
+
 _INITIAL_STEP_SIZE = 0.3
 _PRIOR_BLOCK = 32
 
@@ -76,7 +81,8 @@ def warm_up(
     """Chains from over-dispersed starts, after `num_warmup` transitions that adapt the step size.
 
     Half of the chains (rounded up) start at draws of the encoder, the others each at the best of `num_prior_draws`
-    draws of the prior; without `use_encoder` all do that, and `model.encode` is not called.
+    draws of the prior; without `use_encoder` all do that, and `model.encode` is not called. Half-way, those that are
+    in modes without mass join the best one (`NEGLIGIBLE`).
     """
     encoder_key, prior_key, warmup_key = jax.random.split(key, 3)
     num_from_encoder = (num_chains + 1) // 2 if use_encoder else 0
@@ -92,7 +98,8 @@ def warm_up(
         chains, acceptance = transition(jax.random.fold_in(warmup_key, step), chains, log_density)
         rate = jax.lax.rsqrt(1.0 + step.astype(chains.step_size.dtype))
         step_size = hmc.adapted(chains.step_size, jnp.mean(acceptance), TARGET_ACCEPTANCE, rate)
-        return chains._replace(step_size=step_size), None
+        states = jax.lax.cond(step == num_warmup // 2, _leave_negligible_modes, lambda states: states, chains.states)
+        return Chains(states, step_size), None
 
     step_size = jnp.asarray(_INITIAL_STEP_SIZE, states.position.dtype)
     return jax.lax.scan(adapt, Chains(states, step_size), jnp.arange(num_warmup))[0]
@@ -213,6 +220,14 @@ def _best_of_prior(
         return jax.lax.scan(better, nobody, jnp.arange(0, num_draws, _PRIOR_BLOCK))[0][0]
 
     return jax.vmap(chain_start)(jnp.arange(num_chains))
+
+
+def _leave_negligible_modes(states: hmc.Chain) -> hmc.Chain:
+    log_density = states.logdensity  # [C]
+    best, limit = jnp.argmax(log_density), NEGLIGIBLE + states.position.shape[1]
+    is_negligible = log_density < log_density[best] - limit
+    choose = jax.vmap(lambda negligible, own, others: jnp.where(negligible, others, own), (0, 0, None))
+    return jax.tree.map(lambda leaf: choose(is_negligible, leaf, leaf[best]), states)
 
 
 def _update_moments(moments: Moments, states: hmc.Chain) -> Moments:

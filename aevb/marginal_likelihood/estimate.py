@@ -5,8 +5,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, MultivariateNormal
 
 from aevb.model import Model, Params, data_shape
 
@@ -81,16 +82,37 @@ def log_mean(sums: LogSums, num_samples: int) -> Estimate:
     return Estimate(sums.weights - jnp.log(num_samples), standard_error, effective_sample_size)
 
 
-def draw(distribution: Distribution, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A draw `[J]` and its log density `[]`, which for a flow is known from the way there alone."""
-    z, intermediates = distribution.sample_with_intermediates(key)
-    log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
-    return jnp.asarray(z), jnp.asarray(log_density)
+def log_density_of(distribution: Distribution) -> Callable[[jax.Array], jax.Array]:
+    """`z [..., J] -> log density [...]`, nats.
+
+    A Gaussian's factor is inverted once: triangular solves inside a loop are slow, and many at once, from a batch of
+    datapoints on a CPU of few cores, have been seen to wait for each other for ever.
+    """
+    if not isinstance(distribution, MultivariateNormal):
+        return lambda z: jnp.asarray(distribution.log_prob(z))
+    mean, factor = jnp.asarray(distribution.loc), jnp.asarray(distribution.scale_tril)
+    size = factor.shape[-1]
+    inverse = solve_triangular(factor, jnp.eye(size, dtype=factor.dtype), lower=True)
+    constant = -jnp.sum(jnp.log(jnp.diag(factor))) - 0.5 * size * jnp.log(2 * jnp.pi).astype(factor.dtype)
+    return lambda z: constant - 0.5 * jnp.sum(jnp.square((z - mean) @ inverse.T), axis=-1)
+
+
+def drawing(distribution: Distribution) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """`key -> z [J], log density []`; a flow's density is known from the way there alone."""
+    log_density = log_density_of(distribution)
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z, intermediates = distribution.sample_with_intermediates(key)
+        z = jnp.asarray(z)
+        return z, jnp.asarray(distribution.log_prob(z, intermediates)) if intermediates else log_density(z)
+
+    return draw
 
 
 def log_joint(params: Params, x: jax.Array, model: Model) -> Callable[[jax.Array], jax.Array]:
     """`z [J] -> log p(x, z) []`, nats: the posterior's log density up to the constant that is wanted."""
-    return lambda z: jnp.asarray(model.prior(params).log_prob(z) + model.decode(params, z).log_prob(x))
+    log_prior = log_density_of(model.prior(params))
+    return lambda z: log_prior(z) + jnp.asarray(model.decode(params, z).log_prob(x))
 
 
 def check(params: Params, x: jax.Array, model: Model) -> None:

@@ -2,7 +2,7 @@
 
 import jax
 
-from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, draw, log_joint, log_mean, sum_by_blocks
+from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, drawing, log_joint, log_mean, sum_by_blocks
 from aevb.model import Model, Params
 
 
@@ -35,10 +35,10 @@ def importance_sampling(
     check(params, x, model)
     check_counts(2, num_samples=num_samples)
     check_counts(1, block_size=block_size)
-    posterior, log_density = model.encode(params, x), log_joint(params, x, model)
+    draw, log_density = drawing(model.encode(params, x)), log_joint(params, x, model)
 
     def log_weight(position: jax.Array) -> jax.Array:
-        z, log_posterior = draw(posterior, jax.random.fold_in(key, position))
+        z, log_posterior = draw(jax.random.fold_in(key, position))
         return log_density(z) - log_posterior
 
     return log_mean(sum_by_blocks(log_weight, num_samples, block_size), num_samples)

@@ -8,8 +8,17 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 
+from aevb import hmc
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, warm_up
-from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_joint, log_mean, sum_by_blocks
+from aevb.marginal_likelihood.estimate import (
+    Estimate,
+    check,
+    check_counts,
+    log_density_of,
+    log_joint,
+    log_mean,
+    sum_by_blocks,
+)
 from aevb.model import Model, Params
 
 _ENCODER_WEIGHT, _ENCODER_SCALE = 0.2, 1.2
@@ -78,13 +87,16 @@ def mixture_importance_sampling(
     chains = warm_up(params, warmup_key, x, model, num_chains, num_warmup, use_encoder, num_prior_draws)
     chains, _, first = fit_gaussian(fit_keys[0], chains, log_density, num_fit_samples)
     _, fitted, second = fit_gaussian(fit_keys[1], chains, log_density, num_fit_samples)
+    prior, mean, log_fitted = model.prior(params), jnp.asarray(fitted.loc), log_density_of(fitted)
     components = [
-        _component(_FITTED_WEIGHT, _scaled(fitted, _FITTED_SCALE)),
-        _component(_WIDE_WEIGHT, _scaled(fitted, _WIDE_SCALE)),
-        _component(_PRIOR_WEIGHT, model.prior(params)),
+        _inflated(_FITTED_WEIGHT, _FITTED_SCALE, mean, fitted, log_fitted),
+        _inflated(_WIDE_WEIGHT, _WIDE_SCALE, mean, fitted, log_fitted),
+        _Component(_PRIOR_WEIGHT, lambda key: jnp.asarray(prior.sample(key)), log_density_of(prior)),
     ]
     if use_encoder:
-        components.append(_inflated_encoder(centre_key, model.encode(params, x)))
+        encoder = model.encode(params, x)
+        centre = jnp.mean(encoder.sample(centre_key, (_NUM_DRAWS_FOR_CENTRE,)), axis=0)
+        components.append(_inflated(_ENCODER_WEIGHT, _ENCODER_SCALE, centre, encoder, log_density_of(encoder)))
     log_weights = jnp.log(jnp.asarray([component.weight for component in components]))
     log_weights = (log_weights - logsumexp(log_weights)).astype(chains.step_size.dtype)
 
@@ -99,22 +111,13 @@ def mixture_importance_sampling(
     return estimate._replace(acceptance=second.acceptance, r_hat=r_hat(first.moments, second.moments))
 
 
-def _component(weight: float, distribution: dist.Distribution) -> _Component:
+def _inflated(
+    weight: float, scale: float, centre: jax.Array, distribution: dist.Distribution, log_density: hmc.LogDensity
+) -> _Component:
+    """A distribution spread out by `scale` about `centre`, which need not be its mean."""
+    log_volume = len(centre) * jnp.log(jnp.asarray(scale, centre.dtype))
     return _Component(
-        weight, lambda key: jnp.asarray(distribution.sample(key)), lambda z: jnp.asarray(distribution.log_prob(z))
-    )
-
-
-def _scaled(gaussian: dist.MultivariateNormal, scale: float) -> dist.MultivariateNormal:
-    return dist.MultivariateNormal(gaussian.mean, scale_tril=scale * jnp.asarray(gaussian.scale_tril))
-
-
-def _inflated_encoder(key: jax.Array, posterior: dist.Distribution) -> _Component:
-    """q(z|x) spread out about a centre. Which centre does not matter for correctness, so that a rough mean will do."""
-    centre = jnp.mean(posterior.sample(key, (_NUM_DRAWS_FOR_CENTRE,)), axis=0)
-    log_volume = len(centre) * jnp.log(jnp.asarray(_ENCODER_SCALE, centre.dtype))
-    return _Component(
-        _ENCODER_WEIGHT,
-        lambda key: centre + _ENCODER_SCALE * (posterior.sample(key) - centre),
-        lambda z: jnp.asarray(posterior.log_prob(centre + (z - centre) / _ENCODER_SCALE)) - log_volume,
+        weight,
+        lambda key: centre + scale * (jnp.asarray(distribution.sample(key)) - centre),
+        lambda z: log_density(centre + (z - centre) / scale) - log_volume,
     )

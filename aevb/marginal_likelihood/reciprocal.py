@@ -6,7 +6,7 @@ from blackjax.diagnostics import effective_sample_size
 from jax.scipy.special import logsumexp
 
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, sample, warm_up
-from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_joint
+from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_density_of, log_joint
 from aevb.model import Model, Params
 
 _MAX_BLOCKS = 256
@@ -37,9 +37,10 @@ def hmc_estimator(
     squared standard error: it is a stochastic upper bound, and gets worse with the number of latent dimensions. A
     posterior of several modes that the chains do visit costs variance, not consistency.
 
-    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other
-    and their R-hat is returned. With one encoder start and one prior start at least, disagreement shows; chains
-    from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
+    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other,
+    those in modes of no mass are moved during warm-up (`chains.NEGLIGIBLE`), and the R-hat of all is returned. Where it
+    is large, modes of some mass have shares of the draws that are not theirs, and the value is off, mostly downwards.
+    Chains from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
 
     Args:
       params: parameters of `model`.
@@ -67,11 +68,12 @@ def hmc_estimator(
     log_density = log_joint(params, x, model)
     chains = warm_up(params, warmup_key, x, model, num_chains, num_warmup, use_encoder, num_prior_draws)
     chains, fitted, fit_run = fit_gaussian(fit_key, chains, log_density, num_fit_samples)
+    log_fitted = log_density_of(fitted)
     num_blocks = min(num_samples, _MAX_BLOCKS)
 
     def accumulate(sums: tuple, index: jax.Array, states) -> tuple:
         blocks, squares = sums
-        log_weights = fitted.log_prob(states.position) - states.logdensity  # [C]
+        log_weights = log_fitted(states.position) - states.logdensity  # [C]
         block = index * num_blocks // num_samples
         blocks = blocks.at[:, block].set(jnp.logaddexp(blocks[:, block], log_weights))
         return blocks, jnp.logaddexp(squares, logsumexp(2 * log_weights))
