@@ -103,7 +103,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         version = config["format_version"]
-        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config["training"]
+        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
     except FileNotFoundError:
         raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
