@@ -122,6 +122,7 @@ def sample(
     num_samples: int,
     accumulate: Callable[[T, jax.Array, hmc.Chain], T],
     initial: T,
+    num_discarded: int = 0,
 ) -> tuple[Chains, T, Run]:
     """`num_samples` transitions of every chain at a fixed step size, none of which is kept.
 
@@ -132,6 +133,7 @@ def sample(
       num_samples: transitions of each chain.
       accumulate: `(accumulated, step, states) -> accumulated`, what to make of the draws.
       initial: what to start accumulating from.
+      num_discarded: transitions before these, which count for nothing.
 
     Returns:
       The chains, what was accumulated, and the draws' moments.
@@ -140,14 +142,18 @@ def sample(
     def step(carry: tuple, index: jax.Array) -> tuple[tuple, None]:
         chains, accumulated, run = carry
         chains, acceptance = transition(jax.random.fold_in(key, index), chains, log_density)
-        moments = _update_moments(run.moments, chains.states)
-        acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.size
-        return (chains, accumulate(accumulated, index, chains.states), Run(acceptance, moments)), None
+
+        def count() -> tuple[T, Run]:
+            moments = _update_moments(run.moments, chains.states)
+            mean_acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.size
+            return accumulate(accumulated, index - num_discarded, chains.states), Run(mean_acceptance, moments)
+
+        return (chains, *jax.lax.cond(index >= num_discarded, count, lambda: (accumulated, run))), None
 
     num_chains, latent_dim = chains.states.position.shape
     zero = jnp.zeros((num_chains, latent_dim + 1), chains.states.position.dtype)
     nothing = Run(zero[0, 0], Moments(zero[0, 0], zero, zero))
-    return jax.lax.scan(step, (chains, initial, nothing), jnp.arange(num_samples))[0]
+    return jax.lax.scan(step, (chains, initial, nothing), jnp.arange(num_discarded + num_samples))[0]
 
 
 def r_hat(first: Moments, second: Moments) -> jax.Array:

@@ -9,6 +9,11 @@ from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, sample, warm_up
 from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_density_of, log_joint
 from aevb.model import Model, Params
 
+NUM_DISCARDED = 20
+"""Transitions of each chain between the fit and the draws that are weighed. The weights are right on average only for
+draws that know nothing of the fit: the next ones after it lie where q has just been made high, and pull log p(x) down
+by more than Jensen's inequality pushes it up."""
+
 _MAX_BLOCKS = 256
 """Consecutive weights of a chain are averaged into at most so many blocks: memory does not grow with the draws."""
 
@@ -29,7 +34,7 @@ def hmc_estimator(
 
     1. chains of Hamiltonian Monte Carlo draw from p(z|x);
     2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;
-    3. from L = `num_chains` x `num_samples` further draws,
+    3. from L = `num_chains` x `num_samples` fresh draws, some transitions later,
 
         log p(x) ~= -log 1/L sum_l q(z_l) / (p(z_l) p(x|z_l)),     z_l ~ p(z|x)
 
@@ -80,7 +85,7 @@ def hmc_estimator(
 
     nothing = jnp.full((num_chains, num_blocks), -jnp.inf, chains.step_size.dtype)
     chains, (blocks, squares), run = sample(
-        sample_key, chains, log_density, num_samples, accumulate, (nothing, nothing[0, 0])
+        sample_key, chains, log_density, num_samples, accumulate, (nothing, nothing[0, 0]), NUM_DISCARDED
     )
     estimate = _reciprocal_of_mean(blocks, squares, num_samples)
     return estimate._replace(acceptance=run.acceptance, r_hat=r_hat(fit_run.moments, run.moments))
