@@ -277,3 +277,19 @@ def test_marginal_likelihood_looks_for_its_checkpoint_and_datapoints(finished, d
     assert_one_line_error(experiment("marginal_likelihood", *arguments, "--checkpoint=3"), "no checkpoint 3 in")
     many = experiment("marginal_likelihood", *arguments, "--num_datapoints=100000")
     assert_one_line_error(many, "--num_datapoints=100000 is more than the")
+
+
+def test_burda_schedule():
+    """Step size 10^-3 x 10^(-i/7) for 3^i epochs, seen through plain descent of a slope of 1."""
+    from experiments.run import make_optimizer
+
+    optimizer = make_optimizer("sgd", 1e-3, "burda", steps_per_epoch=2)
+    update = jax.jit(optimizer.update)
+    state, rates = optimizer.init(jnp.zeros(())), []
+    for _ in range(2 * (1 + 3 + 9 + 1)):
+        step, state = update(jnp.ones(()), state)
+        rates.append(-float(step))
+    expected = np.repeat(1e-3 * 10 ** (-np.arange(4) / 7), 2 * np.array([1, 3, 9, 1]))
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="epsilon is for adaptive optimizers, not sgd"):
+        make_optimizer("sgd", 1e-3, epsilon=1e-4)
