@@ -1,7 +1,6 @@
 """Marginal likelihoods of the checkpoints of a run, each estimated once and kept beside it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from aevb import marginal_likelihood
 from aevb.checkpoints import load_run, read_config
 from aevb.datasets import Dataset
+from experiments.run_folder import write_json
 
 _SEED = 0
 _TRUSTED_R_HAT = 1.1
@@ -48,7 +48,5 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
         "disagreeing": float(np.mean(np.asarray(found.per_datapoint.r_hat) > _TRUSTED_R_HAT)),
     }
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(row, indent=2) + "\n")
-    os.replace(partial, path)
+    write_json(path, row)
     return row

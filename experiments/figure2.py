@@ -16,12 +16,11 @@ from experiments import launch, members
 from experiments.tables import print_table, write_csv
 
 _FLAGS = flags.FLAGS
+_ALGORITHMS = ("aevb", "wake_sleep")
 
-flags.DEFINE_list("algorithm", ["aevb", "wake_sleep"], "Which of aevb and wake_sleep.")
+flags.DEFINE_list("algorithm", list(_ALGORITHMS), "Which of aevb and wake_sleep.")
 flags.DEFINE_list("latent_dim_mnist", ["3", "5", "10", "20", "200"], "Panels of MNIST.")
 flags.DEFINE_list("latent_dim_frey_face", ["2", "5", "10", "20"], "Panels of Frey Face.")
-
-_LABELS = {"aevb": "AEVB", "wake_sleep": "wake-sleep"}
 
 
 def main() -> None:
@@ -30,19 +29,17 @@ def main() -> None:
     from aevb import figures
     from experiments import pictures
 
-    unknown = set(_FLAGS.algorithm) - set(_LABELS)
-    if unknown or not _FLAGS.algorithm:
-        raise ValueError(f"--algorithm must be of {','.join(_LABELS)}, got {','.join(_FLAGS.algorithm)}")
+    algorithms = launch.choices("algorithm", _ALGORITHMS)
     num_samples = members.budget()
     rows, panels = [], []
     for dataset, title in members.TITLES.items():
         for latent_dim in launch.integers(f"latent_dim_{dataset}", may_be_empty=True):
             curves = []
-            for algorithm in _FLAGS.algorithm:
+            for algorithm in algorithms:
                 member = members.paper_member(dataset, algorithm, latent_dim)
                 learning_rate = members.best_step_size(member, num_samples)
                 histories = members.train_seeds(member, num_samples, learning_rate)
-                curves.append(pictures.curve(_LABELS[algorithm], histories))
+                curves.append(pictures.curve(members.LABELS[algorithm], histories))
                 rows.append(_row(title, latent_dim, algorithm, learning_rate, histories))
             panels.append(figures.Panel(f"{title}, $N_z$ = {latent_dim}", curves))
     path = Path(_FLAGS.workdir) / "figure2.png"
@@ -58,7 +55,7 @@ def _row(title: str, latent_dim: int, algorithm: str, learning_rate: float, hist
     return {
         "data": title,
         "latent": latent_dim,
-        "algorithm": _LABELS[algorithm],
+        "algorithm": members.LABELS[algorithm],
         "step size": learning_rate,
         "seeds": len(ends),
         "samples": ends[0].num_train_samples,

@@ -31,10 +31,9 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "num_train_samples_mcem", [], "The same for Monte Carlo EM, which costs more; as the others if empty."
 )
-flags.DEFINE_list("algorithm", ["aevb", "wake_sleep", "monte_carlo_em"], "Which of the three.")
+flags.DEFINE_list("algorithm", list(members.LABELS), "Which of the three.")
 flags.DEFINE_integer("num_datapoints", 100, "Of each split, that the marginal likelihood is estimated of.", 1)
 
-_LABELS = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "monte_carlo_em": "MCEM"}
 _LATENT_DIM, _HIDDEN_DIM = 3, 100
 _CHECKPOINTS_BETWEEN = 2  # every second of those that a run keeps has its marginal likelihood estimated
 
@@ -44,9 +43,7 @@ def main() -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
 
-    unknown = set(_FLAGS.algorithm) - set(_LABELS)
-    if unknown or not _FLAGS.algorithm:
-        raise ValueError(f"--algorithm must be of {','.join(_LABELS)}, got {','.join(_FLAGS.algorithm)}")
+    algorithms = launch.choices("algorithm", members.LABELS)
     sizes = launch.integers("num_train_images")
     budgets = _budgets("num_train_samples", sizes, [members.default_budget()] * len(sizes))
     mcem_budgets = _budgets("num_train_samples_mcem", sizes, budgets)
@@ -57,7 +54,7 @@ def main() -> None:
                 members.Member("mnist", algorithm, _LATENT_DIM, _HIDDEN_DIM, size),
                 mcem_budget if algorithm == "monte_carlo_em" else budget,
             )
-            for algorithm in _FLAGS.algorithm
+            for algorithm in algorithms
         }
     panels = [
         figures.Panel(f"N = {size:,}", [_curve(name, seeds, x) for name, seeds in found[size].items()], x_label)
@@ -67,7 +64,7 @@ def main() -> None:
     path = Path(_FLAGS.workdir) / "figure3.png"
     figures.save(figures.bound_panels(panels, len(sizes), "estimated log p(x)\n(nats per datapoint)"), path)
     curves = [
-        [{"N": size, "algorithm": _LABELS[name], **row} for row in rows]
+        [{"N": size, "algorithm": members.LABELS[name], **row} for row in rows]
         for size in sizes
         for name, seeds in found[size].items()
         for rows in seeds
@@ -125,7 +122,7 @@ def _curve(algorithm: str, seeds: Sequence[Sequence[dict[str, Any]]], x: str) ->
     from aevb import figures
 
     columns = {name: np.array([[row[name] for row in rows] for rows in seeds]) for name in (x, "train", "test")}
-    return figures.Curve(_LABELS[algorithm], columns[x].mean(0), columns["train"], columns["test"])
+    return figures.Curve(members.LABELS[algorithm], columns[x].mean(0), columns["train"], columns["test"])
 
 
 def _budgets(name: str, sizes: Sequence[int], default: list[int]) -> list[int]:

@@ -6,11 +6,9 @@
 One random minibatch stays fixed and the noise is drawn `--num_draws` times, at the initial parameters and after
 `--num_epochs` of AEVB with the paper's settings (Adagrad 0.02, grey pixels). The gradient is that of the minibatch's
 mean bound, and its total variance the sum over coordinates, the encoder's and the decoder's apart. All estimators see
-the same noise. About two minutes on 2 free CPU cores; writes results.json and gradient_variance.png.
+the same noise. Minutes on a CPU (RESULTS.md); writes results.json and gradient_variance.png.
 """
 
-import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 
 from experiments import launch
+from experiments.run_folder import write_json
 
 if TYPE_CHECKING:
     import jax
@@ -274,9 +273,7 @@ def _write(workdir: Path, rows: list[dict[str, Any]], seconds: float) -> None:
         "device": jax.devices()[0].device_kind,
         "rows": rows,
     }
-    partial = workdir / ".results.json.part"
-    partial.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(partial, workdir / "results.json")
+    write_json(workdir / "results.json", results)
     print(f"{seconds:.0f} seconds; written: {workdir}")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -223,6 +223,18 @@ _COLUMNS = {  # heading: (field of the summary, format)
     "active": ("active_units", "d"),
     "seconds": ("train_seconds", ".1f"),
 }
+
+
+def choices(name: str, allowed: Collection[str]) -> list[str]:
+    """The values of a list flag.
+
+    Raises:
+      ValueError: one of them is not `allowed`, or there is none.
+    """
+    given: list[str] = _FLAGS[name].value
+    if not given or not set(given) <= set(allowed):
+        raise ValueError(f"--{name} must be of {','.join(allowed)}, got {','.join(given)}")
+    return given
 
 
 def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:

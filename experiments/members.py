@@ -29,6 +29,9 @@ TITLES = {settings.dataset: settings.title for settings in (mnist.DEFAULTS, frey
 
 _SETTINGS = {settings.dataset: settings for settings in (mnist.DEFAULTS, frey_face.DEFAULTS)}
 
+LABELS = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "monte_carlo_em": "MCEM"}
+"""Of the algorithms that the paper compares."""
+
 BATCH_SIZE = 100
 
 

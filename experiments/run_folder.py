@@ -66,7 +66,7 @@ class RunFolder:
         """Makes the folder and writes its configuration; from here on it is a run."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            _write_json(self.path / CONFIG_FILE, self.config)
+            write_json(self.path / CONFIG_FILE, self.config)
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
 
@@ -111,7 +111,7 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which ends the run."""
-        _write_json(self.path / SUMMARY_FILE, summary)
+        write_json(self.path / SUMMARY_FILE, summary)
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
@@ -130,7 +130,8 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return found
 
 
-def _write_json(path: Path, contents: dict[str, Any]) -> None:
+def write_json(path: Path, contents: dict[str, Any]) -> None:
+    """Writes a file, whole or not at all."""
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(contents, indent=2) + "\n")
     os.replace(partial, path)
