@@ -15,6 +15,7 @@ DEFAULTS = launch.Defaults(
     hidden_dim=(200,),
     likelihood="bernoulli",
     squash_mean=False,
+    weight_init="normal_0.01",
     optimizer="adam",
     learning_rate=1e-3,
     num_epochs=1200,

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import launch, members
-from experiments.tables import print_table, write_csv
+from experiments.tables import curve_rows, print_table, write_csv
 
 _FLAGS = flags.FLAGS
 _ALGORITHMS = ("aevb", "wake_sleep")
@@ -31,7 +31,7 @@ def main() -> None:
 
     algorithms = launch.choices("algorithm", _ALGORITHMS)
     num_samples = members.budget()
-    rows, panels = [], []
+    rows, points, panels = [], [], []
     for dataset, title in members.TITLES.items():
         for latent_dim in launch.integers(f"latent_dim_{dataset}", may_be_empty=True):
             curves = []
@@ -40,23 +40,27 @@ def main() -> None:
                 learning_rate = members.best_step_size(member, num_samples)
                 histories = members.train_seeds(member, num_samples, learning_rate)
                 curves.append(pictures.curve(members.LABELS[algorithm], histories))
-                rows.append(_row(title, latent_dim, algorithm, learning_rate, histories))
+                label = {
+                    "data": title,
+                    "latent": latent_dim,
+                    "algorithm": members.LABELS[algorithm],
+                    "step size": learning_rate,
+                }
+                points += curve_rows(label, histories)
+                rows.append(label | _ends(histories))
             panels.append(figures.Panel(f"{title}, $N_z$ = {latent_dim}", curves))
     path = Path(_FLAGS.workdir) / "figure2.png"
     figures.save(figures.bound_panels(panels, num_columns=5), path)
-    write_csv(path.with_suffix(".csv"), rows)
+    write_csv(path.with_suffix(".csv"), points)
     print_table(rows)
     print(f"figure: {path}")
 
 
-def _row(title: str, latent_dim: int, algorithm: str, learning_rate: float, histories: Sequence) -> dict:
+def _ends(histories: Sequence) -> dict:
+    """The mean over seeds at the end of training."""
     ends = [history[-1] for history in histories]
     mean = lambda name: sum(getattr(end, name) for end in ends) / len(ends)
     return {
-        "data": title,
-        "latent": latent_dim,
-        "algorithm": members.LABELS[algorithm],
-        "step size": learning_rate,
         "seeds": len(ends),
         "samples": ends[0].num_train_samples,
         "train": round(mean("train_elbo"), 2),

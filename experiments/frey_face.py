@@ -16,6 +16,7 @@ DEFAULTS = launch.Defaults(
     hidden_dim=(200,),
     likelihood="gaussian",
     squash_mean=True,
+    weight_init="normal_0.1",  # at 0.01 wake-sleep never finds out that z matters
     optimizer="adagrad",
     learning_rate=0.01,
     num_epochs=1765,

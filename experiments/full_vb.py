@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from experiments import launch, members
-from experiments.tables import print_table, write_csv
+from experiments.tables import curve_rows, print_table, write_csv
 
 _FLAGS = flags.FLAGS
 
@@ -33,18 +33,19 @@ def main() -> None:
     from experiments import pictures
 
     num_samples = members.budget()
-    rows, panels = [], []
+    rows, points, panels = [], [], []
     for size in launch.integers("num_train_images"):
         curves = []
         for algorithm, label in _LABELS.items():
             member = members.Member("frey_face", algorithm, _FLAGS.latent_dim, 200, size, optimizer="adam")
             histories = members.train_seeds(member, num_samples, _FLAGS.learning_rate)
             curves.append(pictures.curve(label, histories))
+            points += curve_rows({"N": size, "method": label}, histories)
             rows.append(_row(size, label, histories))
         panels.append(figures.Panel(f"N = {size:,}", curves))
     path = Path(_FLAGS.workdir) / "full_vb.png"
     figures.save(figures.bound_panels(panels, num_columns=len(panels)), path)
-    write_csv(path.with_suffix(".csv"), rows)
+    write_csv(path.with_suffix(".csv"), points)
     print_table(rows)
     print(f"figure: {path}")
 

@@ -22,6 +22,7 @@ class Defaults:
     hidden_dim: Sequence[int]
     likelihood: str
     squash_mean: bool
+    weight_init: str
     optimizer: str
     learning_rate: float
     num_epochs: int
@@ -82,7 +83,7 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_enum("likelihood", defaults.likelihood, get_args(Likelihood), "p(x|z).")
     flags.DEFINE_enum("posterior", "gaussian", get_args(Posterior), "q(z|x); all but gaussian need --kl=sampled.")
     flags.DEFINE_bool("squash_mean", defaults.squash_mean, "Keep the Gaussian likelihood's mean within (0, 1).")
-    flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
+    flags.DEFINE_enum("weight_init", defaults.weight_init, get_args(WeightInit), "Distribution of the initial weights.")
     flags.DEFINE_string("compute_dtype", None, "Of the matrix products; bfloat16 keeps float32 parameters.")
     flags.DEFINE_enum("algorithm", "aevb", ALGORITHMS, "AEVB, a baseline, or Appendix F (full_vb).")
     flags.DEFINE_enum("optimizer", defaults.optimizer, list(OPTIMIZERS), "From optax; Adagrad starts at 0.")
@@ -231,7 +232,7 @@ def choices(name: str, allowed: Collection[str]) -> list[str]:
     Raises:
       ValueError: one of them is not `allowed`, or there is none.
     """
-    given: list[str] = _FLAGS[name].value
+    given: list[str] = _FLAGS[name].value or []
     if not given or not set(given) <= set(allowed):
         raise ValueError(f"--{name} must be of {','.join(allowed)}, got {','.join(given)}")
     return given

@@ -94,7 +94,7 @@ def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
             "Samples after which the best of the step sizes on the training data is chosen.",
             lower_bound=BATCH_SIZE,
         )
-    flags.DEFINE_enum("weight_init", "normal_0.01", get_args(WeightInit), "Distribution of the initial weights.")
+    flags.DEFINE_enum("weight_init", None, get_args(WeightInit), "Of all members; each data set's own if not given.")
     flags.DEFINE_string("workdir", "runs/paper", "Where members and figures are kept.")
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder with a folder of original files for each data set, mnist say.")
@@ -211,7 +211,7 @@ def _config(member: Member, data: Dataset, learning_rate: float, seed: int, num_
         "likelihood": settings.likelihood,
         "posterior": "gaussian",
         "squash_mean": settings.squash_mean,
-        "weight_init": _FLAGS.weight_init,
+        "weight_init": _FLAGS.weight_init or settings.weight_init,
         "compute_dtype": None,
     }
     training = {

@@ -16,6 +16,7 @@ DEFAULTS = launch.Defaults(
     hidden_dim=(500,),
     likelihood="bernoulli",
     squash_mean=False,
+    weight_init="normal_0.01",
     optimizer="adagrad",
     learning_rate=0.02,
     num_epochs=50,

@@ -4,7 +4,10 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aevb.training import Evaluation
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -25,6 +28,22 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(partial, path)
+
+
+def curve_rows(label: Mapping[str, Any], histories: Sequence[Sequence["Evaluation"]]) -> list[dict[str, Any]]:
+    """A row for each evaluation of each seed, bounds in nats, behind what `label` says of all of them."""
+    return [
+        {
+            **label,
+            "seed": seed,
+            "samples": row.num_train_samples,
+            "train": round(row.train_elbo, 4),
+            "test": round(row.test_elbo, 4),
+            "seconds": round(row.seconds, 2),
+        }
+        for seed, history in enumerate(histories)
+        for row in history
+    ]
 
 
 def _text(value: Any) -> str:

@@ -35,9 +35,9 @@ def figure2(sources, tmp_path_factory) -> tuple[Path, tuple[str, ...]]:
 
 def test_figure2_goes_on_with_the_step_size_that_did_best_on_the_training_data(figure2):
     workdir, _ = figure2
-    rows = table(workdir / "figure2.csv")
-    assert [row["algorithm"] for row in rows] == ["AEVB", "wake-sleep"]
-    for row, algorithm in zip(rows, ("aevb", "wake_sleep"), strict=True):
+    ends = {row["algorithm"]: row for row in table(workdir / "figure2.csv")}
+    assert list(ends) == ["AEVB", "wake-sleep"]
+    for row, algorithm in zip(ends.values(), ("aevb", "wake_sleep"), strict=True):
         runs = {
             rate: metrics(workdir / f"frey_face/train_all/latent_2,hidden_200/{algorithm}/learning_rate_{rate},seed_0")
             for rate in ("0.01", "0.02")
@@ -47,7 +47,7 @@ def test_figure2_goes_on_with_the_step_size_that_did_best_on_the_training_data(f
         other = ({"0.01", "0.02"} - {best}).pop()
         assert row["step size"] == best
         assert [int(run[-1]["num_train_samples"]) for run in (runs[best], runs[other])] == [2 * FREY_EPOCH, TRIAL]
-        assert float(row["test"]) == pytest.approx(float(runs[best][-1]["test_elbo"]), abs=0.006)
+        assert float(row["test"]) == pytest.approx(float(runs[best][-1]["test_elbo"]), abs=1e-4)
     assert size_of_png(workdir / "figure2.png") > (300, 200)
 
 
@@ -90,7 +90,10 @@ def test_full_vb_against_map(sources, tmp_path):
         *sources,
     )
     assert done.returncode == 0, done.stderr
-    assert [row["method"] for row in table(tmp_path / "full_vb.csv")] == ["MAP (AEVB)", "full variational Bayes"]
+    assert list(dict.fromkeys(row["method"] for row in table(tmp_path / "full_vb.csv"))) == [
+        "MAP (AEVB)",
+        "full variational Bayes",
+    ]
     assert size_of_png(tmp_path / "full_vb.png") > (300, 150)
 
 
