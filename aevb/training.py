@@ -4,11 +4,12 @@ What is done with a minibatch is an `Algorithm`, so that the baselines of sectio
 """
 
 import functools
+import inspect
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,11 @@ class DivergedError(FloatingPointError):
         """A `message` for people, and the `step` for programs."""
         super().__init__(message)
         self.step = step
+
+    @classmethod
+    def at(cls, step: int) -> "DivergedError":
+        """Of the objective itself, seen at `step`."""
+        return cls(step, f"the objective became NaN or infinite at step {step}")
 
 
 def standard_normal_log_prior(params: Params) -> jax.Array:
@@ -245,6 +251,14 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
       batch_size: M.
       binarization: "stochastic" redraws the targets of every minibatch.
     """
+    return jax.jit(whole_epochs(algorithm, batch_size, binarization), donate_argnums=0)
+
+
+TrainEpochs: TypeAlias = Callable[[TrainState, jax.Array, int | jax.Array], tuple[TrainState, Progress]]
+
+
+def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> TrainEpochs:
+    """What `make_train_epochs` compiles, to be transformed further first. Arguments as there."""
     check_binarization(binarization)
 
     def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array]:
@@ -260,7 +274,6 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
 
         return jax.lax.scan(step, state._replace(key=key), batches)
 
-    @functools.partial(jax.jit, donate_argnums=0)
     def train_epochs(state: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         def body(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             state, progress = carry
@@ -279,9 +292,21 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
 
 
 def paper_optimizer(learning_rate: float = 0.02) -> optax.GradientTransformation:
-    """Adagrad as the paper used it: its accumulator starts at 0, where optax's default is 0.1."""
+    """Adagrad as the paper used it: its accumulator starts at 0, where optax's default is 0.1.
+
+    The step size is part of the optimizer's state and not of the compiled program, so that members of a population can
+    have different ones and a second one compiles nothing.
+    """
     check_learning_rate(learning_rate)
-    return optax.adagrad(learning_rate, initial_accumulator_value=0.0)
+    return injected(optax.adagrad)(learning_rate=learning_rate, initial_accumulator_value=0.0)
+
+
+def injected(
+    make_optimizer: Callable[..., optax.GradientTransformation],
+) -> Callable[..., optax.GradientTransformation]:
+    """An optimizer's maker whose optimizers keep the step size in their state; all else stays as it is."""
+    numbers = set(inspect.signature(make_optimizer).parameters) - {"learning_rate"}
+    return optax.inject_hyperparams(make_optimizer, static_args=tuple(numbers))
 
 
 def check_learning_rate(learning_rate: float) -> None:
@@ -341,82 +366,116 @@ def fit(
       ValueError: an argument out of range, named with its value.
       DivergedError: the objective became NaN or infinite; says at which step.
     """
-    _check_fit(data, test_data, num_epochs, batch_size, eval_every)
-    optimizer = paper_optimizer() if optimizer is None else optimizer
-    make_algorithm = algorithm or functools.partial(auto_encoding, num_samples=num_samples, kl=kl)
-    trained = make_algorithm(model, optimizer, len(data), map_prior)
+    task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
+    check_schedule(num_epochs, eval_every)
     train_key, eval_key = jax.random.split(key)
-    splits = [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None]
-    train_epochs = make_train_epochs(trained, batch_size, binarization)
-    bound = functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization)
     history: list[Evaluation] = []
 
     def look(state: TrainState, seconds: float) -> None:
-        row = _look(trained, bound, eval_key, state, splits, batch_size, seconds)
+        row = task.look(eval_key, state, seconds)
         history.append(row)
         if on_evaluation is not None:
             on_evaluation(state, row)
 
     if state is None:
-        state = trained.init(train_key)
+        state = task.algorithm.init(train_key)
         look(state, seconds)
-    for state, stretch in _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every):  # noqa: B020
+    for state, stretch in _stretches(task, state, num_epochs, eval_every):  # noqa: B020
         seconds += stretch
         look(state, seconds)
     return FitResult(state, history)
 
 
+class Task(NamedTuple):
+    """What is trained on what: `fit` without its beginning and end.
+
+    Attributes:
+      algorithm: what is done with a minibatch.
+      splits: the training data `[N, ...]` and, where there are any, the test data, after `binarize_once`.
+      batch_size: M.
+      binarization: what the targets are.
+      bound: `(params, key, split) -> Bound`.
+    """
+
+    algorithm: Algorithm
+    splits: list[jax.Array]
+    batch_size: int
+    binarization: Binarization
+    bound: Callable[..., Bound]
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        data: np.ndarray | jax.Array,
+        test_data: np.ndarray | jax.Array | None = None,
+        optimizer: optax.GradientTransformation | None = None,
+        algorithm: MakeAlgorithm | None = None,
+        batch_size: int = 100,
+        num_samples: int = 1,
+        kl: KL = "analytic",
+        map_prior: bool = True,
+        binarization: Binarization = "grey",
+    ) -> "Task":
+        """Checks and assembles the arguments of `fit`."""
+        _check_data(data, test_data, batch_size)
+        optimizer = paper_optimizer() if optimizer is None else optimizer
+        make_algorithm = algorithm or functools.partial(auto_encoding, num_samples=num_samples, kl=kl)
+        return cls(
+            make_algorithm(model, optimizer, len(data), map_prior),
+            [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None],
+            batch_size,
+            binarization,
+            functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """N // M."""
+        return len(self.splits[0]) // self.batch_size
+
+    def look(self, key: jax.Array, state: TrainState, seconds: float) -> Evaluation:
+        """The bounds of the training split and, where there is one, the test split.
+
+        Raises:
+          DivergedError: the bound of the training split is not finite.
+        """
+        step = int(state.step)
+        epoch = step // self.steps_per_epoch
+        missing = Bound(float("nan"), float("nan"), float("nan"), 0)
+        if self.algorithm.evaluated_params is None:
+            return Evaluation(epoch, step * self.batch_size, missing.elbo, *missing, seconds)
+        *keys, params_key = jax.random.split(jax.random.fold_in(key, epoch), 3)
+        params = self.algorithm.evaluated_params(state.params, params_key)
+        train, *test = (self.bound(params, key, split) for key, split in zip(keys, self.splits, strict=False))
+        if not np.isfinite(train.elbo):
+            raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
+        test_bound = test[0] if test else missing._replace(active_units=train.active_units)
+        return Evaluation(epoch, step * self.batch_size, train.elbo, *test_bound, seconds)
+
+
 def _stretches(
-    train_epochs: jax.stages.Wrapped,
-    state: TrainState,
-    data: jax.Array,
-    batch_size: int,
-    num_epochs: int,
-    eval_every: int | Literal["log"],
+    task: Task, state: TrainState, num_epochs: int, eval_every: int | Literal["log"]
 ) -> Iterator[tuple[TrainState, float]]:
     """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
-    compiled = train_epochs.lower(state, data, 1).compile()
-    steps_per_epoch = data.shape[0] // batch_size
-    while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
+    data = task.splits[0]
+    compiled = make_train_epochs(task.algorithm, task.batch_size, task.binarization).lower(state, data, 1).compile()
+    while (epoch := int(state.step) // task.steps_per_epoch) < num_epochs:
         start = time.perf_counter()
-        epochs = min(_next_look(epoch, eval_every), num_epochs) - epoch
+        epochs = min(next_look(epoch, eval_every), num_epochs) - epoch
         state, progress = compiled(state, data, epochs)
         bad_step = int(progress.first_bad_step)  # waits for the device
         if bad_step >= 0:
-            raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
+            raise DivergedError.at(bad_step)
         yield state, time.perf_counter() - start
 
 
-def _next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
+def next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
     """The epoch of the next evaluation, a function of `epoch` alone: where a run was cut in two does not move it."""
     if eval_every != "log":
         return epoch - epoch % eval_every + eval_every
     exponents = itertools.count()
     return next(look for k in exponents if (look := math.ceil(10 ** (k / _LOOKS_PER_DECADE))) > epoch)
-
-
-def _look(
-    algorithm: Algorithm,
-    bound: Callable[..., Bound],
-    key: jax.Array,
-    state: TrainState,
-    splits: list[jax.Array],
-    batch_size: int,
-    seconds: float,
-) -> Evaluation:
-    """The bounds of the training split and, where there is one, the test split."""
-    step = int(state.step)
-    epoch = step // (len(splits[0]) // batch_size)
-    missing = Bound(float("nan"), float("nan"), float("nan"), 0)
-    if algorithm.evaluated_params is None:
-        return Evaluation(epoch, step * batch_size, missing.elbo, *missing, seconds)
-    *keys, params_key = jax.random.split(jax.random.fold_in(key, epoch), 3)
-    params = algorithm.evaluated_params(state.params, params_key)
-    train, *test = (bound(params, key, split) for key, split in zip(keys, splits, strict=False))
-    if not np.isfinite(train.elbo):
-        raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
-    test_bound = test[0] if test else missing._replace(active_units=train.active_units)
-    return Evaluation(epoch, step * batch_size, train.elbo, *test_bound, seconds)
 
 
 def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
@@ -426,11 +485,15 @@ def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
     return data
 
 
-def _check_fit(data: Any, test_data: Any, num_epochs: int, batch_size: int, eval_every: int | Literal["log"]) -> None:
+def _check_data(data: Any, test_data: Any, batch_size: int) -> None:
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
     if test_data is not None and len(test_data) == 0:
         raise ValueError("test_data is empty: leave it out instead")
+
+
+def check_schedule(num_epochs: int, eval_every: int | Literal["log"]) -> None:
+    """Raises `ValueError` for what `fit` does not take."""
     if num_epochs < 0:
         raise ValueError(f"num_epochs must be at least 0, got {num_epochs}")
     if eval_every != "log" and (not isinstance(eval_every, int) or eval_every < 1):

@@ -15,15 +15,15 @@ from aevb.datasets import Dataset
 from aevb.full_vb import posterior_mean
 from aevb.model import Model
 from aevb.objectives import KL, Gradient
-from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate
+from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
 
 OPTIMIZERS = {
-    "adagrad": functools.partial(optax.adagrad, initial_accumulator_value=0.0),
-    "adam": optax.adam,
-    "rmsprop": optax.rmsprop,
-    "sgd": optax.sgd,
+    "adagrad": functools.partial(injected(optax.adagrad), initial_accumulator_value=0.0),
+    "adam": injected(optax.adam),
+    "rmsprop": injected(optax.rmsprop),
+    "sgd": injected(optax.sgd),
 }
 
 SCHEDULES = ("constant", "burda")
@@ -70,7 +70,7 @@ def make_optimizer(
     if epsilon is not None and name == "sgd":
         raise ValueError("epsilon is for adaptive optimizers, not sgd")
     rate = learning_rate if schedule == "constant" else _burda_schedule(learning_rate, steps_per_epoch)
-    return OPTIMIZERS[name](rate, **({} if epsilon is None else {"eps": epsilon}))
+    return OPTIMIZERS[name](learning_rate=rate, **({} if epsilon is None else {"eps": epsilon}))
 
 
 def _burda_schedule(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:

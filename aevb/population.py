@@ -1,0 +1,255 @@
+"""Many members trained as one compiled program: seeds, step sizes and latent sizes as arrays.
+
+A population's `TrainState` has a leading axis of members, `[K, ...]`, on every array of it. One member alone is what
+`aevb.fit` trains: the same key and hyperparameters give the same result but for the rounding of sums.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aevb.datasets.binarization import Binarization
+from aevb.model import Model
+from aevb.objectives import KL
+from aevb.training import (
+    Algorithm,
+    DivergedError,
+    Evaluation,
+    FitResult,
+    MakeAlgorithm,
+    Task,
+    TrainEpochs,
+    TrainState,
+    check_schedule,
+    next_look,
+    whole_epochs,
+)
+
+Schedule: TypeAlias = Literal["side_by_side", "in_turn"]
+
+
+class Member(NamedTuple):
+    """What became of one member.
+
+    Attributes:
+      result: its last good state, without the leading axis, and its history up to there.
+      diverged: why it stopped; `None` where it did not.
+    """
+
+    result: FitResult
+    diverged: DivergedError | None
+
+
+def default_schedule() -> Schedule:
+    """How members are best trained on the default device (RESULTS.md).
+
+    An accelerator is bound by launching the kernels of one small network, and side by side they are launched once for
+    all; the caches of a CPU hold one member and not eight.
+    """
+    return "in_turn" if jax.default_backend() == "cpu" else "side_by_side"
+
+
+def init_population(
+    algorithm: Algorithm,
+    keys: Sequence[jax.Array] | jax.Array,
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+) -> TrainState:
+    """The initial states of K members, `[K, ...]`.
+
+    Args:
+      algorithm: what trains them all.
+      keys: K typed keys, one a member.
+      hyperparameters: K values each of what the optimizer keeps in its state, `{"learning_rate": [0.01, 0.02]}` say:
+        `paper_optimizer` does, and what `optax.inject_hyperparams` makes.
+
+    Raises:
+      ValueError: a hyperparameter that the optimizer does not keep, or not K of them.
+    """
+    states = []
+    for member, key in enumerate(keys):
+        state = algorithm.init(key)
+        values = {name: _of_member(name, of, member, len(keys)) for name, of in (hyperparameters or {}).items()}
+        states.append(state._replace(optimizer_state=_with_hyperparameters(state.optimizer_state, values)))
+    return stack(states)
+
+
+def stack(states: Sequence[TrainState]) -> TrainState:
+    """States of single members as one population, `[K, ...]`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def member_of(states: TrainState, member: int) -> TrainState:
+    """The state of one member of a population, without the leading axis."""
+    return jax.tree.map(lambda leaf: leaf[member], states)
+
+
+def make_train_population(
+    algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", schedule: Schedule | None = None
+) -> jax.stages.Wrapped:
+    """Whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, as one compiled program.
+
+    Each member shuffles `data` (`[N, ...]`, held once) by its own key. A member whose loss stops being finite keeps the
+    state that it came with, and touches no other.
+
+    Args:
+      algorithm: what trains them all.
+      batch_size: M.
+      binarization: as for `aevb.make_train_epochs`.
+      schedule: "side_by_side", each step of all members at once, or "in_turn"; by default what suits the device.
+
+    Returns:
+      The program; its `progress` has `[K]` losses and first bad steps.
+    """
+    schedule = schedule or default_schedule()
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule must be one of {get_args(Schedule)}, got {schedule!r}")
+    train_epochs = _keeping_the_last_good_state(whole_epochs(algorithm, batch_size, binarization))
+
+    def train_population(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
+        if schedule == "side_by_side":
+            return jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
+        return jax.lax.map(lambda state: train_epochs(state, data, num_epochs), states)
+
+    return jax.jit(train_population, donate_argnums=0)
+
+
+def fit_population(
+    model: Model,
+    data: np.ndarray | jax.Array,
+    *,
+    keys: Sequence[jax.Array] | jax.Array,
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    initial_states: Sequence[TrainState] | None = None,
+    schedule: Schedule | None = None,
+    test_data: np.ndarray | jax.Array | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    algorithm: MakeAlgorithm | None = None,
+    num_epochs: int = 50,
+    batch_size: int = 100,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    map_prior: bool = True,
+    binarization: Binarization = "grey",
+    eval_every: int | Literal["log"] = 1,
+    states: Sequence[TrainState] | None = None,
+    seconds: float = 0.0,
+    on_evaluation: Callable[[int, TrainState, Evaluation], None] | None = None,
+) -> list[Member]:
+    """Trains K members of one model as one program. What is not below is as for `aevb.fit`.
+
+    Args:
+      model: what to train.
+      data: `[N, ...]`, held once for all.
+      keys: K typed keys; member k is what `aevb.fit(key=keys[k])` trains.
+      hyperparameters: as for `init_population`.
+      initial_states: K states to begin with instead, from `aevb.padding.Padding` say.
+      schedule: as for `make_train_population`.
+      test_data: `[T, ...]`.
+      optimizer: `None` is `paper_optimizer()`.
+      algorithm: `None` is `auto_encoding`.
+      num_epochs: when to stop.
+      batch_size: M.
+      num_samples: L.
+      kl: which estimator.
+      map_prior: includes log p(theta).
+      binarization: what the targets are.
+      eval_every: epochs between evaluations, or "log".
+      states: K states to go on from, all at the same step.
+      seconds: the training time that they took, all together.
+      on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
+        population's.
+
+    Returns:
+      K members. One that diverged says so and is left out from there on; the others do not notice.
+
+    Raises:
+      ValueError: an argument out of range, named with its value.
+    """
+    task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
+    check_schedule(num_epochs, eval_every)
+    train_keys, eval_keys = zip(*(jax.random.split(key) for key in keys), strict=True)
+    watch = _Watch(task, eval_keys, on_evaluation)
+    if states is None:
+        initial = stack(initial_states) if initial_states else None
+        stacked = initial or init_population(task.algorithm, train_keys, hyperparameters)
+        watch.look(stacked, seconds)
+    else:
+        stacked = stack(states)
+        if len(steps := np.unique(stacked.step)) > 1:
+            raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
+    train = make_train_population(task.algorithm, batch_size, binarization, schedule)
+    compiled = train.lower(stacked, task.splits[0], 1).compile()
+    epoch = int(stacked.step[0]) // task.steps_per_epoch
+    while epoch < num_epochs and not watch.all_diverged():
+        start = time.perf_counter()
+        last, epoch = epoch, min(next_look(epoch, eval_every), num_epochs)
+        stacked, progress = compiled(stacked, task.splits[0], epoch - last)
+        watch.divergence(np.asarray(progress.first_bad_step))  # waits for the device
+        seconds += time.perf_counter() - start
+        watch.look(stacked, seconds)
+    return watch.members(stacked)
+
+
+class _Watch:
+    """Evaluates members one by one, and remembers which of them diverged."""
+
+    def __init__(self, task: Task, keys: Sequence[jax.Array], on_evaluation: Callable | None):
+        self._task, self._keys, self._on_evaluation = task, keys, on_evaluation
+        self._histories: list[list[Evaluation]] = [[] for _ in keys]
+        self._diverged: dict[int, DivergedError] = {}
+
+    def divergence(self, first_bad_steps: np.ndarray) -> None:
+        for member in np.flatnonzero(first_bad_steps >= 0).tolist():
+            self._diverged.setdefault(member, DivergedError.at(int(first_bad_steps[member])))
+
+    def look(self, states: TrainState, seconds: float) -> None:
+        for member, key in enumerate(self._keys):
+            if member in self._diverged:
+                continue
+            state = member_of(states, member)
+            try:
+                row = self._task.look(key, state, seconds)
+            except DivergedError as error:
+                self._diverged[member] = error
+                continue
+            self._histories[member].append(row)
+            if self._on_evaluation is not None:
+                self._on_evaluation(member, state, row)
+
+    def all_diverged(self) -> bool:
+        return len(self._diverged) == len(self._keys)
+
+    def members(self, states: TrainState) -> list[Member]:
+        return [
+            Member(FitResult(member_of(states, member), history), self._diverged.get(member))
+            for member, history in enumerate(self._histories)
+        ]
+
+
+def _keeping_the_last_good_state(train_epochs: TrainEpochs) -> TrainEpochs:
+    def train(state: TrainState, data: jax.Array, num_epochs: int | jax.Array):
+        after, progress = train_epochs(state, data, num_epochs)
+        good = progress.first_bad_step < 0
+        return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state), progress
+
+    return train
+
+
+def _of_member(name: str, values: Sequence[float], member: int, size: int) -> float:
+    if len(values) != size:
+        raise ValueError(f"{name} must have a value for each of {size} members, got {len(values)}")
+    return values[member]
+
+
+def _with_hyperparameters(optimizer_state: Any, values: Mapping[str, float]) -> Any:
+    for name, value in values.items():
+        found = optax.tree.get(optimizer_state, name)
+        if found is None:
+            raise ValueError(f"the optimizer keeps no {name!r} in its state: make it by optax.inject_hyperparams")
+        optimizer_state = optax.tree.set(optimizer_state, **{name: jnp.asarray(value, found.dtype)})
+    return optimizer_state
