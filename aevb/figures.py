@@ -113,9 +113,16 @@ def bound_panels(
     return figure
 
 
+def _colors(number: int) -> Sequence[Any]:
+    """Contrasts where they go round, else as many as are needed along one scale."""
+    if number <= len(_CONTRASTS):
+        return _CONTRASTS[:number]
+    return list(matplotlib.colormaps["viridis"](np.linspace(0, 0.9, number)))
+
+
 def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
     shown = []
-    for curve, color in zip(panel.curves, _CONTRASTS, strict=False):
+    for curve, color in zip(panel.curves, _colors(len(panel.curves)), strict=True):
         seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
         samples = np.asarray(curve.num_train_samples)[seen]
         for name, line in (("test", "-"), ("train", "--")):
@@ -125,7 +132,7 @@ def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
             if deviation is not None:
                 axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
             shown.append(mean)
-    values = np.concatenate(shown)
+    values = np.concatenate(shown) if shown else np.zeros(0)
     values = values[np.isfinite(values)]
     if len(values):
         low, high = np.percentile(values, y_quantile), values.max()

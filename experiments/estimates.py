@@ -28,8 +28,8 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
       the part of it that is the estimator's; `disagreeing`, the share of datapoints whose chains disagree.
     """
     path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if path.exists() and (kept := json.loads(path.read_text())).get("options") == _HMC_OPTIONS:
+        return kept
     algorithm = read_config(folder)["training"]["algorithm"]
     model, params = load_run(folder, step)
     found = marginal_likelihood.evaluate(
@@ -45,6 +45,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
         "log_marginal": found.mean,
         "standard_error": found.standard_error,
         "monte_carlo_error": found.monte_carlo_error,
+        "options": _HMC_OPTIONS,
         "disagreeing": float(np.mean(np.asarray(found.per_datapoint.r_hat) > _TRUSTED_R_HAT)),
     }
     path.parent.mkdir(exist_ok=True)

@@ -3,8 +3,9 @@
     python -m experiments.figure2
     python -m experiments.figure2 --num_train_samples=300000 --latent_dim_mnist=3,20 --latent_dim_frey_face=
 
-Every member is a run folder under --workdir: an interrupted command goes on where it was, and several commands with
-different --algorithm or latent sizes may run side by side, the whole one drawing them together at the end.
+Every member is a run folder under --workdir: an interrupted command goes on where it was. On a CPU a process a core
+shares the members out; on a cluster --shard=i/n does, and the command without it draws them together at the end. On an
+accelerator all latent sizes and step sizes of an algorithm are trained as one program.
 """
 
 from collections.abc import Sequence
@@ -25,32 +26,41 @@ flags.DEFINE_list("latent_dim_frey_face", ["2", "5", "10", "20"], "Panels of Fre
 
 def main() -> None:
     """Trains what is missing, draws the figure and prints the table."""
+    algorithms = launch.choices("algorithm", _ALGORITHMS)
+    num_samples = members.budget()
+    panels = {
+        (dataset, latent_dim): [members.paper_member(dataset, algorithm, latent_dim) for algorithm in algorithms]
+        for dataset in members.TITLES
+        for latent_dim in launch.integers(f"latent_dim_{dataset}", may_be_empty=True)
+    }
+    units = {member: member for of_panel in panels.values() for member in of_panel}
+    if members.work_through(units, lambda units: members.prepare(units, num_samples)):
+        _draw(panels, num_samples)
+
+
+def _draw(panels: dict[tuple[str, int], list[members.Member]], num_samples: int) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments import pictures
 
-    algorithms = launch.choices("algorithm", _ALGORITHMS)
-    num_samples = members.budget()
-    rows, points, panels = [], [], []
-    for dataset, title in members.TITLES.items():
-        for latent_dim in launch.integers(f"latent_dim_{dataset}", may_be_empty=True):
-            curves = []
-            for algorithm in algorithms:
-                member = members.paper_member(dataset, algorithm, latent_dim)
-                learning_rate = members.best_step_size(member, num_samples)
-                histories = members.train_seeds(member, num_samples, learning_rate)
-                curves.append(pictures.curve(members.LABELS[algorithm], histories))
-                label = {
-                    "data": title,
-                    "latent": latent_dim,
-                    "algorithm": members.LABELS[algorithm],
-                    "step size": learning_rate,
-                }
-                points += curve_rows(label, histories)
-                rows.append(label | _ends(histories))
-            panels.append(figures.Panel(f"{title}, $N_z$ = {latent_dim}", curves))
+    rows, points, drawn = [], [], []
+    for (dataset, latent_dim), of_panel in panels.items():
+        curves = []
+        for member in of_panel:
+            learning_rate = members.best_step_size(member, num_samples)
+            histories = members.train_seeds(member, num_samples, learning_rate)
+            label = {
+                "data": members.TITLES[dataset],
+                "latent": latent_dim,
+                "algorithm": members.LABELS[member.algorithm],
+                "step size": learning_rate,
+            }
+            curves.append(pictures.curve(members.LABELS[member.algorithm], histories))
+            points += curve_rows(label, histories)
+            rows.append(label | _ends(histories))
+        drawn.append(figures.Panel(f"{members.TITLES[dataset]}, $N_z$ = {latent_dim}", curves))
     path = Path(_FLAGS.workdir) / "figure2.png"
-    figures.save(figures.bound_panels(panels, num_columns=5), path)
+    figures.save(figures.bound_panels(drawn, num_columns=5), path)
     write_csv(path.with_suffix(".csv"), points)
     print_table(rows)
     print(f"figure: {path}")

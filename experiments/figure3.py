@@ -13,7 +13,7 @@ Estimates are of a random part of both splits by seed 0, and are kept beside the
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from absl import flags
 
@@ -40,22 +40,36 @@ _CHECKPOINTS_BETWEEN = 2  # every second of those that a run keeps has its margi
 
 def main() -> None:
     """Trains and estimates what is missing, draws the figure and prints the table."""
-    # Imported late: matplotlib takes two seconds.
-    from aevb import figures
-
     algorithms = launch.choices("algorithm", members.LABELS)
     sizes = launch.integers("num_train_images")
     budgets = _budgets("num_train_samples", sizes, [members.default_budget()] * len(sizes))
     mcem_budgets = _budgets("num_train_samples_mcem", sizes, budgets)
-    found: dict[int, dict[str, list[list[dict[str, Any]]]]] = {}  # size, algorithm: seeds of rows
-    for size, budget, mcem_budget in zip(sizes, budgets, mcem_budgets, strict=True):
-        found[size] = {
-            algorithm: _estimates(
-                members.Member("mnist", algorithm, _LATENT_DIM, _HIDDEN_DIM, size),
-                mcem_budget if algorithm == "monte_carlo_em" else budget,
-            )
-            for algorithm in algorithms
-        }
+    units = [
+        (size, algorithm, mcem_budget if algorithm == "monte_carlo_em" else budget)
+        for size, budget, mcem_budget in zip(sizes, budgets, mcem_budgets, strict=True)
+        for algorithm in algorithms
+    ]
+    if members.work_through({unit: _member(*unit[:2]) for unit in units}, _train):
+        _draw(sizes, units)
+
+
+Unit: TypeAlias = tuple[int, str, int]  # N, the algorithm, its budget
+
+
+def _member(size: int, algorithm: str) -> members.Member:
+    return members.Member("mnist", algorithm, _LATENT_DIM, _HIDDEN_DIM, size)
+
+
+def _train(units: Sequence[Unit]) -> None:
+    for unit in units:
+        _estimates(*unit)
+
+
+def _draw(sizes: Sequence[int], units: Sequence[Unit]) -> None:
+    # Imported late: matplotlib takes two seconds.
+    from aevb import figures
+
+    found = {size: {unit[1]: _estimates(*unit) for unit in units if unit[0] == size} for size in sizes}
     panels = [
         figures.Panel(f"N = {size:,}", [_curve(name, seeds, x) for name, seeds in found[size].items()], x_label)
         for x, x_label in (("samples", "training samples"), ("seconds", "seconds of training"))
@@ -74,8 +88,9 @@ def main() -> None:
     print(f"figure: {path}")
 
 
-def _estimates(member: members.Member, num_samples: int) -> list[list[dict[str, Any]]]:
+def _estimates(size: int, algorithm: str, num_samples: int) -> list[list[dict[str, Any]]]:
     """For each seed the rows of estimates, one a checkpoint, at the step size that does best early on."""
+    member = _member(size, algorithm)
 
     def score(member: members.Member, learning_rate: float, history: Sequence) -> float:
         return _estimate(member, learning_rate, 0, history[-1])["train"]

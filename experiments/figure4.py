@@ -21,13 +21,15 @@ def main() -> None:
     from experiments import pictures
 
     num_samples = members.budget()
+    both = [members.paper_member(dataset, "aevb", latent_dim=2) for dataset in ("frey_face", "mnist")]
+    if not members.work_through({member: member for member in both}, lambda mine: members.prepare(mine, num_samples)):
+        return
     panels = []
-    for letter, dataset in zip("ab", ("frey_face", "mnist"), strict=True):
-        member = members.paper_member(dataset, "aevb", latent_dim=2)
+    for letter, member in zip("ab", both, strict=True):
         model, params = members.trained(member, num_samples)
         shape = members.load(member)[1].image_shape
         images = pictures.manifold_images(model, params, shape).reshape(-1, *shape)
-        panels.append((f"({letter}) {members.TITLES[dataset]}", images))
+        panels.append((f"({letter}) {members.TITLES[member.dataset]}", images))
     path = Path(_FLAGS.workdir) / "figure4.png"
     figures.save(figures.image_panels(panels, "Learned manifolds, AEVB, $N_z$ = 2"), path)
     print(f"figure: {path}")

@@ -5,6 +5,7 @@
 Means of p(x|z) at z from the prior. Shares its members with the other figures.
 """
 
+import string
 from pathlib import Path
 
 from absl import flags
@@ -23,12 +24,14 @@ def main() -> None:
     from experiments import pictures
 
     num_samples = members.budget()
+    shown = [members.paper_member("mnist", "aevb", latent_dim) for latent_dim in launch.integers("latent_dim")]
+    if not members.work_through({member: member for member in shown}, lambda mine: members.prepare(mine, num_samples)):
+        return
     panels = []
-    for letter, latent_dim in zip("abcdefgh", launch.integers("latent_dim"), strict=False):
-        member = members.paper_member("mnist", "aevb", latent_dim)
+    for letter, member in zip(string.ascii_lowercase, shown, strict=False):
         model, params = members.trained(member, num_samples)
         images = pictures.sample_images(model, params, members.load(member)[1].image_shape)
-        panels.append((f"({letter}) $N_z$ = {latent_dim}", images))
+        panels.append((f"({letter}) $N_z$ = {member.latent_dim}", images))
     path = Path(_FLAGS.workdir) / "figure5.png"
     figures.save(figures.image_panels(panels, "Random samples, AEVB, MNIST"), path)
     print(f"figure: {path}")

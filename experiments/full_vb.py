@@ -8,7 +8,7 @@ decoder's weights where the MAP fit has a point. Bounds are of the held-out imag
 over weights drawn from their posterior, which is a lower bound on the log predictive density too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,33 @@ _LABELS = {"aevb": "MAP (AEVB)", "full_vb": "full variational Bayes"}
 
 def main() -> None:
     """Trains what is missing, draws the figure and prints the table."""
+    num_samples = members.budget()
+    shown = {
+        (size, label): members.Member("frey_face", algorithm, _FLAGS.latent_dim, 200, size, optimizer="adam")
+        for size in launch.integers("num_train_images")
+        for algorithm, label in _LABELS.items()
+    }
+    attempts = [
+        members.Attempt(member, _FLAGS.learning_rate, seed)
+        for member in shown.values()
+        for seed in range(_FLAGS.num_seeds)
+    ]
+    if members.work_through(
+        {attempt: attempt.member for attempt in attempts}, lambda mine: members.train_together(mine, num_samples)
+    ):
+        _draw(shown, num_samples)
+
+
+def _draw(shown: Mapping[tuple[int, str], members.Member], num_samples: int) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments import pictures
 
-    num_samples = members.budget()
     rows, points, panels = [], [], []
-    for size in launch.integers("num_train_images"):
+    for size in dict.fromkeys(size for size, _ in shown):
         curves = []
-        for algorithm, label in _LABELS.items():
-            member = members.Member("frey_face", algorithm, _FLAGS.latent_dim, 200, size, optimizer="adam")
-            histories = members.train_seeds(member, num_samples, _FLAGS.learning_rate)
+        for label in _LABELS.values():
+            histories = members.train_seeds(shown[size, label], num_samples, _FLAGS.learning_rate)
             curves.append(pictures.curve(label, histories))
             points += curve_rows({"N": size, "method": label}, histories)
             rows.append(_row(size, label, histories))

@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from absl import app, flags, logging
 
+from experiments import shards
+
 _FLAGS = flags.FLAGS
 
 
@@ -64,6 +66,7 @@ def start(module: str, body: Callable[[], None]) -> None:
     """Parses the flags that `module` defined, runs `body`, and turns what people can mend into one line."""
     for flag in _FLAGS.get_flags_for_module(module):
         _FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
+    shards.pin()
     os.environ["XLA_FLAGS"] = " ".join([_XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
     app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
 
@@ -224,6 +227,22 @@ _COLUMNS = {  # heading: (field of the summary, format)
     "active": ("active_units", "d"),
     "seconds": ("train_seconds", ".1f"),
 }
+
+
+def positive_numbers(name: str) -> list[float]:
+    """The positive finite numbers of a list flag, each once.
+
+    Raises:
+      ValueError: there is something else in it, or nothing.
+    """
+    given: list[str] = _FLAGS[name].value or []
+    try:
+        values = [float(value) for value in given]
+    except ValueError:
+        raise ValueError(f"--{name} takes numbers separated by commas, got {','.join(given)}") from None
+    if not values or not all(0 < value < float("inf") for value in values) or len(set(values)) < len(values):
+        raise ValueError(f"--{name} must be positive, each a different one, got {','.join(given)}")
+    return values
 
 
 def choices(name: str, allowed: Collection[str]) -> list[str]:

@@ -6,9 +6,9 @@ checkpoints. What is there already is not trained again, and what was interrupte
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import jax
 from absl import flags
@@ -18,9 +18,11 @@ from aevb.checkpoints import load_run
 from aevb.datasets import Dataset
 from aevb.model import Model, Params
 from aevb.networks import WeightInit
+from aevb.population import default_schedule
 from aevb.training import DivergedError, Evaluation
-from experiments import frey_face, mnist
-from experiments.run import make_config, run
+from experiments import frey_face, launch, mnist, shards
+from experiments.run import Run, make_config, run
+from experiments.run_folder import RunFolder
 
 _FLAGS = flags.FLAGS
 
@@ -74,7 +76,7 @@ class Member:
         return min(BATCH_SIZE, dataset_size)
 
 
-def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
+def define_flags(with_budget: bool = True, with_trials: bool = True, workdir: str = "runs/paper") -> None:
     """The flags that all figures have: seeds, folders and, unless a figure has its own, budget and step sizes."""
     if with_budget:
         flags.DEFINE_integer(
@@ -95,7 +97,11 @@ def define_flags(with_budget: bool = True, with_trials: bool = True) -> None:
             lower_bound=BATCH_SIZE,
         )
     flags.DEFINE_enum("weight_init", None, get_args(WeightInit), "Of all members; each data set's own if not given.")
-    flags.DEFINE_string("workdir", "runs/paper", "Where members and figures are kept.")
+    shards.define_flags()
+    flags.DEFINE_bool(
+        "together", None, "Trains as one program what one program can train; by default on an accelerator alone."
+    )
+    flags.DEFINE_string("workdir", workdir, "Where members and figures are kept.")
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder with a folder of original files for each data set, mnist say.")
 
@@ -113,10 +119,67 @@ def default_budget() -> int:
 Score = Callable[["Member", float, list[Evaluation]], float]
 
 
-def paper_member(dataset: str, algorithm: str, latent_dim: int) -> Member:
+def paper_member(dataset: str, algorithm: str, latent_dim: int, optimizer: str = "adagrad") -> Member:
     """A member of Figures 2, 4 and 5: hidden units as in section 5, all training images."""
     (hidden_dim,) = _SETTINGS[dataset].hidden_dim
-    return Member(dataset, algorithm, latent_dim, hidden_dim)
+    return Member(dataset, algorithm, latent_dim, hidden_dim, optimizer=optimizer)
+
+
+Unit = TypeVar("Unit")
+
+
+def work_through(units: Mapping[Unit, Member], work: Callable[[Sequence[Unit]], None]) -> bool:
+    """`shards.work_through` of units and the member that each is of.
+
+    What is wrong with flags or data is said here, once, and data are prepared before processes share them.
+    """
+    if "step_sizes" in _FLAGS:
+        step_sizes()
+    for member in units.values():
+        load(member)
+    return shards.work_through(list(units), work)
+
+
+class Attempt(NamedTuple):
+    """One run of a member."""
+
+    member: Member
+    learning_rate: float
+    seed: int
+
+
+def prepare(members: Sequence[Member], num_samples: int) -> None:
+    """Trains members at their best step sizes and all seeds, as one program where that is faster.
+
+    `best_step_size` and `train_seeds` find them done.
+    """
+    if _as_one_program() and len(step_sizes()) > 1:
+        trials = [Attempt(member, rate, 0) for member in members for rate in step_sizes()]
+        train_together(trials, min(_FLAGS.num_trial_samples, num_samples))
+    best = {member: best_step_size(member, num_samples) for member in members}
+    seeds = range(_FLAGS.num_seeds)
+    train_together([Attempt(member, best[member], seed) for member in members for seed in seeds], num_samples)
+
+
+def train_together(attempts: Sequence[Attempt], num_samples: int) -> None:
+    """Trains runs as far as they are not there yet, as few programs on an accelerator, in turn on a CPU.
+
+    One that diverges is said so and left at its last good state.
+    """
+    if not _as_one_program():
+        for attempt in attempts:
+            try:
+                train(attempt.member, num_samples, attempt.learning_rate, attempt.seed)
+            except DivergedError as error:
+                print(f"{_name(attempt)} diverges: {error}", flush=True)
+        return
+    from experiments.run_population import run_together
+
+    by_data: dict[tuple[str, int], list[Attempt]] = {}
+    for attempt in attempts:
+        by_data.setdefault((attempt.member.dataset, attempt.member.num_train_images), []).append(attempt)
+    for group in by_data.values():
+        run_together([_run(attempt, num_samples) for attempt in group], *load(group[0].member))
 
 
 def best_step_size(member: Member, num_samples: int, score: Score | None = None) -> float:
@@ -130,12 +193,12 @@ def best_step_size(member: Member, num_samples: int, score: Score | None = None)
       num_samples: the whole budget: no trial is longer.
       score: of a trial, from its step size and history; by default its last bound on the training data.
     """
-    step_sizes = _step_sizes()
-    if len(step_sizes) == 1:
-        return step_sizes[0]
+    tried = step_sizes()
+    if len(tried) == 1:
+        return tried[0]
     trial = min(_FLAGS.num_trial_samples, num_samples)
     scores = {}
-    for learning_rate in step_sizes:
+    for learning_rate in tried:
         try:
             history = train(member, trial, learning_rate, seed=0)
         except DivergedError as error:
@@ -143,18 +206,20 @@ def best_step_size(member: Member, num_samples: int, score: Score | None = None)
             continue
         scores[learning_rate] = score(member, learning_rate, history) if score else history[-1].train_elbo
     if not scores:
-        raise ValueError(f"{member.title} diverges at every step size of {step_sizes}")
+        raise ValueError(f"{member.title} diverges at every step size of {tried}")
     best = max(scores, key=lambda rate: scores[rate])
     words = ", ".join(f"{rate:g}: {value:.2f}" for rate, value in scores.items())
     print(f"{member.title}: step size {best:g} of {words} (training data, {trial:,} samples)", flush=True)
     return best
 
 
-def _step_sizes() -> list[float]:
-    try:
-        return [float(size) for size in _FLAGS.step_sizes]
-    except ValueError:
-        raise ValueError(f"--step_sizes takes numbers separated by commas, got {','.join(_FLAGS.step_sizes)}") from None
+def step_sizes() -> list[float]:
+    """`--step_sizes`."""
+    return launch.positive_numbers("step_sizes")
+
+
+def _as_one_program() -> bool:
+    return default_schedule() == "side_by_side" if _FLAGS.together is None else _FLAGS.together
 
 
 def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[list[Evaluation]]:
@@ -164,15 +229,33 @@ def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[
 
 def train(member: Member, num_samples: int, learning_rate: float, seed: int) -> list[Evaluation]:
     """The history of one run, trained now as far as it is not there yet."""
-    train_data, test_data = load(member)
+    config, workdir, name = _run(Attempt(member, learning_rate, seed), num_samples)
+    history = run(config, *load(member), workdir, True, name, member=True)[1]
+    # Another figure may have taken it further than this one asks for.
+    return [row for row in history if row.epoch <= config["training"]["num_epochs"]]
+
+
+def history_of(attempt: Attempt, num_samples: int) -> list[Evaluation] | None:
+    """The history of a run that is done; `None` where it is not, as one that diverged never is."""
+    config, workdir, _ = _run(attempt, num_samples)
+    run_folder = RunFolder(workdir, config)
+    if not run_folder.is_finished():
+        return None
+    return [row for row in run_folder.read_metrics() if row.epoch <= config["training"]["num_epochs"]]
+
+
+def _run(attempt: Attempt, num_samples: int) -> Run:
+    member, learning_rate, seed = attempt
+    train_data, _ = load(member)
     batch_size = member.batch_size(len(train_data.images))
     samples_per_epoch = len(train_data.images) // batch_size * batch_size
     num_epochs = -(-num_samples // samples_per_epoch)
-    name = f"{member.title}, step size {learning_rate:g}, seed {seed}"
     config = _config(member, train_data, learning_rate, seed, num_epochs)
-    history = run(config, train_data, test_data, folder(member, learning_rate, seed), True, name, member=True)[1]
-    # Another figure may have taken it further than this one asks for.
-    return [row for row in history if row.epoch <= num_epochs]
+    return Run(config, folder(member, learning_rate, seed), _name(attempt))
+
+
+def _name(attempt: Attempt) -> str:
+    return f"{attempt.member.title}, step size {attempt.learning_rate:g}, seed {attempt.seed}"
 
 
 def trained(member: Member, num_samples: int) -> tuple[Model, Params]:
@@ -192,15 +275,22 @@ def folder(member: Member, learning_rate: float, seed: int) -> Path:
     return Path(_FLAGS.workdir) / member.path / f"learning_rate_{learning_rate:g},seed_{seed}"
 
 
-@functools.cache
 def load(member: Member) -> tuple[Dataset, Dataset]:
     """The training and test split."""
-    rule = _SETTINGS[member.dataset].split_rule
-    source = Path(_FLAGS.source_dir) / member.dataset if _FLAGS.source_dir else None
+    return _load(member.dataset, member.num_train_images)
+
+
+@functools.cache
+def _load(dataset: str, num_train_images: int) -> tuple[Dataset, Dataset]:
+    if num_train_images:
+        train_data, test_data = _load(dataset, 0)
+        return train_data.subset(num_train_images), test_data
+    rule = _SETTINGS[dataset].split_rule
+    source = Path(_FLAGS.source_dir) / dataset if _FLAGS.source_dir else None
     train_data, test_data = (
-        datasets.load(member.dataset, split, _FLAGS.data_dir, source, rule) for split in ("train", "test")
+        datasets.load(dataset, split, _FLAGS.data_dir, source, rule) for split in ("train", "test")
     )
-    return train_data.subset(member.num_train_images) if member.num_train_images else train_data, test_data
+    return train_data, test_data
 
 
 def _config(member: Member, data: Dataset, learning_rate: float, seed: int, num_epochs: int) -> dict[str, Any]:

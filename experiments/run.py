@@ -4,7 +4,7 @@ import functools
 import math
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -101,6 +101,20 @@ def make_algorithm(name: str, num_samples: int, kl: KL, gradient: Gradient) -> M
     raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {name!r}")
 
 
+class Run(NamedTuple):
+    """One configuration to train.
+
+    Attributes:
+      config: from `make_config`.
+      workdir: the run folder, made if it is not there.
+      name: for people.
+    """
+
+    config: dict[str, Any]
+    workdir: Path
+    name: str
+
+
 def run(
     config: dict[str, Any],
     train: Dataset,
@@ -135,7 +149,7 @@ def run(
     if folder.is_finished():
         return folder.read_summary(), folder.read_metrics()
 
-    recorder = _Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
+    recorder = Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
     try:
         model, state = _fit(config, train, test, recorder, resume)
     except DivergedError as error:
@@ -150,13 +164,13 @@ def run(
         full_vb = config["training"]["algorithm"] == "full_vb"
         params = posterior_mean(state.params) if full_vb else state.params
         pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
-    summary = _summary(config, recorder.history[-1], state)
+    summary = summarize(config, recorder.history[-1], state)
     folder.write_summary(summary)
     return summary, recorder.history
 
 
 def _fit(
-    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "_Recorder", resume: bool
+    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "Recorder", resume: bool
 ) -> tuple[Model, TrainState]:
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
@@ -182,12 +196,12 @@ def _fit(
         state=state,
         seconds=recorder.history[-1].seconds if recorder.history else 0.0,
         on_evaluation=recorder,
-        **{name: training[name] for name in _FIT_ARGUMENTS},
+        **{name: training[name] for name in FIT_ARGUMENTS},
     )
     return model, result.state
 
 
-_FIT_ARGUMENTS = (
+FIT_ARGUMENTS = (
     "num_epochs",
     "batch_size",
     "num_samples",
@@ -198,10 +212,11 @@ _FIT_ARGUMENTS = (
 )
 
 
-class _Recorder:
+class Recorder:
     """Called at every evaluation: the checkpoint first, then what is written about it."""
 
     def __init__(self, folder: RunFolder, name: str, steps_per_epoch: int, keep_all: bool):
+        """Of one run folder; `keep_all` keeps every checkpoint."""
         self.history: list[Evaluation] = []
         self._keep_all = keep_all
         self._folder, self._name = folder, name
@@ -247,7 +262,8 @@ class _Recorder:
         self._reporters = [progress(self._name, self._total, samples), TensorBoard(self._folder.path, samples)]
 
 
-def _summary(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:
+def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:
+    """The contents of summary.json, from a run's last evaluation and state."""
     model, training = config["model"], config["training"]
     summary = {
         "dataset": config["dataset"],

@@ -74,6 +74,19 @@ def test_digits_need_no_files(tmp_path):
         train.images[0] = 0
 
 
+def test_processes_that_start_together_prepare_once(real_data, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from aevb.datasets import load;"
+        "print(load('frey_face', 'train', Path(sys.argv[1]), Path(sys.argv[2]), 'random').images.sum())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(real_data / "frey_face")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    together = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    outputs = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0] * 4, outputs
+    assert len({stdout for stdout, _ in outputs}) == 1
+
+
 def test_preparing_and_reading_need_no_tensorflow(tmp_path):
     """In a process of its own, which must not have imported TensorFlow, whether it is installed or not."""
     program = (

@@ -5,6 +5,7 @@ are stored as raw bytes of a uint8 tensor in ArrayRecord files.
 """
 
 import contextlib
+import fcntl
 import io
 import types
 from collections.abc import Iterator
@@ -75,8 +76,8 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
       DatasetError: the originals cannot be had, or what was prepared is damaged or cannot be written.
     """
     try:
-        builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
-        with _quiet():
+        with _one_at_a_time(data_dir), _quiet():
+            builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
             builder.download_and_prepare()
     except OSError as error:
         raise DatasetError(f"cannot prepare {source.name} in {data_dir}: {error.strerror or error}") from None
@@ -86,6 +87,15 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
         raise DatasetError(
             f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder"
         ) from None
+
+
+@contextlib.contextmanager
+def _one_at_a_time(data_dir: Path) -> Iterator[None]:
+    """Of several processes that start together one prepares, and the others find it done."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / ".aevb.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go by the kernel, however this ends
+        yield
 
 
 @contextlib.contextmanager

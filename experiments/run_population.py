@@ -1,0 +1,133 @@
+"""Several runs as one program: a folder each, as if each had been trained alone."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+import aevb
+from aevb.datasets import Dataset
+from aevb.padding import Padding, padded
+from aevb.population import fit_population
+from aevb.training import MakeAlgorithm, TrainState
+from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, summarize
+from experiments.run_folder import RunFolder
+
+
+def run_together(runs: Sequence[Run], train: Dataset, test: Dataset) -> None:
+    """Trains what is not finished yet, resuming; runs that one program can train are trained as one.
+
+    Those are runs that differ in latent size, step size and seed alone. One that diverges keeps its last good state and
+    has no summary; the others go on.
+
+    Args:
+      runs: of the same data.
+      train: the training split.
+      test: the test split.
+
+    Raises:
+      RunError: a folder holds something else.
+    """
+    programs: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        folder = RunFolder(run.workdir, run.config)
+        folder.check(resume=True)
+        if not folder.is_finished():
+            programs[_program_of(run.config)].append(run)
+    for members in programs.values():
+        _Population(members, train, test).run()
+
+
+def _program_of(config: dict[str, Any]) -> str:
+    """Equal for runs that one program can train."""
+    model = {name: value for name, value in config["model"].items() if name != "latent_dim"}
+    training = {name: value for name, value in config["training"].items() if name not in ("learning_rate", "seed")}
+    # Only plain networks can be padded to a common latent size; with others, sizes apart.
+    plain = model["posterior"] == "gaussian" and training["algorithm"] in ("aevb", "wake_sleep")
+    latent_dim = None if plain else config["model"]["latent_dim"]
+    return json.dumps([config | {"model": model, "training": training}, latent_dim], sort_keys=True)
+
+
+class _Member(NamedTuple):
+    run: Run
+    recorder: Recorder
+    algorithm: Any
+    padding: Padding | None
+    state: TrainState | None  # to go on from; None at the beginning
+
+
+class _Population:
+    """Runs of one program, from where each of them is."""
+
+    def __init__(self, runs: Sequence[Run], train: Dataset, test: Dataset):
+        self._train, self._test = train, test
+        self._training = runs[0].config["training"]
+        latent_dims = {run.config["model"]["latent_dim"] for run in runs}
+        self._latent_dim, self._pads = max(latent_dims), len(latent_dims) > 1
+        names = ("algorithm", "num_samples", "kl", "gradient")
+        self._make: MakeAlgorithm = make_algorithm(*(self._training[name] for name in names))
+        self._members = [self._member(run) for run in runs]
+
+    def run(self) -> None:
+        """Those that are equally far go together."""
+        groups: dict[int, list[_Member]] = defaultdict(list)
+        for member in self._members:
+            groups[-1 if member.state is None else int(member.state.step)].append(member)
+        try:
+            for step, members in sorted(groups.items()):
+                self._fit(members, resumed=step >= 0)
+        finally:
+            for member in self._members:
+                member.recorder.close()
+
+    def _member(self, run: Run) -> _Member:
+        model = aevb.mlp_vae(**run.config["model"])
+        optimizer = self._optimizer(run.config["training"]["learning_rate"])
+        algorithm = self._make(model, optimizer, len(self._train.images), self._training["map_prior"])
+        steps_per_epoch = len(self._train.images) // self._training["batch_size"]
+        recorder = Recorder(RunFolder(run.workdir, run.config), run.name, steps_per_epoch, keep_all=True)
+        state = recorder.resume(algorithm.init(jax.random.key(0)))
+        padding = Padding(optimizer, run.config["model"]["latent_dim"], self._latent_dim) if self._pads else None
+        return _Member(run, recorder, algorithm, padding, state)
+
+    def _optimizer(self, learning_rate: float) -> optax.GradientTransformation:
+        steps_per_epoch = len(self._train.images) // self._training["batch_size"]
+        training = self._training
+        return make_optimizer(
+            training["optimizer"], learning_rate, training["schedule"], steps_per_epoch, training["epsilon"]
+        )
+
+    def _fit(self, members: Sequence[_Member], resumed: bool) -> None:
+        keys = [jax.random.key(member.run.config["training"]["seed"]) for member in members]
+        states = []
+        for member, key in zip(members, keys, strict=True):
+            # The first of the two halves, as `aevb.fit` does.
+            state = member.algorithm.init(jax.random.split(key)[0]) if member.state is None else member.state
+            states.append(member.padding.pad(state) if member.padding else state)
+        optimizer = self._optimizer(self._training["learning_rate"])
+        found = fit_population(
+            aevb.mlp_vae(**(members[0].run.config["model"] | {"latent_dim": self._latent_dim})),
+            self._train.pixels(),
+            keys=keys,
+            test_data=self._test.pixels(),
+            optimizer=padded(optimizer) if self._pads else optimizer,
+            algorithm=self._make,
+            seconds=max(row.seconds for member in members for row in member.recorder.history[-1:]) if resumed else 0.0,
+            on_evaluation=lambda member, state, row: members[member].recorder(_cut(members[member], state), row),
+            **{"states" if resumed else "initial_states": states},
+            **{name: self._training[name] for name in FIT_ARGUMENTS},
+        )
+        for member, ended in zip(members, found, strict=True):
+            if ended.diverged:
+                print(f"{member.run.name} diverges: {ended.diverged}", flush=True)
+                continue
+            folder = RunFolder(member.run.workdir, member.run.config)
+            state = _cut(member, ended.result.state)
+            folder.write_summary(summarize(member.run.config, member.recorder.history[-1], state))
+
+
+def _cut(member: _Member, state: TrainState) -> TrainState:
+    return member.padding.cut(state) if member.padding else state
