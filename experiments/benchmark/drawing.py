@@ -28,7 +28,7 @@ def _throughput(results: dict[str, Any]) -> Any:
         np.array(list(rates.values())) / 1e3,
         np.array([ratios.get(name, missing) for name in rates]),
         [name.replace("_", " ") for name in rates],
-        ("thousand images a second", "times this project's, turn by turn"),
+        ("thousand images a second", "this project's rate over it, turn by turn"),
         "Training throughput, contenders taking turns",
     )
 
