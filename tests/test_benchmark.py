@@ -72,7 +72,9 @@ def test_the_loss_is_the_negative_bound(name, workload):
 def test_training_goes_as_ours_does(name, workload):
     ours, theirs = ([train(1), train(1), train(8)] for train in (build(OURS, workload), build(name, workload)))
     assert theirs[0] < 64 * math.log(2)
-    assert theirs == pytest.approx(ours, rel=0.02)
+    # About twice what other shuffles and noise were seen to change; the second epoch is where the loss falls fastest.
+    for theirs_then, ours_then, tolerance in zip(theirs, ours, (0.01, 0.06, 0.03), strict=True):
+        assert theirs_then == pytest.approx(ours_then, rel=tolerance)
     assert theirs[2] < 0.8 * theirs[0]
 
 
