@@ -284,6 +284,54 @@ def gradient_variances(
     return figure
 
 
+def turns(rates: np.ndarray, ratios: np.ndarray, names: Sequence[str], labels: tuple[str, str], title: str) -> Figure:
+    """Measurements in turns, a row a contender: a dot a turn and a bar at the median.
+
+    Args:
+      rates: `[C, T]`, T turns of C contenders.
+      ratios: `[C, T]`, the first contender's rate over each one's; a row of NaN is left empty.
+      names: C of them.
+      labels: of the two horizontal axes.
+      title: of the figure.
+    """
+    heights = -np.arange(len(names))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.2, 0.32 * len(names) + 1.5), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, values, label in zip(panels, (rates, ratios), labels, strict=True):
+            for height, row, color in zip(heights, values, ("#c0392b", *["#31688e"] * len(names)), strict=False):
+                axes.plot(row, np.full(len(row), height), "o", color=color, markersize=4, alpha=0.5, linewidth=0)
+                axes.plot([np.median(row)] * 2, [height - 0.3, height + 0.3], color=color, linewidth=2)
+            axes.set_xlim(left=0)
+            axes.set_xlabel(label)
+        panels[1].axvline(1, color="0.5", linewidth=1, linestyle=":")
+        panels[0].set_yticks(heights, names)
+        figure.suptitle(title)
+    return figure
+
+
+def costs(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], y_label: str, title: str) -> Figure:
+    """Cost against one size a panel, both axes logarithmic.
+
+    Args:
+      panels: the size's name, its values `[V]`, and median, lowest and highest cost, `[3, V]`.
+      y_label: of the cost.
+      title: of the figure.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.4 * max(len(panels), 2), 2.8), layout="constrained")
+        grid = figure.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)
+        for axes, (name, values, (median, low, high)) in zip(grid.flat, panels, strict=False):
+            axes.plot(values, median, "o-", color="#31688e", markersize=4, linewidth=1.3)
+            axes.fill_between(values, low, high, color="#31688e", alpha=0.2, linewidth=0)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel(name)
+        grid[0, 0].set_ylabel(y_label)
+        figure.suptitle(title)
+    return figure
+
+
 def _last(values: np.ndarray) -> str:
     return f"{values[-1]:,.1f}" if len(values) else "none"
 

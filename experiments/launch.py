@@ -53,7 +53,7 @@ _TRAINING_FLAGS = (
 
 
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
-_XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
+XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
 
 
 def main(defaults: Defaults) -> None:
@@ -67,7 +67,7 @@ def start(module: str, body: Callable[[], None]) -> None:
     for flag in _FLAGS.get_flags_for_module(module):
         _FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
     shards.pin()
-    os.environ["XLA_FLAGS"] = " ".join([_XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
+    os.environ["XLA_FLAGS"] = " ".join([XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
     app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
 
 

@@ -208,12 +208,6 @@ def test_divergence_stops_and_keeps_the_last_good_state(data_dir, tmp_path):
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(params))
 
 
-def test_benchmark_without_pytorch_says_how_to_get_it(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ImportError('not here')")
-    done = experiment("benchmark", PYTHONPATH=str(tmp_path))
-    assert_one_line_error(done, 'PyTorch is not installed: pip install -e ".[benchmark]"')
-
-
 def test_help_lists_the_flags():
     done = experiment("mnist", "--help")
     assert "python -m experiments.mnist --latent_dim=20" in done.stdout

@@ -1,0 +1,1 @@
+"""Measurements of speed and memory: see `experiments.benchmark.__main__`."""

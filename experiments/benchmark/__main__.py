@@ -1,0 +1,143 @@
+"""Speed, memory, scaling and start-up time of this project, beside its peers in the same run.
+
+    pip install -e ".[benchmark]"                       # PyTorch, for two of the peers
+    python -m experiments.benchmark                     # this project and its peers taking turns: minutes
+    python -m experiments.benchmark --peers=numpyro_svi,flax_per_step
+    python -m experiments.benchmark --suite=scaling     # cost by size, one at a time, and by length of run: an hour
+    python -m experiments.benchmark --suite=startup     # from process start to first training step
+
+784-500-20 tanh VAE on grey MNIST, M = 100, Adagrad 0.02, all contenders from the same initial parameters, each in a
+process of its own. They take turns, so that a machine whose speed drifts slows all alike; what counts is the median of
+the ratios pair by pair. Compilation and a first epoch of each are not counted. Writes a JSON file a suite, and figures.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import launch
+from experiments.benchmark.contenders import PEERS
+from experiments.benchmark.settings import Settings
+from experiments.benchmark.workload import Workload
+from experiments.run_folder import write_json
+
+_FLAGS = flags.FLAGS
+_SUITES = ("peers", "scaling", "startup")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpyro", "torch")
+_AXES = {  # field of the workload: its flag, its default values
+    "batch_size": ("batch_sizes", (10, 30, 100, 300, 1000)),
+    "hidden_dim": ("hidden_dims", (100, 200, 500, 1000, 2000)),
+    "latent_dim": ("latent_dims", (2, 5, 10, 20, 50, 100, 200)),
+    "num_members": ("members", (1, 2, 4, 8)),
+}
+
+
+def main() -> None:
+    """Defines the flags and runs."""
+    flags.DEFINE_list("suite", ["peers"], f"What to measure: of {','.join(_SUITES)}, or all.")
+    flags.DEFINE_list("peers", None, f"Of {','.join(PEERS)}; all that are installed if not given.")
+    flags.DEFINE_integer("repeats", 5, "Turns of each contender that are counted.", lower_bound=1)
+    flags.DEFINE_integer("num_epochs", 1, "Epochs in each turn.", lower_bound=1)
+    flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Whose training images.")
+    flags.DEFINE_integer("num_images", 0, "Trains on so many, random ones by seed 0; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer("latent_dim", 20, "Size of z.", lower_bound=1)
+    flags.DEFINE_integer("hidden_dim", 500, "Units of the hidden layer.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 100, "M, datapoints in a minibatch.", lower_bound=1)
+    for axis, (flag, values) in _AXES.items():
+        flags.DEFINE_list(
+            flag, [str(value) for value in values], f"Values of {axis} for --suite=scaling; may be empty."
+        )
+    flags.DEFINE_list("run_images", ["100000", "1000000", "10000000"], "Lengths of runs for --suite=scaling, likewise.")
+    flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
+    flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
+    flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
+    launch.start(__name__, _benchmark)
+
+
+def _benchmark() -> None:
+    import jax
+
+    suites = _SUITES if _FLAGS.suite == ["all"] else launch.choices("suite", _SUITES)
+    workdir = Path(_FLAGS.workdir or f"runs/benchmark/{time.strftime('%Y-%m-%dT%H-%M-%S')}")
+    _check_workdir(workdir, suites)
+    peers = list(PEERS) if _FLAGS.peers is None else launch.choices("peers", PEERS)
+    axes = {axis: launch.integers(flag, may_be_empty=True) for axis, (flag, _) in _AXES.items()}
+    run_images = launch.integers("run_images", may_be_empty=True)
+    settings = _settings()
+    # The workers' too.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.values["jax_compilation_cache_dir"])
+    for suite in suites:
+        start = time.perf_counter()
+        match suite:
+            case "peers":
+                from experiments.benchmark import throughput
+
+                results = throughput.measure(settings, peers, must_run=_FLAGS.peers is not None)
+            case "scaling":
+                from experiments.benchmark import scaling
+
+                results = scaling.measure(settings, axes, run_images)
+            case _:
+                from experiments.benchmark import startup
+
+                results = startup.measure(settings)
+        _write(workdir, suite, results, settings, time.perf_counter() - start)
+
+
+def _check_workdir(workdir: Path, suites: Sequence[str]) -> None:
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"{workdir} is a file, not a folder")
+    for suite in suites:
+        if (workdir / f"{suite}.json").exists():
+            raise ValueError(f"{workdir} holds {suite}.json already: choose another --workdir, or remove that folder")
+
+
+def _settings() -> Settings:
+    """Prepares the data too, so that workers find them."""
+    from aevb import datasets
+
+    names = ("dataset", "data_dir", "source_dir", "num_images", "latent_dim", "hidden_dim", "batch_size")
+    named: dict[str, Any] = {name: _FLAGS[name].value for name in names}
+    workload = Workload(**named)
+    train = datasets.load(workload.dataset, "train", workload.data_dir, workload.source_dir)
+    num_images = len((train.subset(workload.num_images) if workload.num_images else train).images)
+    if workload.batch_size > num_images:
+        raise ValueError(f"--batch_size must be at most the {num_images} images, got {workload.batch_size}")
+    return Settings(workload, _FLAGS.repeats, _FLAGS.num_epochs)
+
+
+def _write(workdir: Path, suite: str, results: dict[str, Any], settings: Settings, seconds: float) -> None:
+    from experiments.benchmark import drawing
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    drawing.draw(suite, results, workdir)
+    described = {
+        "suite": suite,
+        **{name: value for name, value in vars(settings.workload).items() if not name.endswith("_dir")},
+        "repeats": settings.repeats,
+        "num_epochs": settings.num_epochs,
+        "seconds": seconds,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "machine": platform.machine(),
+        "python_version": platform.python_version(),
+        "package_versions": {name: _version(name) for name in _PACKAGES},
+    }
+    write_json(workdir / f"{suite}.json", described | results)
+    print(f"{seconds:.0f} seconds; written: {workdir / suite}.json", flush=True)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""This project: whole epochs in one compiled program, `aevb.make_train_epochs`."""
+
+import jax
+import jax.numpy as jnp
+
+import aevb
+from aevb.population import make_train_population, stack
+from experiments.benchmark.contenders import Train
+from experiments.benchmark.workload import Workload, flax_parameters, initial_parameters, pixels
+
+
+def build(workload: Workload) -> Train:
+    """Several members are a population, scheduled as suits the device, over the same data."""
+    data = jnp.asarray(pixels(workload))
+    model = aevb.mlp_vae((data.shape[1],), workload.latent_dim, workload.hidden_dim)
+    optimizer = aevb.paper_optimizer(workload.learning_rate)
+    algorithm = aevb.auto_encoding(model, optimizer, len(data), map_prior=False)
+    parts = initial_parameters(workload, data.shape[1]).items()
+    params = jax.tree.map(jnp.asarray, {part: flax_parameters(layers) for part, layers in parts})
+
+    def init(key: jax.Array) -> aevb.TrainState:
+        return algorithm.init(key)._replace(params=params)
+
+    if workload.num_members == 1:
+        state = init(jax.random.key(0))
+        train_epochs = aevb.make_train_epochs(algorithm, workload.batch_size, workload.binarization)
+    else:
+        state = stack([init(key) for key in jax.random.split(jax.random.key(0), workload.num_members)])
+        train_epochs = make_train_population(algorithm, workload.batch_size, workload.binarization)
+
+    def train(num_epochs: int) -> float:
+        nonlocal state
+        state, progress = train_epochs(state, data, num_epochs)
+        return float(jnp.mean(progress.loss))
+
+    return train

@@ -1,0 +1,45 @@
+"""The results of a suite as a figure."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aevb import figures
+
+
+def draw(suite: str, results: dict[str, Any], workdir: Path) -> None:
+    """Writes the suite's PNG, if it has one, into `workdir`."""
+    match suite:
+        case "peers":
+            figure = _throughput(results)
+        case "scaling":
+            figure = _scaling(results)
+        case _:
+            return
+    figures.save(figure, workdir / f"{suite}.png")
+
+
+def _throughput(results: dict[str, Any]) -> Any:
+    rates = {name: row["turns_images_per_second"] for name, row in results["contenders"].items()}
+    ratios = {name: ratio["turns"] for name, ratio in results["ours_over"].items()}
+    missing = [float("nan")] * len(next(iter(rates.values())))
+    return figures.turns(
+        np.array(list(rates.values())) / 1e3,
+        np.array([ratios.get(name, missing) for name in rates]),
+        [name.replace("_", " ") for name in rates],
+        ("thousand images a second", "this project's rate over it, turn by turn"),
+        "Training throughput, contenders taking turns",
+    )
+
+
+def _scaling(results: dict[str, Any]) -> Any:
+    panels = []
+    for axis, rows in results["axes"].items():
+        costs = [list(row["microseconds_per_image"].values()) for row in rows]
+        panels.append((axis.replace("_", " "), np.array([row["value"] for row in rows]), np.array(costs).T))
+    if "run_images" in results:
+        rows = results["run_images"]["rows"]
+        costs = [[row["microseconds_per_image"]] * 3 for row in rows]
+        panels.append(("images in a run", np.array([row["value"] for row in rows]), np.array(costs).T))
+    return figures.costs(panels, "microseconds an image", "Cost of training on an image")

@@ -1,0 +1,50 @@
+"""What a binary does before its first training step, and a line printed as each part is done."""
+
+from absl import flags
+
+from experiments import launch
+
+_FLAGS = flags.FLAGS
+
+
+def main() -> None:
+    """Defines the flags and runs."""
+    flags.DEFINE_string("dataset", "mnist", "As for the benchmark, and so all others.")
+    flags.DEFINE_string("data_dir", None, "")
+    flags.DEFINE_string("source_dir", None, "")
+    flags.DEFINE_integer("num_images", 0, "")
+    flags.DEFINE_integer("latent_dim", 20, "")
+    flags.DEFINE_integer("hidden_dim", 500, "")
+    flags.DEFINE_integer("batch_size", 100, "")
+    launch.start(__name__, _until_first_step)
+
+
+def _until_first_step() -> None:
+    import jax
+
+    from aevb import datasets, fit, mlp_vae
+    from experiments import run  # noqa: F401  # with all that a binary imports for its run
+
+    print("imported", flush=True)
+    train, test = (
+        datasets.load(_FLAGS.dataset, split, _FLAGS.data_dir, _FLAGS.source_dir) for split in ("train", "test")
+    )
+    if _FLAGS.num_images:
+        train = train.subset(_FLAGS.num_images)
+    model = mlp_vae((train.pixels().shape[1],), _FLAGS.latent_dim, _FLAGS.hidden_dim)
+    print("data loaded", flush=True)
+    # No epochs: everything is compiled, and the bounds before training are known, when the first step would be taken.
+    fit(
+        model,
+        train.pixels(),
+        key=jax.random.key(0),
+        test_data=test.pixels(),
+        num_epochs=0,
+        batch_size=_FLAGS.batch_size,
+        on_evaluation=lambda state, row: print("first bounds", flush=True),
+    )
+    print("first step", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What the flags say, once, for all suites, and how workers are started from it."""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from experiments.benchmark.contenders import OURS, build
+from experiments.benchmark.worker import Worker
+from experiments.benchmark.workload import Workload
+from experiments.launch import XLA_FLAG
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all suites share.
+
+    Attributes:
+      workload: of the contenders.
+      repeats: how often each takes its turn.
+      num_epochs: of a turn.
+    """
+
+    workload: Workload
+    repeats: int
+    num_epochs: int
+
+
+class Spread(NamedTuple):
+    """Median and range of repeated measurements."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of at least one value."""
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def start_worker(
+    name: str,
+    workload: Workload,
+    contender: str = OURS,
+    make: Callable[[Workload], Callable[[int], Any]] | None = None,
+    cores: Sequence[int] | None = None,
+) -> Worker:
+    """A worker of a contender, or of `make`.
+
+    This project's has the XLA flag of its binaries, which `launch` has put there; its peers have XLA's defaults.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if contender != OURS:
+        flags = [flag for flag in flags if flag != XLA_FLAG]
+    return Worker(name, make or functools.partial(build, contender), workload, " ".join(flags), cores)
+
+
+@contextlib.contextmanager
+def closing_all(workers: Sequence[Worker]) -> Iterator[None]:
+    """Ends the workers however the block ends."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.dismiss()
+        for worker in workers:
+            worker.end()
