@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb import sharding
 from aevb.datasets.binarization import Binarization, binarize_batch
 from aevb.model import Model, Params
 from aevb.objectives import KL, elbo_terms, reparameterize
@@ -110,8 +111,8 @@ def _evaluate_chunks(
         reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
         return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))
 
-    chunks = jax.lax.map(jax.vmap(datapoint), indices)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks)
+    chunks = jax.lax.map(lambda chunk: jax.vmap(datapoint)(sharding.split(chunk, sharding.BATCH)), indices)
+    return sharding.gather(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks))
 
 
 def _posterior_means(params: Params, key: jax.Array, x: jax.Array, model: Model) -> tuple[jax.Array, jax.Array]:

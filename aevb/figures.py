@@ -24,6 +24,7 @@ _STYLE: Any = {
 }
 _CONTRASTS = ("#c0392b", "#2c7fb8", "#2ca25f", "#8856a7")
 _PANELS_WIDTH = 11.0  # inches
+_LEGEND_ENTRY = 1.75  # inches
 _GAP = 1  # pixels between the images of a grid, before enlargement
 
 
@@ -100,7 +101,8 @@ def bound_panels(
     num_rows = -(-len(panels) // num_columns)
     num_columns = min(num_columns, len(panels))
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(max(2.35 * num_columns, 4.5), 2.4 * num_rows + 0.4), layout="constrained")
+        width = max(2.35 * num_columns, 4.5)
+        figure = Figure(figsize=(width, 2.4 * num_rows + 0.4), layout="constrained")
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, panel, y_quantile)
@@ -109,7 +111,7 @@ def bound_panels(
         for axes in grid[:, 0]:
             axes.set_ylabel(y_label)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, int(width // _LEGEND_ENTRY)))
     return figure
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from aevb import sharding
 from aevb.datasets.binarization import Binarization
 from aevb.model import Model
 from aevb.objectives import KL
@@ -85,7 +86,12 @@ def stack(states: Sequence[TrainState]) -> TrainState:
 
 def member_of(states: TrainState, member: int) -> TrainState:
     """The state of one member of a population, without the leading axis."""
-    return jax.tree.map(lambda leaf: leaf[member], states)
+    return _member_of(states, member)
+
+
+@jax.jit
+def _member_of(states: TrainState, member: int) -> TrainState:
+    return sharding.gather(jax.tree.map(lambda leaf: leaf[member], states))
 
 
 def make_train_population(
@@ -111,8 +117,9 @@ def make_train_population(
     train_epochs = _keeping_the_last_good_state(whole_epochs(algorithm, batch_size, binarization))
 
     def train_population(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
-        if schedule == "side_by_side":
-            return jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
+        if schedule == "side_by_side" or sharding.axis_size(sharding.MEMBER) > 1:
+            states, progress = jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
+            return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
         return jax.lax.map(lambda state: train_epochs(state, data, num_epochs), states)
 
     return jax.jit(train_population, donate_argnums=0)
@@ -182,6 +189,7 @@ def fit_population(
         stacked = stack(states)
         if len(steps := np.unique(stacked.step)) > 1:
             raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
+    stacked = sharding.place(stacked, sharding.MEMBER)
     train = make_train_population(task.algorithm, batch_size, binarization, schedule)
     compiled = train.lower(stacked, task.splits[0], 1).compile()
     epoch = int(stacked.step[0]) // task.steps_per_epoch

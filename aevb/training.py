@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from aevb import sharding
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
@@ -269,7 +270,7 @@ def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarizati
 
         def step(state: TrainState, indices: jax.Array) -> tuple[TrainState, jax.Array]:
             key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
-            xs = binarize_batch(binarize_key, data[indices], binarization)
+            xs = binarize_batch(binarize_key, sharding.split(data[indices], sharding.BATCH), binarization)
             return algorithm.step(state._replace(key=key), xs, indices)
 
         return jax.lax.scan(step, state._replace(key=key), batches)
@@ -378,8 +379,9 @@ def fit(
             on_evaluation(state, row)
 
     if state is None:
-        state = task.algorithm.init(train_key)
-        look(state, seconds)
+        initial = sharding.place(task.algorithm.init(train_key))
+        look(initial, seconds)
+        state = initial
     for state, stretch in _stretches(task, state, num_epochs, eval_every):  # noqa: B020
         seconds += stretch
         look(state, seconds)
@@ -479,15 +481,16 @@ def next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
 
 
 def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
-    data = jnp.asarray(data)
     if not jnp.issubdtype(data.dtype, jnp.floating):
         raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
-    return data
+    return sharding.place_rows(data)
 
 
 def _check_data(data: Any, test_data: Any, batch_size: int) -> None:
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
+    if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
+        raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
     if test_data is not None and len(test_data) == 0:
         raise ValueError("test_data is empty: leave it out instead")
 

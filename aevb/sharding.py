@@ -1,0 +1,89 @@
+"""Meshes of devices, on one host or many: what is split over them, and over which axis.
+
+    with jax.set_mesh(aevb.sharding.make_mesh()):
+        aevb.fit(model, data, key=key)
+
+Under a mesh with an axis "batch" each minibatch, each chunk of an evaluation and the data themselves are split over it;
+under one with an axis "member" so are the members of a population. Parameters are on every device, and XLA puts the
+collectives in. The numbers are those of one device but for the order of sums. Without a mesh nothing here does a thing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+BATCH, MEMBER = "batch", "member"
+Tree = TypeVar("Tree")
+
+
+def make_mesh(member: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the axes "member" and "batch".
+
+    Args:
+      member: how many parts members are split into; what is left of the devices splits minibatches.
+      devices: all of all processes if not given.
+
+    Raises:
+      ValueError: the devices do not divide by `member`.
+    """
+    devices = jax.devices() if devices is None else devices
+    if member < 1 or len(devices) % member:
+        raise ValueError(f"member must divide the {len(devices)} devices, got {member}")
+    return Mesh(np.array(devices).reshape(member, -1), (MEMBER, BATCH), axis_types=(AxisType.Auto,) * 2)
+
+
+def axis_size(axis: str) -> int:
+    """Into how many parts the mesh that is set splits `axis`; 1 without a mesh."""
+    return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
+
+
+def split(values: Any, axis: str) -> Any:
+    """Inside a compiled function: the leading axis of every array over `axis` of the mesh that is set.
+
+    Left as it is without a mesh, and where its length does not divide.
+    """
+    parts = axis_size(axis)
+    if parts == 1:
+        return values
+    return jax.tree.map(
+        lambda a: jax.lax.with_sharding_constraint(a, PartitionSpec(axis)) if a.shape[0] % parts == 0 else a, values
+    )
+
+
+def gather(values: Any) -> Any:
+    """Inside a compiled function: all of every array on every device."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return values
+    return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, PartitionSpec()), values)
+
+
+def place(values: Tree, axis: str | None = None) -> Tree:
+    """Arrays, the same in every process, onto every device of the mesh that is set.
+
+    With an `axis` their leading ones are split over it, where their length divides.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return values
+
+    def put(a: jax.Array) -> jax.Array:
+        divides = axis is not None and a.shape[0] % axis_size(axis) == 0
+        return jax.device_put(a, NamedSharding(mesh, PartitionSpec(axis) if divides else PartitionSpec()))
+
+    return jax.tree.map(put, values)
+
+
+def place_rows(data: np.ndarray | jax.Array) -> jax.Array:
+    """A data set onto the devices, `[N, ...]`, split by rows over "batch" where N divides, else whole on each.
+
+    Of a memory-mapped array each process reads no rows but those that its devices hold.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty or (isinstance(data, jax.Array) and not data.is_fully_addressable):
+        return jax.numpy.asarray(data)
+    parts = mesh.shape.get(BATCH, 1)
+    spec = PartitionSpec(BATCH) if len(data) % parts == 0 else PartitionSpec()
+    return jax.make_array_from_callback(data.shape, NamedSharding(mesh, spec), lambda rows: np.asarray(data[rows]))

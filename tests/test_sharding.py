@@ -1,0 +1,76 @@
+"""Eight devices against one. Devices are counted when JAX starts, hence the processes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+
+PROGRAM = """
+import sys
+import jax, numpy as np
+import aevb
+from aevb import baselines, sharding
+from aevb.population import fit_population
+
+data = np.random.RandomState(0).rand(176, 12).astype(np.float32) ** 3
+model = aevb.mlp_vae((12,), 2, 8)
+settings = {"test_data": data[160:], "num_epochs": 3, "batch_size": 16, "optimizer": aevb.paper_optimizer(0.1)}
+shape, path = sys.argv[1:]
+
+def train():
+    found = {}
+    for name, algorithm in (("aevb", None), ("wake_sleep", baselines.wake_sleep)):
+        result = aevb.fit(model, data[:160], key=jax.random.key(0), algorithm=algorithm, **settings)
+        found[name] = [row[:-1] for row in result.history]
+        for index, leaf in enumerate(jax.tree.leaves(result.state.params)):
+            found[f"{name} {index}"] = leaf
+            if shape != "none":
+                assert len(leaf.sharding.device_set) == 8, leaf.sharding
+    keys = jax.random.split(jax.random.key(1), 4)
+    members = fit_population(model, data[:160], keys=keys, schedule="side_by_side", **settings)
+    for k, member in enumerate(members):
+        found[f"member {k}"] = [row[:-1] for row in member.result.history]
+    return found
+
+if shape == "none":
+    found = train()
+else:
+    mesh = sharding.make_mesh(member=int(shape))
+    assert dict(mesh.shape) == {"member": int(shape), "batch": 8 // int(shape)}
+    with jax.set_mesh(mesh):
+        found = train()
+        placed = sharding.place_rows(data[:160])
+        assert {shard.data.shape[0] for shard in placed.addressable_shards} == {160 * int(shape) // 8}
+np.savez(path, **{name: np.asarray(values) for name, values in found.items()})
+"""
+
+
+def run(tmp_path, shape: str) -> dict[str, np.ndarray]:
+    path = tmp_path / f"{shape}.npz"
+    command = [sys.executable, "-c", PROGRAM, shape, str(path)]
+    flags = "--xla_force_host_platform_device_count=8"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(XLA_FLAGS=flags))
+    assert done.returncode == 0, done.stderr
+    return dict(np.load(path))
+
+
+def environment(**changes: str) -> dict[str, str]:
+    import os
+
+    return os.environ | {"JAX_PLATFORMS": "cpu"} | changes
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, np.ndarray]:
+    return run(tmp_path_factory.mktemp("alone"), "none")
+
+
+@pytest.mark.parametrize("shape", ["1", "2", "4"])
+def test_eight_devices_give_what_one_gives(alone, tmp_path, shape):
+    found = run(tmp_path, shape)
+    assert found.keys() == alone.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, alone[name], rtol=2e-3, atol=2e-5, err_msg=name)
