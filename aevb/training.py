@@ -21,6 +21,7 @@ from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
 
 _LOOKS_PER_DECADE = 8
+_SECONDS_BETWEEN_PAUSES = 1.0
 
 
 class TrainState(NamedTuple):
@@ -308,10 +309,11 @@ def fit(
     state: TrainState | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
+    on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
     """Trains a model, by AEVB unless told otherwise, on data that fit in device memory; defaults as in section 5.
 
-    Nothing returns to the host between evaluations. Same key, same data, same machine: same bits.
+    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits.
 
     Args:
       model: what to train.
@@ -329,10 +331,12 @@ def fit(
       binarization: what the targets are; see `aevb.datasets.binarization`.
       eval_every: epochs between evaluations, or "log" for eight of them a factor of ten. There is always one before the
         first epoch and one after the last.
-      state: where to go on from, a state that `on_evaluation` was given; consumed.
+      state: where to go on from, a state that `on_evaluation` or `on_pause` was given; consumed.
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
+      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, with the state
+        and the seconds of training so far: to save and stop, by raising. The numbers are the same with and without it.
 
     Returns:
       The last state and the history.
@@ -360,9 +364,14 @@ def fit(
     if state is None:
         state = trained.init(train_key)
         look(state, seconds)
-    for state, stretch in _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every):  # noqa: B020
+    pauses = on_pause is not None
+    stretches = _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every, pauses)
+    for state, stretch, arrived in stretches:
         seconds += stretch
-        look(state, seconds)
+        if arrived:
+            look(state, seconds)
+        elif on_pause is not None:
+            on_pause(state, seconds)
     return FitResult(state, history)
 
 
@@ -373,18 +382,27 @@ def _stretches(
     batch_size: int,
     num_epochs: int,
     eval_every: int | Literal["log"],
-) -> Iterator[tuple[TrainState, float]]:
-    """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
+    pauses: bool,
+) -> Iterator[tuple[TrainState, float, bool]]:
+    """Trains from one evaluation to the next, in pieces of about a second if there are to be pauses.
+
+    Yields the state after each piece, the seconds that it took, and whether it is time for an evaluation.
+    """
     compiled = train_epochs.lower(state, data, 1).compile()
     steps_per_epoch = data.shape[0] // batch_size
+    longest = 1 if pauses else num_epochs
     while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
         start = time.perf_counter()
-        epochs = min(_next_look(epoch, eval_every), num_epochs) - epoch
+        goal = min(_next_look(epoch, eval_every), num_epochs)
+        epochs = min(goal - epoch, longest)
         state, progress = compiled(state, data, epochs)
         bad_step = int(progress.first_bad_step)  # waits for the device
         if bad_step >= 0:
             raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
-        yield state, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        if pauses:
+            longest = max(1, int(epochs * _SECONDS_BETWEEN_PAUSES / seconds))
+        yield state, seconds, epoch + epochs == goal
 
 
 def _next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
