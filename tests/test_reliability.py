@@ -285,8 +285,8 @@ def test_one_writer_and_sigterm(data_dir, tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @pytest.mark.slow
@@ -301,11 +301,11 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_pa
     assert whole.returncode == 0, whole.stderr
     rng, workdir, steps = random.Random(0), tmp_path / "run", set()
     for life in range(num_kills):
-        before = changed(workdir / "metrics.csv")
+        before = size(workdir / "metrics.csv")
         process = start(command(data_dir, workdir, *flags))
         if life % 4 == 3:
             time.sleep(rng.uniform(0, 8))
-        while life % 4 != 3 and changed(workdir / "metrics.csv") == before:
+        while life % 4 != 3 and size(workdir / "metrics.csv") <= before:
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.8))
@@ -321,3 +321,72 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_pa
     again = {path: path.read_bytes() for path in files(workdir)}
     assert run(command(data_dir, workdir, *flags)).returncode == 0  # finished: nothing to do
     assert {path: path.read_bytes() for path in files(workdir)} == again
+
+
+# Full and read-only disks, each a real one that lasts as long as one command
+
+SMALL_DISK = """
+size=$1 disk=$2 copy=$3; shift 3
+mount -t tmpfs -o "size=$size" tmpfs "$disk" || exit 99
+"$@"; status=$?
+cp -a "$disk"/. "$copy"; exit $status
+"""
+READ_ONLY = """
+disk=$1; shift
+mount --bind "$disk" "$disk" && mount -o remount,ro,bind "$disk" || exit 99
+exec "$@"
+"""
+
+
+def with_mounts(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a shell script where it may mount, in a namespace of its own."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here: unshare -rm fails")
+    done = run(["unshare", "-rm", "sh", "-c", script, "sh", *arguments])
+    if done.returncode == 99:
+        pytest.skip(f"mounting is not permitted here: {done.stderr}")
+    return done
+
+
+FEW = ("--num_epochs=24", "--eval_every=2")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = run(command(data_dir, workdir, *FEW))
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["4k", "24k", "120k", "340k", "480k"])
+def test_a_full_disk_is_one_line_and_what_was_saved_goes_on_elsewhere(data_dir, tmp_path, whole, size):
+    """Sizes from next to nothing to one that is full once the pictures are drawn: a checkpoint takes about 80 KB."""
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.mkdir()
+    copy.mkdir()
+    done = with_mounts(SMALL_DISK, size, str(disk), str(copy), *command(data_dir, disk / "run", *FEW))
+    assert done.returncode == 2, done.stderr
+    assert_one_line_error(done, "No space left on device")
+    steps = [path.name for path in (copy / "run" / "checkpoints").glob("*") if (path / MANIFEST_FILE).exists()]
+    if steps:
+        aevb.load_run(copy / "run")  # warnings are errors here
+    resumed = run(command(data_dir, copy / "run", *FEW))
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert_same_run(copy / "run", whole)
+
+
+@pytest.mark.slow
+def test_a_read_only_folder_is_one_line_and_loads(data_dir, tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "disk" / "run")
+    disk = tmp_path / "disk"
+    for workdir in ("run", "new"):
+        done = with_mounts(READ_ONLY, str(disk), *command(data_dir, disk / workdir, "--num_epochs=30", FEW[1]))
+        assert done.returncode == 2
+        assert_one_line_error(done, f"cannot write to {disk / workdir}: Read-only file system")
+    done = with_mounts(READ_ONLY, str(disk), *command(data_dir, disk / "run", *FEW))
+    assert (done.returncode, done.stderr) == (0, "")  # finished: nothing to write
+    load = f"import aevb; aevb.load_run({str(disk / 'run')!r})"
+    done = with_mounts(READ_ONLY, str(disk), sys.executable, "-W", "error", "-c", load)
+    assert (done.returncode, done.stderr) == (0, "")
