@@ -1,5 +1,6 @@
 """Training states and trained models on disk: the only file that knows Orbax."""
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from aevb.training import TrainState
 FORMAT_VERSION = 1
 NUM_KEPT = 3
 _LONGEST_REASON = 200
+_ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 
 # What runs of this format did before they could be told otherwise.
 _DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
@@ -83,12 +85,13 @@ class Checkpoints:
         Raises:
           RunError: it cannot be written. Those that were there still are.
         """
-        step = int(state.step)
+        step, arrays = int(state.step), _to_arrays(state)
+        self._check_room(step, arrays)
         try:
             for later in self.steps():
                 if later >= step:
                     self._manager.delete(later)
-            self._manager.save(step, args=ocp.args.StandardSave(_to_arrays(state)))
+            self._manager.save(step, args=ocp.args.StandardSave(arrays))
             bound = test_elbo if np.isfinite(test_elbo) else None  # JSON has no NaN
             _write_manifest(self._folder(step), _Manifest(bound, seconds, _checksums(self._folder(step))))
         except Exception as error:
@@ -189,6 +192,14 @@ class Checkpoints:
             return _read_manifest(self._folder(step))
         except (OSError, ValueError):
             return None
+
+    def _check_room(self, step: int, arrays: Any) -> None:
+        """Looks before Orbax does, whose threads each print a traceback on a full disk."""
+        needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _ROOM_FOR_METADATA
+        disk = shutil.disk_usage(self._manager.directory)
+        if disk.total and disk.free < needed:  # a total of 0 is of file systems that do not say
+            reason = f"{os.strerror(errno.ENOSPC)}, {needed:,} bytes are needed"
+            raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {reason}")
 
     def _remove_unfinished(self, step: int) -> None:
         """Gives the room back that a checkpoint takes which could not be written whole."""
@@ -312,4 +323,7 @@ def _read_manifest(folder: Path) -> _Manifest | None:
 def _reason(error: Exception) -> str:
     """An error in one line, not too long for one."""
     line = " ".join(str(error).split()) or type(error).__name__
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in line:  # somewhere in the middle of where TensorStore was
+            return os.strerror(number)
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
