@@ -1,14 +1,17 @@
 """Training states and trained models on disk: the only file that knows Orbax."""
 
+import errno
+import hashlib
 import json
 import os
+import shutil
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from aevb import full_vb
 from aevb.model import Model, Params
@@ -17,80 +20,191 @@ from aevb.training import TrainState
 
 FORMAT_VERSION = 1
 NUM_KEPT = 3
+_LONGEST_REASON = 200
+_ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 
 # What runs of this format did before they could be told otherwise.
 _DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
+MANIFEST_FILE = "sha256.json"
 
 
 class RunError(Exception):
     """A run folder that cannot be used. The message says which, and why."""
 
 
-class Checkpoints:
-    """The checkpoints of one run: the last few and the best by test bound, each written whole or not at all."""
+class RunWarning(UserWarning):
+    """Something in a run folder is damaged and was passed over. The message says what, and what is used instead."""
 
-    def __init__(self, folder: str | os.PathLike, keep_all: bool = False):
-        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint."""
-        few = [LatestN(NUM_KEPT), BestN(get_metric_fn=lambda metrics: metrics["test_elbo"], n=1)]
+
+class Restored(NamedTuple):
+    """What comes back of a run.
+
+    Attributes:
+      state: as it was saved.
+      seconds: of training up to then; `None` where an older version saved it.
+    """
+
+    state: TrainState
+    seconds: float | None
+
+
+class Checkpoints:
+    """The checkpoints of one run: the last few and the best by test bound, each written whole or not at all.
+
+    Orbax writes a step's folder under another name and renames it. The checksums of its files come into it after that,
+    in `MANIFEST_FILE`: a checkpoint without them, of an older version or of a process that was killed in between, is
+    used if Orbax can read it.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep_all: bool = False, read_only: bool = False):
+        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none."""
+        self._keep_all = keep_all
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if keep_all else AnyPreservationPolicy(few),
                 enable_async_checkpointing=False,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,  # what a killed process left half-written
+                lightweight_initialize=True,  # what is damaged is met when it is read, not here
             ),
         )
 
-    def save(self, state: TrainState, test_elbo: float) -> None:
-        """Saves everything that `state` holds; `test_elbo`, nats, decides which is the best."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.StandardSave(_to_arrays(state)),
-            metrics={"test_elbo": test_elbo if np.isfinite(test_elbo) else -1e30},
-        )
+    def save(self, state: TrainState, test_elbo: float, seconds: float) -> None:
+        """Saves everything that `state` holds.
 
-    def restore_latest(self, template: TrainState) -> TrainState | None:
-        """The last state saved, or `None` where there is none yet.
+        Checkpoints of this step and later ones go: the run went back to before them, because they are damaged.
+
+        Args:
+          state: to save.
+          test_elbo: nats, decides which is the best; not a number where there is none.
+          seconds: of training so far.
+
+        Raises:
+          RunError: it cannot be written. Those that were there still are.
+        """
+        step, arrays = int(state.step), _to_arrays(state)
+        self._check_room(step, arrays)
+        try:
+            for later in self.steps():
+                if later >= step:
+                    self._manager.delete(later)
+            self._manager.save(step, args=ocp.args.StandardSave(arrays))
+            bound = test_elbo if np.isfinite(test_elbo) else None  # JSON has no NaN
+            _write_manifest(self._folder(step), _Manifest(bound, seconds, _checksums(self._folder(step))))
+        except Exception as error:
+            # A full disk comes out of Orbax and TensorStore as nearly anything.
+            self._remove_unfinished(step)
+            raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {_reason(error)}") from None
+        if not self._keep_all:
+            self._delete_old()
+
+    def restore_latest(self, template: TrainState) -> Restored | None:
+        """The last state saved that is whole, or `None` where none was saved yet.
+
+        Warns of each later one that it had to pass over.
 
         Args:
           template: a state of the same model and optimizer, whose values are not used.
 
         Raises:
-          RunError: what is there does not fit the template or cannot be read.
+          RunError: none of those that are there fits the template and can be read.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        if not self.steps():
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_arrays(template))
-        try:
-            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise RunError(f"checkpoint {step} in {self._manager.directory} cannot be read: {error}") from None
-        return _from_arrays(arrays, jax.random.key_impl(template.key))
+        step, arrays = self._last_usable(abstract)
+        manifest = _read_manifest(self._folder(step))
+        state = _from_arrays(arrays, jax.random.key_impl(template.key))
+        return Restored(state, manifest.seconds if manifest else None)
 
     def steps(self) -> list[int]:
         """The steps whose states are kept, in order."""
         return sorted(self._manager.all_steps())
 
     def restore_params(self, step: int | None = None) -> Params:
-        """The parameters alone of the state saved at `step`, or of the last.
+        """The parameters alone of the state saved at `step`, or of the last that is whole.
 
         Raises:
-          RunError: it is not there.
+          RunError: it is not there, or damaged.
         """
         steps = self.steps()
         if not steps:
             raise RunError(f"no checkpoint in {self._manager.directory}")
-        step = steps[-1] if step is None else step
+        if step is None:
+            return self._last_usable()[1]["params"]
         if step not in steps:
             raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {steps}")
-        return self._manager.restore(step, args=ocp.args.StandardRestore())["params"]
+        return self._restore(step)["params"]
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+    def _folder(self, step: int) -> Path:
+        return Path(self._manager.directory) / str(step)
+
+    def _last_usable(self, template: Any = None) -> tuple[int, Any]:
+        failures = []
+        for step in reversed(self.steps()):
+            try:
+                arrays = self._restore(step, template)
+            except RunError as error:
+                failures.append(str(error))
+                continue
+            if failures:
+                warnings.warn(f"{'; '.join(failures)}: checkpoint {step} is used instead", RunWarning, stacklevel=4)
+            return step, arrays
+        raise RunError("; ".join(failures))
+
+    def _restore(self, step: int, template: Any = None) -> Any:
+        name = f"checkpoint {step} in {self._manager.directory}"
+        try:
+            manifest = _read_manifest(self._folder(step))
+            # Looked for among the files that are there: a path in a manifest is never opened.
+            if manifest is not None and not manifest.sha256.items() <= _checksums(self._folder(step)).items():
+                raise RunError(f"{name} is damaged: its files are not those that were written")
+            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(template))
+            return {**arrays, "params": arrays["params"]}
+        except RunError:
+            raise
+        except Exception as error:
+            # Orbax and TensorStore raise nearly anything on damaged input, and all of it means the same here.
+            raise RunError(f"{name} cannot be read: {_reason(error)}") from None
+
+    def _delete_old(self) -> None:
+        """Keeps the last `NUM_KEPT`, the best, and those of older versions, whose bound is not known.
+
+        Orbax's own policy forgets the bounds when a run is resumed.
+        """
+        steps = self.steps()
+        manifests = {step: self._manifest_or_none(step) for step in steps}
+        known = {step: found.test_elbo for step, found in manifests.items() if found and found.test_elbo is not None}
+        best = max(known, key=lambda step: known[step], default=None)
+        for step in steps[:-NUM_KEPT]:
+            if step != best and manifests[step] is not None:
+                self._manager.delete(step)
+
+    def _manifest_or_none(self, step: int) -> "_Manifest | None":
+        try:
+            return _read_manifest(self._folder(step))
+        except (OSError, ValueError):
+            return None
+
+    def _check_room(self, step: int, arrays: Any) -> None:
+        """Looks before Orbax does, whose threads each print a traceback on a full disk."""
+        needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _ROOM_FOR_METADATA
+        disk = shutil.disk_usage(self._manager.directory)
+        if disk.total and disk.free < needed:  # a total of 0 is of file systems that do not say
+            reason = f"{os.strerror(errno.ENOSPC)}, {needed:,} bytes are needed"
+            raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {reason}")
+
+    def _remove_unfinished(self, step: int) -> None:
+        """Gives the room back that a checkpoint takes which could not be written whole."""
+        for path in Path(self._manager.directory).glob(f"{step}.*"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
@@ -106,7 +220,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
         config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
     except FileNotFoundError:
         raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if version != FORMAT_VERSION:
         raise RunError(f"{workdir} was written in format {version}, this version reads format {FORMAT_VERSION}")
@@ -118,7 +232,7 @@ def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model
 
     Args:
       workdir: a folder that one of the experiments wrote.
-      step: which checkpoint; `None` is the last.
+      step: which checkpoint; `None` is the last that is whole.
 
     Returns:
       The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
@@ -148,7 +262,7 @@ def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
     folder = Path(workdir) / CHECKPOINT_FOLDER
     if not folder.is_dir():
         raise RunError(f"{workdir} has no {CHECKPOINT_FOLDER} yet")
-    return Checkpoints(folder, keep_all=True)
+    return Checkpoints(folder, read_only=True)
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
@@ -160,3 +274,56 @@ def _to_arrays(state: TrainState) -> dict[str, Any]:
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
     state = TrainState(**arrays)
     return state._replace(key=jax.random.wrap_key_data(state.key, impl=key_impl))
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file under `folder` but the manifest, by its path there."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE]
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Manifest(NamedTuple):
+    """What stands beside Orbax's files of a checkpoint.
+
+    Attributes:
+      test_elbo: nats; `None` where there is none.
+      seconds: of training so far.
+      sha256: of each file, by its path in the checkpoint.
+    """
+
+    test_elbo: float | None
+    seconds: float
+    sha256: dict[str, str]
+
+
+def _write_manifest(folder: Path, manifest: _Manifest) -> None:
+    partial = folder / f".{MANIFEST_FILE}.part"
+    partial.write_text(json.dumps(manifest._asdict(), indent=2))
+    os.replace(partial, folder / MANIFEST_FILE)
+
+
+def _read_manifest(folder: Path) -> _Manifest | None:
+    """`None` where there is none; raises `OSError` or `ValueError` where it is damaged."""
+    try:
+        found = json.loads((folder / MANIFEST_FILE).read_text())
+        bound = found["test_elbo"]
+        checksums = {str(name): str(checksum) for name, checksum in found["sha256"].items()}
+        return _Manifest(None if bound is None else float(bound), float(found["seconds"]), checksums)
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST_FILE} is damaged: {type(error).__name__}: {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, not too long for one."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in line:  # somewhere in the middle of where TensorStore was
+            return os.strerror(number)
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."

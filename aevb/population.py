@@ -4,7 +4,6 @@ A population's `TrainState` has a leading axis of members, `[K, ...]`, on every 
 `aevb.fit` trains: the same key and hyperparameters give the same result but for the rounding of sums.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -27,7 +26,7 @@ from aevb.training import (
     TrainEpochs,
     TrainState,
     check_schedule,
-    next_look,
+    stretches,
     whole_epochs,
 )
 
@@ -146,6 +145,7 @@ def fit_population(
     states: Sequence[TrainState] | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[int, TrainState, Evaluation], None] | None = None,
+    on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> list[Member]:
     """Trains K members of one model as one program. What is not below is as for `aevb.fit`.
 
@@ -170,6 +170,7 @@ def fit_population(
       seconds: the training time that they took, all together.
       on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
         population's.
+      on_pause: called with the population's states, of which `member_of` takes one, and the seconds so far.
 
     Returns:
       K members. One that diverged says so and is left out from there on; the others do not notice.
@@ -192,14 +193,22 @@ def fit_population(
     stacked = sharding.place(stacked, sharding.MEMBER)
     train = make_train_population(task.algorithm, batch_size, binarization, schedule)
     compiled = train.lower(stacked, task.splits[0], 1).compile()
-    epoch = int(stacked.step[0]) // task.steps_per_epoch
-    while epoch < num_epochs and not watch.all_diverged():
-        start = time.perf_counter()
-        last, epoch = epoch, min(next_look(epoch, eval_every), num_epochs)
-        stacked, progress = compiled(stacked, task.splits[0], epoch - last)
+
+    def train_all(states: TrainState, num_epochs: int) -> TrainState:
+        states, progress = compiled(states, task.splits[0], num_epochs)
         watch.divergence(np.asarray(progress.first_bad_step))  # waits for the device
-        seconds += time.perf_counter() - start
-        watch.look(stacked, seconds)
+        return states
+
+    epoch = int(stacked.step[0]) // task.steps_per_epoch
+    pauses = on_pause is not None
+    for stacked, stretch, arrived in stretches(train_all, stacked, epoch, num_epochs, eval_every, pauses):  # noqa: B020
+        seconds += stretch
+        if arrived:
+            watch.look(stacked, seconds)
+        elif on_pause is not None:
+            on_pause(stacked, seconds)
+        if watch.all_diverged():
+            break
     return watch.members(stacked)
 
 

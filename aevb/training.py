@@ -23,6 +23,7 @@ from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
 
 _LOOKS_PER_DECADE = 8
+_SECONDS_BETWEEN_PAUSES = 1.0
 
 
 class TrainState(NamedTuple):
@@ -334,10 +335,11 @@ def fit(
     state: TrainState | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
+    on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
     """Trains a model, by AEVB unless told otherwise, on data that fit in device memory; defaults as in section 5.
 
-    Nothing returns to the host between evaluations. Same key, same data, same machine: same bits.
+    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits.
 
     Args:
       model: what to train.
@@ -355,10 +357,12 @@ def fit(
       binarization: what the targets are; see `aevb.datasets.binarization`.
       eval_every: epochs between evaluations, or "log" for eight of them a factor of ten. There is always one before the
         first epoch and one after the last.
-      state: where to go on from, a state that `on_evaluation` was given; consumed.
+      state: where to go on from, a state that `on_evaluation` or `on_pause` was given; consumed.
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
+      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, with the state
+        and the seconds of training so far: to save and stop, by raising. The numbers are the same with and without it.
 
     Returns:
       The last state and the history.
@@ -382,9 +386,15 @@ def fit(
         initial = sharding.place(task.algorithm.init(train_key))
         look(initial, seconds)
         state = initial
-    for state, stretch in _stretches(task, state, num_epochs, eval_every):  # noqa: B020
+    train, epoch = _compile(task, state), int(state.step) // task.steps_per_epoch
+    for state, stretch, arrived in stretches(  # noqa: B020
+        train, state, epoch, num_epochs, eval_every, pauses=on_pause is not None
+    ):
         seconds += stretch
-        look(state, seconds)
+        if arrived:
+            look(state, seconds)
+        elif on_pause is not None:
+            on_pause(state, seconds)
     return FitResult(state, history)
 
 
@@ -456,20 +466,52 @@ class Task(NamedTuple):
         return Evaluation(epoch, step * self.batch_size, train.elbo, *test_bound, seconds)
 
 
-def _stretches(
-    task: Task, state: TrainState, num_epochs: int, eval_every: int | Literal["log"]
-) -> Iterator[tuple[TrainState, float]]:
-    """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
+def _compile(task: Task, state: TrainState) -> Callable[[TrainState, int], TrainState]:
+    """`(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`."""
     data = task.splits[0]
     compiled = make_train_epochs(task.algorithm, task.batch_size, task.binarization).lower(state, data, 1).compile()
-    while (epoch := int(state.step) // task.steps_per_epoch) < num_epochs:
-        start = time.perf_counter()
-        epochs = min(next_look(epoch, eval_every), num_epochs) - epoch
-        state, progress = compiled(state, data, epochs)
-        bad_step = int(progress.first_bad_step)  # waits for the device
-        if bad_step >= 0:
+
+    def train(state: TrainState, num_epochs: int) -> TrainState:
+        state, progress = compiled(state, data, num_epochs)
+        if (bad_step := int(progress.first_bad_step)) >= 0:
             raise DivergedError.at(bad_step)
-        yield state, time.perf_counter() - start
+        return state
+
+    return train
+
+
+def stretches(
+    train: Callable[[TrainState, int], TrainState],
+    state: TrainState,
+    epoch: int,
+    num_epochs: int,
+    eval_every: int | Literal["log"],
+    pauses: bool,
+) -> Iterator[tuple[TrainState, float, bool]]:
+    """Trains from one evaluation to the next, in pieces of about a second if there are to be pauses.
+
+    Args:
+      train: `(state, num_epochs) -> state`, after which nothing is under way.
+      state: after `epoch` epochs.
+      epoch: where to begin.
+      num_epochs: where to stop, counted from the beginning.
+      eval_every: as for `fit`.
+      pauses: whether pieces are to be short.
+
+    Yields:
+      The state after each piece, the seconds that it took, and whether it is time for an evaluation.
+    """
+    longest = 1 if pauses else num_epochs
+    while epoch < num_epochs:
+        start = time.perf_counter()
+        goal = min(next_look(epoch, eval_every), num_epochs)
+        epochs = min(goal - epoch, longest)
+        state = train(state, epochs)
+        epoch += epochs
+        seconds = time.perf_counter() - start
+        if pauses:
+            longest = max(1, int(epochs * _SECONDS_BETWEEN_PAUSES / seconds))
+        yield state, seconds, epoch == goal
 
 
 def next_look(epoch: int, eval_every: int | Literal["log"]) -> int:

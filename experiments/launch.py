@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -57,7 +58,10 @@ XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
 
 
 def main(defaults: Defaults) -> None:
-    """Defines the flags, parses them, trains, and exits: 0, or 2 with one line that says what is wrong."""
+    """Defines the flags, parses them, trains, and exits: 0, or another status with one line that says why.
+
+    2 is for what people can mend, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     _define_flags(defaults)
     start(__name__, lambda: _train_all(defaults))
 
@@ -124,8 +128,10 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     from aevb.checkpoints import RunError
     from aevb.datasets import DatasetError
     from aevb.training import DivergedError
+    from experiments.termination import TerminatedError
 
     _keep_compiled_programs()
+    _one_line_warnings()
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
@@ -135,7 +141,28 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted; the same command with --resume goes on from the last evaluation", status=130)
+        _fail(f"interrupted; {_same_command()} goes on from the last evaluation", status=130)
+    except TerminatedError:
+        _fail(f"terminated, and saved; {_same_command()} goes on from here", status=143)
+
+
+def _same_command() -> str:
+    return "the same command with --resume" if "resume" in _FLAGS else "the same command"  # figures always resume
+
+
+def _one_line_warnings() -> None:
+    """What was passed over in a run folder, without the line of code that found it."""
+    from aevb.checkpoints import RunWarning
+
+    show = warnings.showwarning
+
+    def show_in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, RunWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *where, **more)
+
+    warnings.showwarning = show_in_one_line
 
 
 def _keep_compiled_programs() -> None:

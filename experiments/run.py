@@ -10,7 +10,7 @@ import jax
 import optax
 
 import aevb
-from aevb.checkpoints import FORMAT_VERSION, Checkpoints
+from aevb.checkpoints import FORMAT_VERSION, Checkpoints, RunError
 from aevb.datasets import Dataset
 from aevb.full_vb import posterior_mean
 from aevb.model import Model
@@ -18,6 +18,7 @@ from aevb.objectives import KL, Gradient
 from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
+from experiments.termination import TerminatedError, Termination
 
 OPTIMIZERS = {
     "adagrad": functools.partial(injected(optax.adagrad), initial_accumulator_value=0.0),
@@ -141,14 +142,28 @@ def run(
       The contents of summary.json and of metrics.csv.
 
     Raises:
-      RunError: the folder holds something else.
+      RunError: the folder holds something else, another process writes to it, or it cannot be written to.
       DivergedError: the bound became NaN; the last good state stays in the checkpoints.
+      TerminatedError: SIGTERM came; the state at that moment is saved.
     """
     folder = RunFolder(workdir, config)
     folder.check(resume)
     if folder.is_finished():
         return folder.read_summary(), folder.read_metrics()
+    try:
+        if workdir.is_dir():
+            folder.lock()
+        return _train(folder, train, test, resume, name, member)
+    except OSError as error:
+        raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from None
+    finally:
+        folder.unlock()
 
+
+def _train(
+    folder: RunFolder, train: Dataset, test: Dataset, resume: bool, name: str, member: bool
+) -> tuple[dict[str, Any], list[Evaluation]]:
+    config = folder.config
     recorder = Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
     try:
         model, state = _fit(config, train, test, recorder, resume)
@@ -194,8 +209,9 @@ def _fit(
         optimizer=optimizer,
         algorithm=algorithm,
         state=state,
-        seconds=recorder.history[-1].seconds if recorder.history else 0.0,
+        seconds=recorder.seconds,
         on_evaluation=recorder,
+        on_pause=recorder.pause,
         **{name: training[name] for name in FIT_ARGUMENTS},
     )
     return model, result.state
@@ -213,42 +229,74 @@ FIT_ARGUMENTS = (
 
 
 class Recorder:
-    """Called at every evaluation: the checkpoint first, then what is written about it."""
+    """Called at every evaluation: the row first, so that each checkpoint has its own, then the checkpoint."""
 
-    def __init__(self, folder: RunFolder, name: str, steps_per_epoch: int, keep_all: bool):
-        """Of one run folder; `keep_all` keeps every checkpoint."""
+    def __init__(
+        self,
+        folder: RunFolder,
+        name: str,
+        steps_per_epoch: int,
+        keep_all: bool,
+        termination: Termination | None = None,
+    ):
+        """Of one run folder; `keep_all` keeps every checkpoint. Recorders of one process share a `termination`."""
         self.history: list[Evaluation] = []
+        self.seconds = 0.0
         self._keep_all = keep_all
-        self._folder, self._name = folder, name
+        self._folder, self._name, self._steps_per_epoch = folder, name, steps_per_epoch
         training = folder.config["training"]
         self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
         self._checkpoints: Checkpoints | None = None
         self._reporters: list[Reporter] = []
+        self._termination = termination or Termination()
 
     def resume(self, template: TrainState) -> TrainState | None:
         """The state to go on from, with the history up to it; `None` where nothing is there yet."""
         if not self._folder.checkpoints.is_dir():
             return None
         self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
-        state = self._checkpoints.restore_latest(template)
-        if state is not None:
-            samples = int(state.step) * self._folder.config["training"]["batch_size"]
-            rows = self._folder.read_metrics()
-            self.history = [row for row in rows if row.num_train_samples <= samples]
-            self._open(samples)
-        return state
+        restored = self._checkpoints.restore_latest(template)
+        if restored is None:
+            return None
+        step = int(restored.state.step)
+        samples = step * self._folder.config["training"]["batch_size"]
+        self.history = [row for row in self._folder.read_metrics() if row.num_train_samples <= samples]
+        if not self.history:
+            raise RunError(f"{self._folder.path} has a checkpoint of step {step} but no row of metrics up to there")
+        self.seconds = self.history[-1].seconds if restored.seconds is None else restored.seconds
+        self._folder.reopen(step // self._steps_per_epoch)
+        self._open(samples)
+        return restored.state
 
     def __call__(self, state: TrainState, row: Evaluation) -> None:
+        self.record(state, row)
+        if self._termination.requested:
+            raise TerminatedError
+
+    def record(self, state: TrainState, row: Evaluation) -> None:
+        """Saves and reports an evaluation."""
         if not self._reporters:
             self._open(row.num_train_samples)
         assert self._checkpoints is not None
         self._folder.append_metrics(row)
-        self._checkpoints.save(state, row.test_elbo)
+        self._checkpoints.save(state, row.test_elbo, row.seconds)
         self.history.append(row)
         for reporter in self._reporters:
             reporter.report(row)
 
+    def pause(self, state: TrainState, seconds: float) -> None:
+        """Saves a state between evaluations if SIGTERM came."""
+        if self._termination.requested:
+            self.save(state, seconds)
+            raise TerminatedError
+
+    def save(self, state: TrainState, seconds: float) -> None:
+        """Saves a state between evaluations."""
+        assert self._checkpoints is not None
+        self._checkpoints.save(state, float("nan"), seconds)
+
     def close(self) -> None:
+        self._termination.release()
         for reporter in self._reporters:
             reporter.close()
         if self._checkpoints is not None:
@@ -260,6 +308,7 @@ class Recorder:
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
         self._reporters = [progress(self._name, self._total, samples), TensorBoard(self._folder.path, samples)]
+        self._termination.watch()
 
 
 def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """A run folder: what stands where, and that nothing in it is ever overwritten silently."""
 
+import contextlib
 import csv
+import errno
+import fcntl
+import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,10 @@ from aevb.training import Evaluation
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
 FIGURE_FOLDER = "figures"
+LOCK_FILE = ".lock"
+
+# What a process may leave that was killed before its folder was a run.
+_NOTHING = {LOCK_FILE, f".{CONFIG_FILE}.part"}
 
 
 class RunFolder:
@@ -23,11 +32,13 @@ class RunFolder:
     checkpoints/   Orbax
     figures/       PNG
     events.*       TensorBoard
+    .lock          held by the process that writes; the kernel lets go of it when that process ends, however it ends
     """
 
     def __init__(self, path: Path, config: dict[str, Any]):
         """Looks at nothing and writes nothing yet."""
         self.path, self.config = path, config
+        self._lock: int | None = None
 
     def check(self, resume: bool) -> None:
         """Refuses a folder that holds anything but an unfinished run of this configuration, to be resumed.
@@ -39,7 +50,7 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder")
-        if not any(self.path.iterdir()):
+        if all(path.name in _NOTHING for path in self.path.iterdir()):
             return
         different = _differences(read_config(self.path), self.config)
         if different:
@@ -59,16 +70,49 @@ class RunFolder:
         try:
             summary = json.loads((self.path / SUMMARY_FILE).read_text())
             return summary["num_epochs"] >= self.config["training"]["num_epochs"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
-    def create(self) -> None:
-        """Makes the folder and writes its configuration; from here on it is a run."""
+    def lock(self) -> None:
+        """Keeps every other process from writing here until `unlock` or the end of this one.
+
+        Raises:
+          RunError: another process holds it, or the folder cannot be written to.
+        """
+        if self._lock is not None:
+            return
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / CONFIG_FILE, self.config)
+            lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            reason = "another process is writing to it" if isinstance(error, BlockingIOError) else error.strerror
+            raise RunError(f"cannot lock {self.path}: {reason}") from None
+        self._lock = lock
+
+    def unlock(self) -> None:
+        """Lets others write again."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def create(self) -> None:
+        """Makes the folder and writes its configuration; from here on it is a run.
+
+        Raises:
+          RunError: it cannot be written to, or another process made it since `check`.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
+        if self._lock is None:
+            self.lock()
+            self.check(resume=False)
+        write_json(self.path / CONFIG_FILE, self.config)
 
     @property
     def checkpoints(self) -> Path:
@@ -82,28 +126,31 @@ class RunFolder:
 
     def start_metrics(self, history: list[Evaluation]) -> None:
         """Writes metrics.csv with the rows that are known already, at once, dropping any that came after them."""
-        partial = self.path / f".{METRICS_FILE}.part"
-        with partial.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Evaluation._fields)
-            writer.writerows(history)
-        os.replace(partial, self.path / METRICS_FILE)
+        rows = "".join(_csv_line(row) for row in (Evaluation._fields, *history))
+        _write_whole(self.path / METRICS_FILE, rows)
 
     def append_metrics(self, row: Evaluation) -> None:
-        """Adds one row."""
-        with (self.path / METRICS_FILE).open("a", newline="") as file:
-            csv.writer(file).writerow(row)
+        """Adds one row, or nothing at all where there is no room for it."""
+        with (self.path / METRICS_FILE).open("ab", buffering=0) as file:
+            end = file.tell()
+            line = _csv_line(row).encode()
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
 
     def read_metrics(self) -> list[Evaluation]:
-        """The rows that are there.
+        """The rows that are there; a last line without an end, cut off as it was written, is none.
 
         Raises:
           RunError: the file is missing or damaged.
         """
         path = self.path / METRICS_FILE
         try:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+            lines = path.read_bytes().decode().splitlines(keepends=True)
+            rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
             types = Evaluation.__annotations__
             return [Evaluation(**{name: types[name](row[name]) for name in Evaluation._fields}) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
@@ -112,6 +159,17 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which ends the run."""
         write_json(self.path / SUMMARY_FILE, summary)
+
+    def reopen(self, num_epochs: int) -> None:
+        """Takes summary.json away if the run has gone back to before what that says, to `num_epochs`."""
+        try:
+            if self.read_summary()["num_epochs"] <= num_epochs:
+                return
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # damaged: to be written again
+        (self.path / SUMMARY_FILE).unlink()
 
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
@@ -131,7 +189,26 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
 
 
 def write_json(path: Path, contents: dict[str, Any]) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a file, whole or not at all.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    _write_whole(path, json.dumps(contents, indent=2) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(contents, indent=2) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(text.encode())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RunError(f"cannot write to {path.parent}: {error.strerror}") from None
+
+
+def _csv_line(row: Iterable[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerow(row)
+    return text.getvalue()

@@ -11,10 +11,11 @@ import optax
 import aevb
 from aevb.datasets import Dataset
 from aevb.padding import Padding, padded
-from aevb.population import fit_population
+from aevb.population import fit_population, member_of
 from aevb.training import MakeAlgorithm, TrainState
 from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, summarize
 from experiments.run_folder import RunFolder
+from experiments.termination import TerminatedError, Termination
 
 
 def run_together(runs: Sequence[Run], train: Dataset, test: Dataset) -> None:
@@ -38,7 +39,13 @@ def run_together(runs: Sequence[Run], train: Dataset, test: Dataset) -> None:
         if not folder.is_finished():
             programs[_program_of(run.config)].append(run)
     for members in programs.values():
-        _Population(members, train, test).run()
+        population = _Population(members, train, test)
+        try:
+            for run in members:
+                population.open(run)
+            population.run()
+        finally:
+            population.close()
 
 
 def _program_of(config: dict[str, Any]) -> str:
@@ -53,6 +60,7 @@ def _program_of(config: dict[str, Any]) -> str:
 
 class _Member(NamedTuple):
     run: Run
+    folder: RunFolder
     recorder: Recorder
     algorithm: Any
     padding: Padding | None
@@ -69,29 +77,36 @@ class _Population:
         self._latent_dim, self._pads = max(latent_dims), len(latent_dims) > 1
         names = ("algorithm", "num_samples", "kl", "gradient")
         self._make: MakeAlgorithm = make_algorithm(*(self._training[name] for name in names))
-        self._members = [self._member(run) for run in runs]
+        self._termination = Termination()
+        self._members: list[_Member] = []
 
     def run(self) -> None:
         """Those that are equally far go together."""
         groups: dict[int, list[_Member]] = defaultdict(list)
         for member in self._members:
             groups[-1 if member.state is None else int(member.state.step)].append(member)
-        try:
-            for step, members in sorted(groups.items()):
-                self._fit(members, resumed=step >= 0)
-        finally:
-            for member in self._members:
-                member.recorder.close()
+        for step, members in sorted(groups.items()):
+            self._fit(members, resumed=step >= 0)
 
-    def _member(self, run: Run) -> _Member:
+    def close(self) -> None:
+        """Lets the run folders go."""
+        for member in self._members:
+            member.recorder.close()
+            member.folder.unlock()
+
+    def open(self, run: Run) -> None:
+        """Locks the run's folder and looks how far it is."""
         model = aevb.mlp_vae(**run.config["model"])
         optimizer = self._optimizer(run.config["training"]["learning_rate"])
         algorithm = self._make(model, optimizer, len(self._train.images), self._training["map_prior"])
         steps_per_epoch = len(self._train.images) // self._training["batch_size"]
-        recorder = Recorder(RunFolder(run.workdir, run.config), run.name, steps_per_epoch, keep_all=True)
+        folder = RunFolder(run.workdir, run.config)
+        if run.workdir.is_dir():
+            folder.lock()
+        recorder = Recorder(folder, run.name, steps_per_epoch, True, self._termination)
         state = recorder.resume(algorithm.init(jax.random.key(0)))
         padding = Padding(optimizer, run.config["model"]["latent_dim"], self._latent_dim) if self._pads else None
-        return _Member(run, recorder, algorithm, padding, state)
+        self._members.append(_Member(run, folder, recorder, algorithm, padding, state))
 
     def _optimizer(self, learning_rate: float) -> optax.GradientTransformation:
         steps_per_epoch = len(self._train.images) // self._training["batch_size"]
@@ -107,6 +122,13 @@ class _Population:
             # The first of the two halves, as `aevb.fit` does.
             state = member.algorithm.init(jax.random.split(key)[0]) if member.state is None else member.state
             states.append(member.padding.pad(state) if member.padding else state)
+
+        def pause(stacked: TrainState, seconds: float) -> None:
+            if self._termination.requested:
+                for index, member in enumerate(members):
+                    member.recorder.save(_cut(member, member_of(stacked, index)), seconds)
+                raise TerminatedError
+
         optimizer = self._optimizer(self._training["learning_rate"])
         found = fit_population(
             aevb.mlp_vae(**(members[0].run.config["model"] | {"latent_dim": self._latent_dim})),
@@ -115,8 +137,9 @@ class _Population:
             test_data=self._test.pixels(),
             optimizer=padded(optimizer) if self._pads else optimizer,
             algorithm=self._make,
-            seconds=max(row.seconds for member in members for row in member.recorder.history[-1:]) if resumed else 0.0,
-            on_evaluation=lambda member, state, row: members[member].recorder(_cut(members[member], state), row),
+            seconds=max(member.recorder.seconds for member in members),
+            on_evaluation=lambda member, state, row: members[member].recorder.record(_cut(members[member], state), row),
+            on_pause=pause,
             **{"states" if resumed else "initial_states": states},
             **{name: self._training[name] for name in FIT_ARGUMENTS},
         )
@@ -124,9 +147,8 @@ class _Population:
             if ended.diverged:
                 print(f"{member.run.name} diverges: {ended.diverged}", flush=True)
                 continue
-            folder = RunFolder(member.run.workdir, member.run.config)
             state = _cut(member, ended.result.state)
-            folder.write_summary(summarize(member.run.config, member.recorder.history[-1], state))
+            member.folder.write_summary(summarize(member.run.config, member.recorder.history[-1], state))
 
 
 def _cut(member: _Member, state: TrainState) -> TrainState:

@@ -1,0 +1,393 @@
+"""What a run folder survives: damage, a second writer, SIGTERM, SIGKILL, a full disk and a read-only one."""
+
+import functools
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aevb
+from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
+from aevb.training import Evaluation, TrainState
+from experiments.run_folder import RunFolder
+from tests.conftest import ROOT
+from tests.models import DATA_DIM
+from tests.test_experiments import assert_one_line_error, without_seconds
+
+MODEL = aevb.mlp_vae((DATA_DIM,), 2, 4)
+
+
+def state_at(step: int) -> TrainState:
+    """A state whose every number tells its step."""
+    params = jax.tree.map(lambda leaf: jnp.full_like(leaf, step), MODEL.init(jax.random.key(0)))
+    return TrainState(params, (), jax.random.key(step), jnp.int32(step))
+
+
+def save(folder: Path, *steps: int, bounds: dict[int, float] | None = None, keep_all: bool = False) -> None:
+    checkpoints = Checkpoints(folder, keep_all)
+    for step in steps:
+        checkpoints.save(state_at(step), (bounds or {}).get(step, -100.0 + step), seconds=float(step))
+    checkpoints.close()
+
+
+def restored_step(folder: Path) -> int:
+    checkpoints = Checkpoints(folder)
+    restored = checkpoints.restore_latest(state_at(0))
+    checkpoints.close()
+    assert restored is not None
+    step = int(restored.state.step)
+    for one, other in zip(jax.tree.leaves(restored.state.params), jax.tree.leaves(state_at(step).params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert restored.seconds in (step, None)
+    return step
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def largest(folder: Path) -> Path:
+    return max(files(folder), key=lambda path: path.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 0x10
+    path.write_bytes(contents)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# Damaged checkpoints
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: truncate(largest(folder)),
+        lambda folder: flip(largest(folder)),
+        lambda folder: largest(folder).unlink(),
+        lambda folder: truncate(folder / MANIFEST_FILE),
+        lambda folder: (folder / MANIFEST_FILE).write_text("[]"),
+        lambda folder: shutil.rmtree(folder / "default"),
+        lambda folder: [truncate(path) for path in files(folder)],
+        lambda folder: [path.unlink() for path in files(folder)],
+    ],
+    ids=["truncated", "flipped", "missing", "manifest", "other manifest", "no folder", "all truncated", "all missing"],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, damage):
+    save(tmp_path, 10, 20, 30)
+    damage(tmp_path / "30")
+    with pytest.warns(RunWarning, match=r"checkpoint 30 in .*: checkpoint 20 is used instead"):
+        assert restored_step(tmp_path) == 20
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.warns(RunWarning, match="checkpoint 30 in "):
+        assert np.all(checkpoints.restore_params()["decoder"]["Dense_0"]["bias"] == 20)
+    with pytest.raises(RunError, match="checkpoint 30 in "):
+        checkpoints.restore_params(30)
+    checkpoints.close()
+    save(tmp_path, 30)  # where the run comes to it again
+    assert restored_step(tmp_path) == 30
+
+
+def test_going_back_over_several_makes_room_for_what_comes(tmp_path):
+    save(tmp_path, 10, 20, 30)
+    for step in (20, 30):
+        flip(largest(tmp_path / str(step)))
+    with pytest.warns(RunWarning, match=r"checkpoint 30 .* damaged.* checkpoint 20 .* damaged.* checkpoint 10 is used"):
+        assert restored_step(tmp_path) == 10
+    save(tmp_path, 15)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "15"]
+    assert restored_step(tmp_path) == 15
+
+
+def test_no_usable_checkpoint_is_an_error(tmp_path):
+    save(tmp_path, 10, 20)
+    for step in (10, 20):
+        flip(largest(tmp_path / str(step)))
+    with pytest.raises(RunError, match=r"checkpoint 20 in .* is damaged.*checkpoint 10 in .* is damaged"):
+        restored_step(tmp_path)
+
+
+def test_checkpoints_of_older_versions_have_no_checksums_and_load(tmp_path):
+    save(tmp_path, 10, 20)
+    for step in (10, 20):
+        (tmp_path / str(step) / MANIFEST_FILE).unlink()
+    assert restored_step(tmp_path) == 20
+    truncate(largest(tmp_path / "20"))
+    with pytest.warns(RunWarning, match="checkpoint 20 in .* cannot be read"):
+        assert restored_step(tmp_path) == 10
+
+
+def test_a_path_in_a_manifest_leads_nowhere(tmp_path):
+    save(tmp_path, 10, 20)
+    path = tmp_path / "20" / MANIFEST_FILE
+    manifest = json.loads(path.read_text())
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"")
+    manifest["sha256"]["../outside"] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    path.write_text(json.dumps(manifest))
+    with pytest.warns(RunWarning, match="checkpoint 20 in .* is damaged"):
+        assert restored_step(tmp_path) == 10
+
+
+def test_the_best_outlives_a_resumption(tmp_path):
+    save(tmp_path, 10, 20, 30, bounds={20: -1.0})
+    save(tmp_path, 40, 50, 60, 70)  # -60 to -30, by another process
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "50", "60", "70"]
+
+
+def test_without_bounds_the_last_few_are_kept(tmp_path):
+    save(tmp_path, 10, 20, 30, 40, 50, bounds=dict.fromkeys(range(0, 60, 10), float("nan")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["30", "40", "50"]
+
+
+# metrics.csv and summary.json
+
+
+def row(epoch: int) -> Evaluation:
+    return Evaluation(epoch, 100 * epoch, -1.5, -2.5, -2.0, 0.5, 2, 0.25)
+
+
+def test_a_row_cut_off_in_writing_is_none(tmp_path):
+    folder = RunFolder(tmp_path, {})
+    folder.start_metrics([row(0)])
+    whole = (tmp_path / "metrics.csv").read_bytes()
+    folder.append_metrics(row(1))
+    longer = (tmp_path / "metrics.csv").read_bytes()
+    assert folder.read_metrics() == [row(0), row(1)]
+    for size in range(len(whole), len(longer)):
+        (tmp_path / "metrics.csv").write_bytes(longer[:size])
+        assert folder.read_metrics() == [row(0)]
+
+
+def test_going_back_before_its_summary_a_run_is_unfinished(tmp_path):
+    folder = RunFolder(tmp_path, {"training": {"num_epochs": 10}})
+    folder.write_summary({"num_epochs": 10})
+    folder.reopen(10)
+    assert folder.is_finished()
+    folder.reopen(9)
+    assert not (tmp_path / "summary.json").exists()
+
+
+# Pauses
+
+
+@pytest.mark.parametrize("eval_every", [7, "log"])
+def test_pauses_change_nothing_and_a_paused_state_goes_on_to_the_same_bits(monkeypatch, eval_every):
+    monkeypatch.setattr("aevb.training._SECONDS_BETWEEN_PAUSES", 0.0)
+    data = np.random.RandomState(0).rand(60, DATA_DIM).astype(np.float32)
+    fit = functools.partial(
+        aevb.fit,
+        MODEL,
+        data,
+        key=jax.random.key(0),
+        test_data=data,
+        num_epochs=20,
+        batch_size=20,
+        eval_every=eval_every,
+    )
+    whole = fit()
+    paused: list[tuple[TrainState, float]] = []
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(state: TrainState, seconds: float) -> None:
+        if int(state.step) == 3 * 16:
+            paused.append((jax.tree.map(jnp.copy, state), seconds))
+            raise Stopped
+
+    before: list[Evaluation] = []
+    with pytest.raises(Stopped):
+        fit(on_pause=stop, on_evaluation=lambda _, row: before.append(row))
+    ((state, seconds),) = paused
+    assert before[-1].epoch < 16
+    assert seconds >= before[-1].seconds
+    after = fit(state=state, seconds=seconds, on_pause=lambda state, seconds: None)
+    untimed = lambda rows: [row._replace(seconds=0) for row in rows]
+    assert untimed(before + after.history) == untimed(whole.history)
+    assert after.history[0].seconds > seconds
+    for one, other in zip(jax.tree.leaves(after.state), jax.tree.leaves(whole.state), strict=True):
+        assert bool(jnp.all(one == other))
+
+
+# Real processes
+
+
+def command(data_dir: Path, workdir: Path, *arguments: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "experiments.digits", f"--data_dir={data_dir}", f"--workdir={workdir}"),
+        *("--latent_dim=2", "--hidden_dim=8", "--resume", *arguments),
+    ]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert without_seconds(one) == without_seconds(other)
+    assert json.loads((one / "summary.json").read_text())["num_epochs"] == int(without_seconds(one)[-1]["epoch"])
+    (_, first), (_, second) = aevb.load_run(one), aevb.load_run(other)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), first, second))
+
+
+@pytest.mark.slow
+def test_one_writer_and_sigterm(data_dir, tmp_path):
+    """A second process is refused; SIGTERM saves between evaluations; what is resumed equals what was never stopped."""
+    flags = ("--num_epochs=3000", "--eval_every=2900")
+    first = start(command(data_dir, tmp_path / "run", *flags))
+    wait_for(tmp_path / "run" / "checkpoints" / "0" / MANIFEST_FILE, first)
+    with pytest.raises(RunError, match="another process is writing to it"):
+        RunFolder(tmp_path / "run", {}).lock()
+    time.sleep(1.5)
+    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has looked
+    second = run(command(data_dir, tmp_path / "run", *flags))
+    assert second.returncode == 2
+    assert_one_line_error(second, "another process is writing to it")
+    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGCONT)
+    sent = time.monotonic()
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 143, errors
+    assert errors == "error: terminated, and saved; the same command with --resume goes on from here\n"
+    assert time.monotonic() - sent < 20
+    (step,) = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()} - {0}
+    assert 0 < step < 2900 * 14
+    assert [row["epoch"] for row in without_seconds(tmp_path / "run")] == ["0"]
+    for workdir in ("run", "whole"):
+        done = run(command(data_dir, tmp_path / workdir, *flags))
+        assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("algorithm", "num_kills"), [("aevb", 20), ("wake_sleep", 4), ("monte_carlo_em", 4)])
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_path, algorithm, num_kills):
+    """An evaluation after every epoch of a few milliseconds: most of the time goes into writing.
+
+    One life in four is cut short anywhere, loading and compiling included, the others once they write.
+    """
+    flags = (f"--algorithm={algorithm}", "--num_epochs=300", "--eval_every=1")
+    whole = run(command(data_dir, tmp_path / "whole", *flags))
+    assert whole.returncode == 0, whole.stderr
+    rng, workdir, steps = random.Random(0), tmp_path / "run", set()
+    for life in range(num_kills):
+        before = size(workdir / "metrics.csv")
+        process = start(command(data_dir, workdir, *flags))
+        if life % 4 == 3:
+            time.sleep(rng.uniform(0, 8))
+        while life % 4 != 3 and size(workdir / "metrics.csv") <= before:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.8))
+        process.kill()
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors
+        steps |= {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()}
+    assert len(steps) > num_kills // 2  # it got on between kills
+    last = run(command(data_dir, workdir, *flags))
+    assert last.returncode == 0, last.stderr
+    assert "warning" not in last.stderr  # a kill damages nothing
+    assert_same_run(workdir, tmp_path / "whole")
+    again = {path: path.read_bytes() for path in files(workdir)}
+    assert run(command(data_dir, workdir, *flags)).returncode == 0  # finished: nothing to do
+    assert {path: path.read_bytes() for path in files(workdir)} == again
+
+
+# Full and read-only disks, each a real one that lasts as long as one command
+
+SMALL_DISK = """
+size=$1 disk=$2 copy=$3; shift 3
+mount -t tmpfs -o "size=$size" tmpfs "$disk" || exit 99
+"$@"; status=$?
+cp -a "$disk"/. "$copy"; exit $status
+"""
+READ_ONLY = """
+disk=$1; shift
+mount --bind "$disk" "$disk" && mount -o remount,ro,bind "$disk" || exit 99
+exec "$@"
+"""
+
+
+def with_mounts(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a shell script where it may mount, in a namespace of its own."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here: unshare -rm fails")
+    done = run(["unshare", "-rm", "sh", "-c", script, "sh", *arguments])
+    if done.returncode == 99:
+        pytest.skip(f"mounting is not permitted here: {done.stderr}")
+    return done
+
+
+FEW = ("--num_epochs=24", "--eval_every=2")
+
+
+@pytest.fixture(scope="module")
+def whole(data_dir, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    done = run(command(data_dir, workdir, *FEW))
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["4k", "100k", "1200k"])
+def test_a_full_disk_is_one_line_and_what_was_saved_goes_on_elsewhere(data_dir, tmp_path, whole, size):
+    """Full at the first row, at the first checkpoint, and after some: about 80 KB each, and a megabyte to spare."""
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.mkdir()
+    copy.mkdir()
+    done = with_mounts(SMALL_DISK, size, str(disk), str(copy), *command(data_dir, disk / "run", *FEW))
+    assert done.returncode == 2, done.stderr
+    assert_one_line_error(done, "No space left on device")
+    steps = [path.name for path in (copy / "run" / "checkpoints").glob("*") if (path / MANIFEST_FILE).exists()]
+    assert bool(steps) == (size == "1200k")
+    if steps:
+        aevb.load_run(copy / "run")  # warnings are errors here
+    resumed = run(command(data_dir, copy / "run", *FEW))
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert_same_run(copy / "run", whole)
+
+
+@pytest.mark.slow
+def test_a_read_only_folder_is_one_line_and_loads(data_dir, tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "disk" / "run")
+    disk = tmp_path / "disk"
+    for workdir in ("run", "new"):
+        done = with_mounts(READ_ONLY, str(disk), *command(data_dir, disk / workdir, "--num_epochs=30", FEW[1]))
+        assert done.returncode == 2
+        assert_one_line_error(done, f"cannot write to {disk / workdir}: Read-only file system")
+    done = with_mounts(READ_ONLY, str(disk), *command(data_dir, disk / "run", *FEW))
+    assert (done.returncode, done.stderr) == (0, "")  # finished: nothing to write
+    load = f"import aevb; aevb.load_run({str(disk / 'run')!r})"
+    done = with_mounts(READ_ONLY, str(disk), sys.executable, "-W", "error", "-c", load)
+    assert (done.returncode, done.stderr) == (0, "")
