@@ -19,6 +19,7 @@ from aevb.datasets.binarization import Binarization, binarize_batch, binarize_on
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
+from aevb.streaming import Stream, compile_epochs
 
 _LOOKS_PER_DECADE = 8
 
@@ -32,6 +33,7 @@ class TrainState(NamedTuple):
       key: the typed key that all further shuffles and noise come from.
       step: `[]` int32, minibatches done.
       carry: what else an algorithm keeps: Monte Carlo EM's latents, for one.
+      shuffle_key: in the middle of an epoch of a `Stream`, the typed key that the epoch's order was drawn by.
     """
 
     params: Params
@@ -39,6 +41,7 @@ class TrainState(NamedTuple):
     key: jax.Array
     step: jax.Array
     carry: Any = ()
+    shuffle_key: jax.Array | None = None
 
 
 class Loss(Protocol):
@@ -249,15 +252,8 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
 
     def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array]:
         key, shuffle_key = jax.random.split(state.key)
-        num_batches = data.shape[0] // batch_size
-        order = jax.random.permutation(shuffle_key, data.shape[0])
-        batches = order[: num_batches * batch_size].reshape(num_batches, batch_size)
-
-        def step(state: TrainState, indices: jax.Array) -> tuple[TrainState, jax.Array]:
-            key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
-            xs = binarize_batch(binarize_key, data[indices], binarization)
-            return algorithm.step(state._replace(key=key), xs, indices)
-
+        batches = _epoch_batches(shuffle_key, data.shape[0], batch_size)
+        step = lambda state, indices: _minibatch_step(algorithm, binarization, state, data[indices], indices)
         return jax.lax.scan(step, state._replace(key=key), batches)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -278,6 +274,21 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
     return train_epochs
 
 
+def _epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:
+    """The minibatches of one epoch, in order: indices `[N // M, M]`."""
+    num_batches = dataset_size // batch_size
+    order = jax.random.permutation(key, dataset_size)
+    return order[: num_batches * batch_size].reshape(num_batches, batch_size)
+
+
+def _minibatch_step(
+    algorithm: Algorithm, binarization: Binarization, state: TrainState, xs: jax.Array, indices: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
+    xs = binarize_batch(binarize_key, xs, binarization)
+    return algorithm.step(state._replace(key=key), xs, indices)
+
+
 def paper_optimizer(learning_rate: float = 0.02) -> optax.GradientTransformation:
     """Adagrad as the paper used it: its accumulator starts at 0, where optax's default is 0.1."""
     check_learning_rate(learning_rate)
@@ -292,10 +303,10 @@ def check_learning_rate(learning_rate: float) -> None:
 
 def fit(
     model: Model,
-    data: np.ndarray | jax.Array,
+    data: np.ndarray | jax.Array | Stream,
     *,
     key: jax.Array,
-    test_data: np.ndarray | jax.Array | None = None,
+    test_data: np.ndarray | jax.Array | Stream | None = None,
     optimizer: optax.GradientTransformation | None = None,
     algorithm: MakeAlgorithm | None = None,
     num_epochs: int = 50,
@@ -308,16 +319,18 @@ def fit(
     state: TrainState | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
+    on_block: Callable[[TrainState], None] | None = None,
 ) -> FitResult:
-    """Trains a model, by AEVB unless told otherwise, on data that fit in device memory; defaults as in section 5.
+    """Trains a model, by AEVB unless told otherwise; defaults as in section 5.
 
-    Nothing returns to the host between evaluations. Same key, same data, same machine: same bits.
+    Nothing returns to the host between evaluations. Same key, same data, same machine: same bits. Data that do not
+    fit in device memory come as a `Stream`, in the same order and with the same noise.
 
     Args:
       model: what to train.
-      data: `[N, ...]`, float; NumPy arrays are put on the default device.
+      data: `[N, ...]`, float; NumPy arrays are put on the default device. Or a `Stream`.
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
-      test_data: `[T, ...]`, evaluated beside `data`.
+      test_data: `[T, ...]` or a `Stream`, evaluated beside `data`.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
       algorithm: `aevb.baselines.wake_sleep`, say; `None` is `auto_encoding` with `num_samples`, `kl` and the pathwise
         gradient.
@@ -329,10 +342,12 @@ def fit(
       binarization: what the targets are; see `aevb.datasets.binarization`.
       eval_every: epochs between evaluations, or "log" for eight of them a factor of ten. There is always one before the
         first epoch and one after the last.
-      state: where to go on from, a state that `on_evaluation` was given; consumed.
+      state: where to go on from, a state that `on_evaluation` or `on_block` was given; consumed.
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
+      on_block: called with the state after every block of a `Stream`, in mid-epoch too: to save it. The state is valid
+        during the call only, and to look into it waits for the device.
 
     Returns:
       The last state and the history.
@@ -346,8 +361,8 @@ def fit(
     make_algorithm = algorithm or functools.partial(auto_encoding, num_samples=num_samples, kl=kl)
     trained = make_algorithm(model, optimizer, len(data), map_prior)
     train_key, eval_key = jax.random.split(key)
-    splits = [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None]
-    train_epochs = make_train_epochs(trained, batch_size, binarization)
+    splits = [_prepare(split, binarization) for split in (data, test_data) if split is not None]
+    compiler = functools.partial(_compile_epochs, trained, splits[0], batch_size, binarization, on_block)
     bound = functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization)
     history: list[Evaluation] = []
 
@@ -360,28 +375,50 @@ def fit(
     if state is None:
         state = trained.init(train_key)
         look(state, seconds)
-    for state, stretch in _stretches(train_epochs, state, splits[0], batch_size, num_epochs, eval_every):  # noqa: B020
+    for state, stretch in _stretches(compiler, state, len(data) // batch_size, num_epochs, eval_every):  # noqa: B020
         seconds += stretch
         look(state, seconds)
     return FitResult(state, history)
 
 
-def _stretches(
-    train_epochs: jax.stages.Wrapped,
-    state: TrainState,
-    data: jax.Array,
+def _compile_epochs(
+    algorithm: Algorithm,
+    data: jax.Array | Stream,
     batch_size: int,
+    binarization: Binarization,
+    on_block: Callable[[TrainState], None] | None,
+    state: TrainState,
+) -> Callable[[TrainState, int], tuple[TrainState, jax.Array]]:
+    """`(state, num_epochs) -> (state, first_bad_step)`, compiled, over data on the device or a stream."""
+    if isinstance(data, Stream):
+        order = functools.partial(_epoch_batches, dataset_size=len(data), batch_size=batch_size)
+        step = functools.partial(_minibatch_step, algorithm, binarization)
+        return compile_epochs(step, order, state, data, binarization, on_block)
+    if state.shuffle_key is not None:
+        raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
+    compiled = make_train_epochs(algorithm, batch_size, binarization).lower(state, data, 1).compile()
+
+    def train_epochs(state: TrainState, num_epochs: int) -> tuple[TrainState, jax.Array]:
+        state, progress = compiled(state, data, num_epochs)
+        return state, progress.first_bad_step
+
+    return train_epochs
+
+
+def _stretches(
+    compiler: Callable[[TrainState], Callable[[TrainState, int], tuple[TrainState, jax.Array]]],
+    state: TrainState,
+    steps_per_epoch: int,
     num_epochs: int,
     eval_every: int | Literal["log"],
 ) -> Iterator[tuple[TrainState, float]]:
     """Trains from one evaluation to the next; yields the state at each and the seconds that the way there took."""
-    compiled = train_epochs.lower(state, data, 1).compile()
-    steps_per_epoch = data.shape[0] // batch_size
+    train_epochs = compiler(state)
     while (epoch := int(state.step) // steps_per_epoch) < num_epochs:
         start = time.perf_counter()
         epochs = min(_next_look(epoch, eval_every), num_epochs) - epoch
-        state, progress = compiled(state, data, epochs)
-        bad_step = int(progress.first_bad_step)  # waits for the device
+        state, first_bad_step = train_epochs(state, epochs)
+        bad_step = int(first_bad_step)  # waits for the device
         if bad_step >= 0:
             raise DivergedError(bad_step, f"the objective became NaN or infinite at step {bad_step}")
         yield state, time.perf_counter() - start
@@ -400,7 +437,7 @@ def _look(
     bound: Callable[..., Bound],
     key: jax.Array,
     state: TrainState,
-    splits: list[jax.Array],
+    splits: list[jax.Array | Stream],
     batch_size: int,
     seconds: float,
 ) -> Evaluation:
@@ -419,11 +456,14 @@ def _look(
     return Evaluation(epoch, step * batch_size, train.elbo, *test_bound, seconds)
 
 
-def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
+def _prepare(data: np.ndarray | jax.Array | Stream, binarization: Binarization) -> jax.Array | Stream:
+    if isinstance(data, Stream):
+        data.check(binarization)
+        return data
     data = jnp.asarray(data)
     if not jnp.issubdtype(data.dtype, jnp.floating):
         raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
-    return data
+    return binarize_once(data, binarization)
 
 
 def _check_fit(data: Any, test_data: Any, num_epochs: int, batch_size: int, eval_every: int | Literal["log"]) -> None:
