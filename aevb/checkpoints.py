@@ -21,6 +21,8 @@ NUM_KEPT = 3
 # What runs of this format did before they could be told otherwise.
 _DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
 
+_KEYS = ("key", "shuffle_key")  # of a state
+
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
 
@@ -41,14 +43,22 @@ class Checkpoints:
                 preservation_policy=None if keep_all else AnyPreservationPolicy(few),
                 enable_async_checkpointing=False,
             ),
+            item_handlers=ocp.StandardCheckpointHandler(),  # which can say what a checkpoint holds
         )
 
-    def save(self, state: TrainState, test_elbo: float) -> None:
-        """Saves everything that `state` holds; `test_elbo`, nats, decides which is the best."""
+    def save(self, state: TrainState, test_elbo: float, seconds: float = 0.0) -> None:
+        """Saves everything that `state` holds.
+
+        Args:
+          state: what to save.
+          test_elbo: nats; decides which is the best, where it is a number.
+          seconds: the training time so far.
+        """
         self._manager.save(
             int(state.step),
             args=ocp.args.StandardSave(_to_arrays(state)),
             metrics={"test_elbo": test_elbo if np.isfinite(test_elbo) else -1e30},
+            custom_metadata={"seconds": seconds},
         )
 
     def restore_latest(self, template: TrainState) -> TrainState | None:
@@ -63,12 +73,19 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
+        if "shuffle_key" in (self._manager.item_metadata(step) or ()):
+            template = template._replace(shuffle_key=template.key)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_arrays(template))
         try:
             arrays = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise RunError(f"checkpoint {step} in {self._manager.directory} cannot be read: {error}") from None
         return _from_arrays(arrays, jax.random.key_impl(template.key))
+
+    def latest_seconds(self) -> float | None:
+        """The training time that came with the last state saved; `None` where none did."""
+        step = self._manager.latest_step()
+        return None if step is None else (self._manager.metadata(step).custom_metadata or {}).get("seconds")
 
     def steps(self) -> list[int]:
         """The steps whose states are kept, in order."""
@@ -152,11 +169,14 @@ def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
-    """Plain arrays: a typed key is saved as its bits, and a carry only where there is one."""
-    arrays = state._replace(key=jax.random.key_data(state.key))._asdict()
-    return arrays if jax.tree.leaves(state.carry) else {k: v for k, v in arrays.items() if k != "carry"}
+    """Plain arrays: typed keys are saved as their bits, a carry and a shuffle key only where there is one."""
+    arrays = state._asdict()
+    for name in ("carry", "shuffle_key"):
+        if not jax.tree.leaves(arrays[name]):
+            del arrays[name]
+    return arrays | {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
 
 
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
-    state = TrainState(**arrays)
-    return state._replace(key=jax.random.wrap_key_data(state.key, impl=key_impl))
+    keys = {name: jax.random.wrap_key_data(arrays[name], impl=key_impl) for name in _KEYS if name in arrays}
+    return TrainState(**(arrays | keys))

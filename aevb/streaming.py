@@ -7,6 +7,7 @@ data are: only the indices of an epoch, `[N]`, are ever held at once.
 import contextlib
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -137,7 +138,7 @@ def compile_epochs(
     state: Any,
     stream: Stream,
     binarization: Binarization,
-    on_block: Callable[[Any], None] | None = None,
+    on_block: Callable[[Any, float], None] | None = None,
 ) -> Callable[[Any, int], tuple[Any, jax.Array]]:
     """Whole epochs over a stream, compiled; the same order, noise and updates as in `aevb.make_train_epochs`.
 
@@ -150,7 +151,7 @@ def compile_epochs(
       state: a `TrainState` like those that will be trained; its values are not used.
       stream: what is trained on.
       binarization: as for `make_train_epochs`, but not "fixed".
-      on_block: called with the state after every block, as `fit` says.
+      on_block: called with the state after every block and the seconds since the call that it is part of.
 
     Returns:
       `(state, num_epochs) -> (state, first_bad_step)`, as in `Progress`; training ends soon after a bad step. The
@@ -165,7 +166,7 @@ def compile_epochs(
     train_block = _compile_block(step, state, stream, binarization, (block, batch_size))
     draw_order = jax.jit(epoch_batches)
 
-    def finish_epoch(state: Any) -> tuple[Any, jax.Array]:
+    def finish_epoch(state: Any, start: float) -> tuple[Any, jax.Array]:
         done, shuffle_key = 0, state.shuffle_key
         if shuffle_key is None:
             key, shuffle_key = jax.random.split(state.key)
@@ -180,16 +181,18 @@ def compile_epochs(
                 indices = np.resize(chunk, (block, batch_size))
                 before, (state, latest) = latest, train_block(state, latest, xs, indices, len(chunk))
                 if on_block is not None:
-                    on_block(state if number + 1 == len(chunks) else state._replace(shuffle_key=shuffle_key))
+                    is_last = number + 1 == len(chunks)
+                    reached = state if is_last else state._replace(shuffle_key=shuffle_key)
+                    on_block(reached, time.perf_counter() - start)
                 # Waits for the block before, while the device has this one: no more than two are under way.
                 if int(before) >= 0:
                     break
         return state, latest
 
     def train_epochs(state: Any, num_epochs: int) -> tuple[Any, jax.Array]:
-        first_bad_step = jnp.int32(-1)
+        start, first_bad_step = time.perf_counter(), jnp.int32(-1)
         for _ in range(num_epochs):
-            state, first_bad_step = finish_epoch(state)
+            state, first_bad_step = finish_epoch(state, start)
             if int(first_bad_step) >= 0:
                 break
         return state, first_bad_step

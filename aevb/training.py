@@ -319,7 +319,7 @@ def fit(
     state: TrainState | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
-    on_block: Callable[[TrainState], None] | None = None,
+    on_block: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
     """Trains a model, by AEVB unless told otherwise; defaults as in section 5.
 
@@ -346,8 +346,8 @@ def fit(
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
-      on_block: called with the state after every block of a `Stream`, in mid-epoch too: to save it. The state is valid
-        during the call only, and to look into it waits for the device.
+      on_block: called after every block of a `Stream`, in mid-epoch too, with the state, to save it, and the seconds of
+        training so far. The state is valid during the call only, and to look into it waits for the device.
 
     Returns:
       The last state and the history.
@@ -362,7 +362,8 @@ def fit(
     trained = make_algorithm(model, optimizer, len(data), map_prior)
     train_key, eval_key = jax.random.split(key)
     splits = [_prepare(split, binarization) for split in (data, test_data) if split is not None]
-    compiler = functools.partial(_compile_epochs, trained, splits[0], batch_size, binarization, on_block)
+    count_on = None if on_block is None else lambda state, elapsed: on_block(state, seconds + elapsed)
+    compiler = functools.partial(_compile_epochs, trained, splits[0], batch_size, binarization, count_on)
     bound = functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization)
     history: list[Evaluation] = []
 
@@ -386,7 +387,7 @@ def _compile_epochs(
     data: jax.Array | Stream,
     batch_size: int,
     binarization: Binarization,
-    on_block: Callable[[TrainState], None] | None,
+    on_block: Callable[[TrainState, float], None] | None,
     state: TrainState,
 ) -> Callable[[TrainState, int], tuple[TrainState, jax.Array]]:
     """`(state, num_epochs) -> (state, first_bad_step)`, compiled, over data on the device or a stream."""

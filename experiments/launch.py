@@ -104,6 +104,8 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
     flags.DEFINE_string("workdir", None, f"The run folder; under runs/{defaults.dataset} if not given.")
+    flags.DEFINE_bool("stream", False, "Read the data while training instead of holding them; the same numbers.")
+    flags.DEFINE_float("checkpoint_minutes", 10.0, "With --stream, between checkpoints in mid-epoch.", lower_bound=0)
     flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
 
 
@@ -132,7 +134,7 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted; the same command with --resume goes on from the last evaluation", status=130)
+        _fail("interrupted; the same command with --resume goes on from the last checkpoint", status=130)
 
 
 def _keep_compiled_programs() -> None:
@@ -153,7 +155,7 @@ def _fail(message: str, status: int = 2) -> None:
 def _train_all(defaults: Defaults) -> None:
     latent_dims, hidden_dims = integers("latent_dim"), integers("hidden_dim")
     from aevb import datasets
-    from experiments.run import make_config, run
+    from experiments.run import Streaming, make_config, run
 
     arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)
     train, test = (datasets.load(defaults.dataset, split, *arguments) for split in ("train", "test"))
@@ -162,13 +164,15 @@ def _train_all(defaults: Defaults) -> None:
     base = Path(_FLAGS.workdir or Path("runs") / defaults.dataset / _settings_name(defaults))
     model: dict[str, Any] = {name: _FLAGS[name].value for name in _MODEL_FLAGS} | {"hidden_dim": hidden_dims}
     training = {name: _FLAGS[name].value for name in _TRAINING_FLAGS} | {"eval_every": _eval_every()}
+    streaming = Streaming(60 * _FLAGS.checkpoint_minutes) if _FLAGS.stream else None
     results = []
     for latent_dim in latent_dims:
         config = make_config(train, {"latent_dim": latent_dim, **model}, training)
         alone = len(latent_dims) == 1 and _FLAGS.workdir
         workdir = base if alone else base / f"latent_{latent_dim}"
         name = f"{defaults.title}, latent {latent_dim}"
-        results.append((latent_dim, workdir, *run(config, train, test, workdir, _FLAGS.resume, name)))
+        outcome = run(config, train, test, workdir, _FLAGS.resume, name, streaming=streaming)
+        results.append((latent_dim, workdir, *outcome))
     if len(results) > 1:
         from experiments import pictures
 

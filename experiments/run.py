@@ -3,8 +3,9 @@
 import functools
 import math
 import platform
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -31,6 +32,16 @@ SCHEDULES = ("constant", "burda")
 ALGORITHMS = ("aevb", "wake_sleep", "monte_carlo_em", "full_vb")
 
 
+class Streaming(NamedTuple):
+    """How a run reads its data while it trains.
+
+    Attributes:
+      save_seconds: between checkpoints in mid-epoch.
+    """
+
+    save_seconds: float
+
+
 def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
     """What config.json holds: everything that decides the numbers of a run, and nothing else."""
     return {
@@ -38,7 +49,7 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
         "dataset": dataset.name,
         "split_rule": dataset.split_rule,
         **({"num_train_images": dataset.subset_size} if dataset.subset_size else {}),
-        "model": {"data_shape": [dataset.pixels().shape[1]], **model},
+        "model": {"data_shape": [math.prod(dataset.image_shape)], **model},
         "training": training,
     }
 
@@ -109,6 +120,7 @@ def run(
     resume: bool,
     name: str,
     member: bool = False,
+    streaming: Streaming | None = None,
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     """Trains one configuration, recording everything in `workdir`.
 
@@ -122,6 +134,7 @@ def run(
       resume: goes on with the run that is there, if there is one; a finished one is left as it is.
       name: of this run, for people.
       member: whether the run is part of a larger figure: keeps every checkpoint, draws no pictures of its own.
+      streaming: how to read the data while training; `None` holds them on the device. The numbers are the same.
 
     Returns:
       The contents of summary.json and of metrics.csv.
@@ -137,7 +150,7 @@ def run(
 
     recorder = _Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
     try:
-        model, state = _fit(config, train, test, recorder, resume)
+        model, state = _fit(config, train, test, recorder, resume, streaming)
     except DivergedError as error:
         kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
         raise DivergedError(error.step, f"{error}{kept}") from None
@@ -156,7 +169,12 @@ def run(
 
 
 def _fit(
-    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "_Recorder", resume: bool
+    config: dict[str, Any],
+    train: Dataset,
+    test: Dataset,
+    recorder: "_Recorder",
+    resume: bool,
+    streaming: Streaming | None,
 ) -> tuple[Model, TrainState]:
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
@@ -171,20 +189,26 @@ def _fit(
     algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
     key = jax.random.key(training["seed"])
     template = algorithm(model, optimizer, len(train.images), training["map_prior"]).init(key)
-    state = recorder.resume(template) if resume else None
+    state, seconds = (recorder.resume(template) if resume else None) or (None, 0.0)
+    on_block = None if streaming is None else functools.partial(recorder.save_now_and_then, streaming.save_seconds)
     result = aevb.fit(
         model,
-        train.pixels(),
+        train.pixels() if streaming is None else _stream(train),
         key=key,
-        test_data=test.pixels(),
+        test_data=test.pixels() if streaming is None else _stream(test),
         optimizer=optimizer,
         algorithm=algorithm,
         state=state,
-        seconds=recorder.history[-1].seconds if recorder.history else 0.0,
+        seconds=seconds,
         on_evaluation=recorder,
+        on_block=on_block,
         **{name: training[name] for name in _FIT_ARGUMENTS},
     )
     return model, result.state
+
+
+def _stream(dataset: Dataset) -> aevb.Stream:
+    return aevb.Stream(dataset.images.reshape(len(dataset.images), -1), max_value=dataset.max_value)
 
 
 _FIT_ARGUMENTS = (
@@ -209,29 +233,41 @@ class _Recorder:
         self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
         self._checkpoints: Checkpoints | None = None
         self._reporters: list[Reporter] = []
+        self._last_save = time.monotonic()
 
-    def resume(self, template: TrainState) -> TrainState | None:
-        """The state to go on from, with the history up to it; `None` where nothing is there yet."""
+    def resume(self, template: TrainState) -> tuple[TrainState, float] | None:
+        """The state to go on from and its seconds, with the history up to it; `None` where nothing is there yet."""
         if not self._folder.checkpoints.is_dir():
             return None
         self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
         state = self._checkpoints.restore_latest(template)
-        if state is not None:
-            samples = int(state.step) * self._folder.config["training"]["batch_size"]
-            rows = self._folder.read_metrics()
-            self.history = [row for row in rows if row.num_train_samples <= samples]
-            self._open(samples)
-        return state
+        if state is None:
+            return None
+        samples = int(state.step) * self._folder.config["training"]["batch_size"]
+        rows = self._folder.read_metrics()
+        self.history = [row for row in rows if row.num_train_samples <= samples]
+        self._open(samples)
+        seconds = self._checkpoints.latest_seconds()
+        # Runs of before streams had none: their checkpoints are those of their evaluations.
+        return state, self.history[-1].seconds if seconds is None else seconds
 
     def __call__(self, state: TrainState, row: Evaluation) -> None:
         if not self._reporters:
             self._open(row.num_train_samples)
         assert self._checkpoints is not None
         self._folder.append_metrics(row)
-        self._checkpoints.save(state, row.test_elbo)
+        self._checkpoints.save(state, row.test_elbo, row.seconds)
+        self._last_save = time.monotonic()
         self.history.append(row)
         for reporter in self._reporters:
             reporter.report(row)
+
+    def save_now_and_then(self, save_seconds: float, state: TrainState, seconds: float) -> None:
+        """A checkpoint in mid-epoch, if the last is `save_seconds` old; at an epoch's end, evaluations see to it."""
+        if state.shuffle_key is not None and time.monotonic() - self._last_save >= save_seconds:
+            assert self._checkpoints is not None
+            self._checkpoints.save(state, float("nan"), seconds)
+            self._last_save = time.monotonic()
 
     def close(self) -> None:
         for reporter in self._reporters:

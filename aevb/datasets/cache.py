@@ -56,7 +56,8 @@ def write_cache(source: Source, data_dir: Path, splits: dict[str, Arrays]) -> No
 
 
 def _read_array(path: Path, checksums: dict[str, int]) -> np.ndarray:
-    array = np.load(path, allow_pickle=False)
+    # Mapped: what streams from it need not hold it, and what does not will read it once.
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
     if checksums[path.name] != _checksum(array):
         raise ValueError(f"{path} has changed since it was written")
     return array
