@@ -84,14 +84,14 @@ def evaluate(
         moments = _moments(jax.tree.map(lambda a: np.asarray(a)[:count], values))  # noqa: B023
         total = moments if total is None else _merge(total, moments)
     assert total is not None
-    active_units = int(np.sum(total.co_moments / total.count > ACTIVE_UNIT_THRESHOLD))
+    active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
     return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
 
 
 class _Moments(NamedTuple):
     """What is kept, in float64, of the datapoints evaluated so far: means, but for the last."""
 
-    count: int
+    size: int
     reconstruction: np.ndarray  # []
     kl: np.ndarray  # []
     posterior_means: tuple[np.ndarray, np.ndarray]  # twice [...]
@@ -109,12 +109,12 @@ def _moments(values: _PerDatapoint) -> _Moments:
 
 def _merge(one: _Moments, other: _Moments) -> _Moments:
     """The moments of both together (Chan, Golub and LeVeque 1983)."""
-    count = one.count + other.count
-    share = other.count / count
+    size = one.size + other.size
+    share = other.size / size
     differences = [b - a for a, b in zip(one.posterior_means, other.posterior_means, strict=True)]
-    co_moments = one.co_moments + other.co_moments + differences[0] * differences[1] * one.count * share
-    means = jax.tree.map(lambda a, b: a + (b - a) * share, one[1:4], other[1:4])
-    return _Moments(count, *means, co_moments)
+    co_moments = one.co_moments + other.co_moments + differences[0] * differences[1] * one.size * share
+    reconstruction, kl, posterior_means = jax.tree.map(lambda a, b: a + (b - a) * share, one[1:4], other[1:4])
+    return _Moments(size, reconstruction, kl, posterior_means, co_moments)
 
 
 @functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization", "chunk_size"))

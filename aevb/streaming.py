@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -110,7 +110,7 @@ def blocks_in_order(stream: Stream, binarization: Binarization) -> Iterator[tupl
             yield int(chunk[0]), prepare(xs), len(chunk)
 
 
-def _read_ahead(stream: Stream, chunks: Sequence[np.ndarray], size: int) -> Iterator[jax.Array]:
+def _read_ahead(stream: Stream, chunks: Sequence[np.ndarray], size: int) -> Generator[jax.Array]:
     """For each of `chunks` of indices `[n, ...]` a block `[size, ...]` on the device, read and sent by Grain's threads.
 
     Where n is less than `size`, the rest of the block is zero.
