@@ -62,7 +62,7 @@ def test_streamed_equals_resident_by_other_algorithms(pixels, floats, algorithm)
 
 
 def test_a_run_cut_in_mid_epoch_goes_on_to_the_same_bits(pixels, tmp_path):
-    """Through checkpoints on disk, from a block of the first epoch and of the second; the blocks then begin elsewhere."""
+    """Through checkpoints on disk, from a block of either epoch; the blocks then begin elsewhere."""
     stream = aevb.Stream(pixels, max_value=255, block_size=BLOCK)
     checkpoints, seen = Checkpoints(tmp_path / "all", keep_all=True), []
 
