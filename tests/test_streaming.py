@@ -241,7 +241,14 @@ def test_memory_does_not_grow_with_the_data():
 
 def mnist(real_data, data_dir, workdir, *arguments) -> list[str]:
     flags = ("--latent_dim=2", "--hidden_dim=8", "--num_epochs=2", f"--workdir={workdir}", *arguments)
-    return [sys.executable, "-m", "experiments.mnist", f"--data_dir={data_dir}", f"--source_dir={real_data}", *flags]
+    return [
+        sys.executable,
+        "-m",
+        "experiments.mnist",
+        f"--data_dir={data_dir}",
+        f"--source_dir={real_data / 'mnist'}",
+        *flags,
+    ]
 
 
 @pytest.mark.slow
