@@ -21,7 +21,7 @@ paper: .venv/demo.stamp ## Train and draw every figure of the paper in runs/pape
 	done
 
 test: .venv/dev.stamp ## Run the whole test suite.
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(PYTEST_FLAGS)
 
 lint: .venv/dev.stamp ## Check style and types.
 	$(BIN)/ruff check .

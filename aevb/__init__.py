@@ -8,6 +8,7 @@ from aevb.evaluation import Bound, evaluate
 from aevb.model import Model
 from aevb.networks import mlp_vae
 from aevb.objectives import ElboTerms, elbo, elbo_terms, iwae_bound, minibatch_elbo, reparameterize
+from aevb.streaming import Stream
 from aevb.training import (
     Algorithm,
     DivergedError,
@@ -38,6 +39,7 @@ __all__ = [
     "Evaluation",
     "FitResult",
     "Model",
+    "Stream",
     "TrainState",
     "auto_encoding",
     "datasets",

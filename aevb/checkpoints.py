@@ -26,6 +26,8 @@ _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 # What runs of this format did before they could be told otherwise.
 _DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
 
+_KEYS = ("key", "shuffle_key")  # of a state
+
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
 MANIFEST_FILE = "sha256.json"
@@ -70,6 +72,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,  # what a killed process left half-written
                 lightweight_initialize=True,  # what is damaged is met when it is read, not here
             ),
+            item_handlers=ocp.StandardCheckpointHandler(),  # which can say what a checkpoint holds
         )
 
     def save(self, state: TrainState, test_elbo: float, seconds: float) -> None:
@@ -114,8 +117,7 @@ class Checkpoints:
         """
         if not self.steps():
             return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_arrays(template))
-        step, arrays = self._last_usable(abstract)
+        step, arrays = self._last_usable(template)
         manifest = _read_manifest(self._folder(step))
         state = _from_arrays(arrays, jax.random.key_impl(template.key))
         return Restored(state, manifest.seconds if manifest else None)
@@ -146,7 +148,14 @@ class Checkpoints:
     def _folder(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
 
-    def _last_usable(self, template: Any = None) -> tuple[int, Any]:
+    def _abstract(self, step: int, template: TrainState | None) -> dict[str, Any] | None:
+        if template is None:
+            return None
+        if "shuffle_key" in (self._manager.item_metadata(step) or ()):
+            template = template._replace(shuffle_key=template.key)
+        return jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_arrays(template))
+
+    def _last_usable(self, template: TrainState | None = None) -> tuple[int, Any]:
         failures = []
         for step in reversed(self.steps()):
             try:
@@ -159,14 +168,14 @@ class Checkpoints:
             return step, arrays
         raise RunError("; ".join(failures))
 
-    def _restore(self, step: int, template: Any = None) -> Any:
+    def _restore(self, step: int, template: TrainState | None = None) -> Any:
         name = f"checkpoint {step} in {self._manager.directory}"
         try:
             manifest = _read_manifest(self._folder(step))
             # Looked for among the files that are there: a path in a manifest is never opened.
             if manifest is not None and not manifest.sha256.items() <= _checksums(self._folder(step)).items():
                 raise RunError(f"{name} is damaged: its files are not those that were written")
-            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(template))
+            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(self._abstract(step, template)))
             return {**arrays, "params": arrays["params"]}
         except RunError:
             raise
@@ -266,14 +275,17 @@ def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
-    """Plain arrays: a typed key is saved as its bits, and a carry only where there is one."""
-    arrays = state._replace(key=jax.random.key_data(state.key))._asdict()
-    return arrays if jax.tree.leaves(state.carry) else {k: v for k, v in arrays.items() if k != "carry"}
+    """Plain arrays: typed keys are saved as their bits, a carry and a shuffle key only where there is one."""
+    arrays = state._asdict()
+    for name in ("carry", "shuffle_key"):
+        if not jax.tree.leaves(arrays[name]):
+            del arrays[name]
+    return arrays | {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
 
 
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
-    state = TrainState(**arrays)
-    return state._replace(key=jax.random.wrap_key_data(state.key, impl=key_impl))
+    keys = {name: jax.random.wrap_key_data(arrays[name], impl=key_impl) for name in _KEYS if name in arrays}
+    return TrainState(**(arrays | keys))
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from aevb import sharding
 from aevb.datasets.binarization import Binarization, binarize_batch
 from aevb.model import Model, Params
 from aevb.objectives import KL, elbo_terms, reparameterize
+from aevb.streaming import Stream, blocks_in_order
 
 ACTIVE_UNIT_THRESHOLD = 0.01
 """A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016)."""
@@ -43,7 +44,7 @@ class _PerDatapoint(NamedTuple):
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array,
+    data: np.ndarray | jax.Array | Stream,
     model: Model,
     num_samples: int = 1,
     kl: KL = "analytic",
@@ -58,7 +59,7 @@ def evaluate(
     Args:
       params: parameters of `model`.
       key: a typed key.
-      data: `[N, ...]`, after `binarize_once`.
+      data: `[N, ...]`, after `binarize_once`; or a `Stream`, evaluated a block at a time, after nothing.
       model: the four functions.
       num_samples: L, noise draws for each datapoint.
       kl: which estimator, as for `elbo`.
@@ -75,18 +76,46 @@ def evaluate(
         raise ValueError("there is nothing to evaluate: the data are empty")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    values = _evaluate_chunks(
-        params, key, jnp.asarray(data), model, num_samples, kl, binarization, min(chunk_size, len(data))
-    )
-    reconstruction, divergence, (first, second) = jax.tree.map(np.asarray, values)
+    blocks = blocks_in_order(data, binarization) if isinstance(data, Stream) else [(0, jnp.asarray(data), len(data))]
+    total: _Moments | None = None
+    for start, block, count in blocks:
+        values = _evaluate_chunks(
+            params, key, block, start, model, num_samples, kl, binarization, min(chunk_size, len(block))
+        )
+        moments = _moments(jax.tree.map(lambda a: np.asarray(a)[:count], values))  # noqa: B023
+        total = moments if total is None else _merge(total, moments)
+    assert total is not None
+    active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
+    return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
+
+
+class _Moments(NamedTuple):
+    """What is kept, in float64, of the datapoints evaluated so far: means, but for the last."""
+
+    size: int
+    reconstruction: np.ndarray  # []
+    kl: np.ndarray  # []
+    posterior_means: tuple[np.ndarray, np.ndarray]  # twice [...]
+    co_moments: np.ndarray  # [...], the sum of products of the two estimates' deviations from their means
+
+
+def _moments(values: _PerDatapoint) -> _Moments:
     # Over datapoints, the covariance of two independent estimates of a posterior mean is its variance, without the
     # estimates' own noise. Where the mean is exact the two are equal and this is the plain variance.
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    variances = np.mean((first - first.mean(0)) * (second - second.mean(0)), axis=0)
-    mean_reconstruction = float(np.mean(reconstruction, dtype=np.float64))
-    mean_kl = float(np.mean(divergence, dtype=np.float64))
-    active_units = int(np.sum(variances > ACTIVE_UNIT_THRESHOLD))
-    return Bound(mean_reconstruction - mean_kl, mean_reconstruction, mean_kl, active_units)
+    reconstruction, divergence, (first, second) = jax.tree.map(lambda a: a.astype(np.float64), values)
+    means = first.mean(0), second.mean(0)
+    co_moments = np.sum((first - means[0]) * (second - means[1]), axis=0)
+    return _Moments(len(reconstruction), np.mean(reconstruction), np.mean(divergence), means, co_moments)
+
+
+def _merge(one: _Moments, other: _Moments) -> _Moments:
+    """The moments of both together (Chan, Golub and LeVeque 1983)."""
+    size = one.size + other.size
+    share = other.size / size
+    differences = [b - a for a, b in zip(one.posterior_means, other.posterior_means, strict=True)]
+    co_moments = one.co_moments + other.co_moments + differences[0] * differences[1] * one.size * share
+    reconstruction, kl, posterior_means = jax.tree.map(lambda a, b: a + (b - a) * share, one[1:4], other[1:4])
+    return _Moments(size, reconstruction, kl, posterior_means, co_moments)
 
 
 @functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization", "chunk_size"))
@@ -94,19 +123,23 @@ def _evaluate_chunks(
     params: Params,
     key: jax.Array,
     data: jax.Array,
+    start: int | jax.Array,
     model: Model,
     num_samples: int,
     kl: KL,
     binarization: Binarization,
     chunk_size: int,
 ) -> _PerDatapoint:
-    """Every chunk through one program; the last is filled up with the first datapoints, whose values are cut off."""
+    """Every chunk through one program; the last is filled up with the first datapoints, whose values are cut off.
+
+    `start` is the position of the first of `data` in the split.
+    """
     size = data.shape[0]
     num_chunks = -(-size // chunk_size)
     indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
 
     def datapoint(index: jax.Array) -> _PerDatapoint:
-        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(key, index), 3)
+        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(key, start + index), 3)
         x = binarize_batch(binarize_key, data[index], binarization)
         reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
         return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))

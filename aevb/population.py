@@ -16,6 +16,7 @@ from aevb import sharding
 from aevb.datasets.binarization import Binarization
 from aevb.model import Model
 from aevb.objectives import KL
+from aevb.streaming import Stream
 from aevb.training import (
     Algorithm,
     DivergedError,
@@ -178,6 +179,8 @@ def fit_population(
     Raises:
       ValueError: an argument out of range, named with its value.
     """
+    if isinstance(data, Stream) or isinstance(test_data, Stream):
+        raise TypeError("a population trains on data in memory, held once for all members: not on a Stream")
     task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
     check_schedule(num_epochs, eval_every)
     train_keys, eval_keys = zip(*(jax.random.split(key) for key in keys), strict=True)

@@ -86,4 +86,6 @@ def place_rows(data: np.ndarray | jax.Array) -> jax.Array:
         return jax.numpy.asarray(data)
     parts = mesh.shape.get(BATCH, 1)
     spec = PartitionSpec(BATCH) if len(data) % parts == 0 else PartitionSpec()
-    return jax.make_array_from_callback(data.shape, NamedSharding(mesh, spec), lambda rows: np.asarray(data[rows]))
+    dtype = jax.dtypes.canonicalize_dtype(data.dtype)
+    read = lambda rows: np.asarray(data[rows], dtype)
+    return jax.make_array_from_callback(data.shape, NamedSharding(mesh, spec), read)

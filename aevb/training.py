@@ -21,6 +21,7 @@ from aevb.datasets.binarization import Binarization, binarize_batch, binarize_on
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
+from aevb.streaming import Stream, compile_epochs
 
 _LOOKS_PER_DECADE = 8
 _SECONDS_BETWEEN_PAUSES = 1.0
@@ -35,6 +36,7 @@ class TrainState(NamedTuple):
       key: the typed key that all further shuffles and noise come from.
       step: `[]` int32, minibatches done.
       carry: what else an algorithm keeps: Monte Carlo EM's latents, for one.
+      shuffle_key: in the middle of an epoch of a `Stream`, the typed key that the epoch's order was drawn by.
     """
 
     params: Params
@@ -42,6 +44,7 @@ class TrainState(NamedTuple):
     key: jax.Array
     step: jax.Array
     carry: Any = ()
+    shuffle_key: jax.Array | None = None
 
 
 class Loss(Protocol):
@@ -265,15 +268,8 @@ def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarizati
 
     def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array]:
         key, shuffle_key = jax.random.split(state.key)
-        num_batches = data.shape[0] // batch_size
-        order = jax.random.permutation(shuffle_key, data.shape[0])
-        batches = order[: num_batches * batch_size].reshape(num_batches, batch_size)
-
-        def step(state: TrainState, indices: jax.Array) -> tuple[TrainState, jax.Array]:
-            key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
-            xs = binarize_batch(binarize_key, sharding.split(data[indices], sharding.BATCH), binarization)
-            return algorithm.step(state._replace(key=key), xs, indices)
-
+        batches = epoch_batches(shuffle_key, data.shape[0], batch_size)
+        step = lambda state, indices: minibatch_step(algorithm, binarization, state, data[indices], indices)
         return jax.lax.scan(step, state._replace(key=key), batches)
 
     def train_epochs(state: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
@@ -291,6 +287,22 @@ def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarizati
         return jax.lax.fori_loop(0, num_epochs, body, (state, nothing))
 
     return train_epochs
+
+
+def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:
+    """The minibatches of one epoch, in order: indices `[N // M, M]`."""
+    num_batches = dataset_size // batch_size
+    order = jax.random.permutation(key, dataset_size)
+    return order[: num_batches * batch_size].reshape(num_batches, batch_size)
+
+
+def minibatch_step(
+    algorithm: Algorithm, binarization: Binarization, state: TrainState, xs: jax.Array, indices: jax.Array
+) -> tuple[TrainState, jax.Array]:
+    """The algorithm's step on a minibatch as it is in the data, `[M, ...]`: split over a mesh, and binarized."""
+    key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
+    xs = binarize_batch(binarize_key, sharding.split(xs, sharding.BATCH), binarization)
+    return algorithm.step(state._replace(key=key), xs, indices)
 
 
 def paper_optimizer(learning_rate: float = 0.02) -> optax.GradientTransformation:
@@ -319,10 +331,10 @@ def check_learning_rate(learning_rate: float) -> None:
 
 def fit(
     model: Model,
-    data: np.ndarray | jax.Array,
+    data: np.ndarray | jax.Array | Stream,
     *,
     key: jax.Array,
-    test_data: np.ndarray | jax.Array | None = None,
+    test_data: np.ndarray | jax.Array | Stream | None = None,
     optimizer: optax.GradientTransformation | None = None,
     algorithm: MakeAlgorithm | None = None,
     num_epochs: int = 50,
@@ -337,15 +349,16 @@ def fit(
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
     on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
-    """Trains a model, by AEVB unless told otherwise, on data that fit in device memory; defaults as in section 5.
+    """Trains a model, by AEVB unless told otherwise; defaults as in section 5.
 
-    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits.
+    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits. Data that
+    do not fit in device memory come as a `Stream`, in the same order and with the same noise.
 
     Args:
       model: what to train.
-      data: `[N, ...]`, float; NumPy arrays are put on the default device.
+      data: `[N, ...]`, float; NumPy arrays are put on the default device. Or a `Stream`.
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
-      test_data: `[T, ...]`, evaluated beside `data`.
+      test_data: `[T, ...]` or a `Stream`, evaluated beside `data`.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
       algorithm: `aevb.baselines.wake_sleep`, say; `None` is `auto_encoding` with `num_samples`, `kl` and the pathwise
         gradient.
@@ -361,8 +374,9 @@ def fit(
       seconds: the training time that `state` took.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
-      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, with the state
-        and the seconds of training so far: to save and stop, by raising. The numbers are the same with and without it.
+      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, and of a
+        `Stream` after every block, in mid-epoch too. With the state and the seconds of training so far: to save, and
+        to stop by raising. The numbers are the same with and without it.
 
     Returns:
       The last state and the history.
@@ -386,7 +400,12 @@ def fit(
         initial = sharding.place(task.algorithm.init(train_key))
         look(initial, seconds)
         state = initial
-    train, epoch = _compile(task, state), int(state.step) // task.steps_per_epoch
+
+    def pause(state: TrainState, since: float) -> None:
+        if on_pause is not None:
+            on_pause(state, seconds + since)
+
+    train, epoch = task.compile(state, pause), int(state.step) // task.steps_per_epoch
     for state, stretch, arrived in stretches(  # noqa: B020
         train, state, epoch, num_epochs, eval_every, pauses=on_pause is not None
     ):
@@ -403,14 +422,14 @@ class Task(NamedTuple):
 
     Attributes:
       algorithm: what is done with a minibatch.
-      splits: the training data `[N, ...]` and, where there are any, the test data, after `binarize_once`.
+      splits: the training data `[N, ...]` and, where there are any, the test data, after `binarize_once`; or streams.
       batch_size: M.
       binarization: what the targets are.
       bound: `(params, key, split) -> Bound`.
     """
 
     algorithm: Algorithm
-    splits: list[jax.Array]
+    splits: list[jax.Array | Stream]
     batch_size: int
     binarization: Binarization
     bound: Callable[..., Bound]
@@ -419,8 +438,8 @@ class Task(NamedTuple):
     def of(
         cls,
         model: Model,
-        data: np.ndarray | jax.Array,
-        test_data: np.ndarray | jax.Array | None = None,
+        data: np.ndarray | jax.Array | Stream,
+        test_data: np.ndarray | jax.Array | Stream | None = None,
         optimizer: optax.GradientTransformation | None = None,
         algorithm: MakeAlgorithm | None = None,
         batch_size: int = 100,
@@ -435,7 +454,7 @@ class Task(NamedTuple):
         make_algorithm = algorithm or functools.partial(auto_encoding, num_samples=num_samples, kl=kl)
         return cls(
             make_algorithm(model, optimizer, len(data), map_prior),
-            [binarize_once(_as_float(split), binarization) for split in (data, test_data) if split is not None],
+            [_prepare(split, binarization) for split in (data, test_data) if split is not None],
             batch_size,
             binarization,
             functools.partial(evaluate, model=model, num_samples=num_samples, kl=kl, binarization=binarization),
@@ -445,6 +464,45 @@ class Task(NamedTuple):
     def steps_per_epoch(self) -> int:
         """N // M."""
         return len(self.splits[0]) // self.batch_size
+
+    def compile(
+        self, state: TrainState, on_block: Callable[[TrainState, float], None]
+    ) -> Callable[[TrainState, int], TrainState]:
+        """`(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`.
+
+        Args:
+          state: like those that will be trained.
+          on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
+        """
+        train_epochs = self._compile_stream(state, on_block) if isinstance(self.splits[0], Stream) else None
+        train_epochs = train_epochs or self._compile_resident(state)
+
+        def train(state: TrainState, num_epochs: int) -> TrainState:
+            state, first_bad_step = train_epochs(state, num_epochs)
+            if (bad_step := int(first_bad_step)) >= 0:
+                raise DivergedError.at(bad_step)
+            return state
+
+        return train
+
+    def _compile_stream(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> Any:
+        stream: Any = self.splits[0]
+        order = functools.partial(epoch_batches, dataset_size=len(stream), batch_size=self.batch_size)
+        step = functools.partial(minibatch_step, self.algorithm, self.binarization)
+        return compile_epochs(step, order, state, stream, self.binarization, on_block)
+
+    def _compile_resident(self, state: TrainState) -> Any:
+        if state.shuffle_key is not None:
+            raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
+        data = self.splits[0]
+        train_epochs = make_train_epochs(self.algorithm, self.batch_size, self.binarization)
+        compiled = train_epochs.lower(state, data, 1).compile()
+
+        def train(state: TrainState, num_epochs: int) -> tuple[TrainState, jax.Array]:
+            state, progress = compiled(state, data, num_epochs)
+            return state, progress.first_bad_step
+
+        return train
 
     def look(self, key: jax.Array, state: TrainState, seconds: float) -> Evaluation:
         """The bounds of the training split and, where there is one, the test split.
@@ -464,20 +522,6 @@ class Task(NamedTuple):
             raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
         test_bound = test[0] if test else missing._replace(active_units=train.active_units)
         return Evaluation(epoch, step * self.batch_size, train.elbo, *test_bound, seconds)
-
-
-def _compile(task: Task, state: TrainState) -> Callable[[TrainState, int], TrainState]:
-    """`(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`."""
-    data = task.splits[0]
-    compiled = make_train_epochs(task.algorithm, task.batch_size, task.binarization).lower(state, data, 1).compile()
-
-    def train(state: TrainState, num_epochs: int) -> TrainState:
-        state, progress = compiled(state, data, num_epochs)
-        if (bad_step := int(progress.first_bad_step)) >= 0:
-            raise DivergedError.at(bad_step)
-        return state
-
-    return train
 
 
 def stretches(
@@ -522,10 +566,13 @@ def next_look(epoch: int, eval_every: int | Literal["log"]) -> int:
     return next(look for k in exponents if (look := math.ceil(10 ** (k / _LOOKS_PER_DECADE))) > epoch)
 
 
-def _as_float(data: np.ndarray | jax.Array) -> jax.Array:
+def _prepare(data: np.ndarray | jax.Array | Stream, binarization: Binarization) -> jax.Array | Stream:
+    if isinstance(data, Stream):
+        data.check(binarization)
+        return data
     if not jnp.issubdtype(data.dtype, jnp.floating):
         raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
-    return sharding.place_rows(data)
+    return binarize_once(sharding.place_rows(data), binarization)
 
 
 def _check_data(data: Any, test_data: Any, batch_size: int) -> None:

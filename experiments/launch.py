@@ -111,6 +111,10 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
     flags.DEFINE_string("workdir", None, f"The run folder; under runs/{defaults.dataset} if not given.")
+    flags.DEFINE_bool("stream", False, "Read the data while training instead of holding them; the same numbers.")
+    flags.DEFINE_float(
+        "checkpoint_minutes", 10.0, "Between checkpoints where evaluations are far apart.", lower_bound=0
+    )
     flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
 
 
@@ -141,7 +145,7 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
             raise
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail(f"interrupted; {_same_command()} goes on from the last evaluation", status=130)
+        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=130)
     except TerminatedError:
         _fail(f"terminated, and saved; {_same_command()} goes on from here", status=143)
 
@@ -198,7 +202,10 @@ def _train_all(defaults: Defaults) -> None:
         alone = len(latent_dims) == 1 and _FLAGS.workdir
         workdir = base if alone else base / f"latent_{latent_dim}"
         name = f"{defaults.title}, latent {latent_dim}"
-        results.append((latent_dim, workdir, *run(config, train, test, workdir, _FLAGS.resume, name)))
+        outcome = run(
+            config, train, test, workdir, _FLAGS.resume, name, False, _FLAGS.stream, 60 * _FLAGS.checkpoint_minutes
+        )
+        results.append((latent_dim, workdir, *outcome))
     if len(results) > 1:
         from experiments import pictures
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import platform
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
         "dataset": dataset.name,
         "split_rule": dataset.split_rule,
         **({"num_train_images": dataset.subset_size} if dataset.subset_size else {}),
-        "model": {"data_shape": [dataset.pixels().shape[1]], **model},
+        "model": {"data_shape": [math.prod(dataset.image_shape)], **model},
         "training": training,
     }
 
@@ -124,6 +125,8 @@ def run(
     resume: bool,
     name: str,
     member: bool = False,
+    stream: bool = False,
+    save_seconds: float = 600.0,
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     """Trains one configuration, recording everything in `workdir`.
 
@@ -137,6 +140,8 @@ def run(
       resume: goes on with the run that is there, if there is one; a finished one is left as it is.
       name: of this run, for people.
       member: whether the run is part of a larger figure: keeps every checkpoint, draws no pictures of its own.
+      stream: reads the data while training instead of holding them on the device; the numbers are the same.
+      save_seconds: between checkpoints where evaluations are further apart.
 
     Returns:
       The contents of summary.json and of metrics.csv.
@@ -153,7 +158,9 @@ def run(
     try:
         if workdir.is_dir():
             folder.lock()
-        return _train(folder, train, test, resume, name, member)
+        steps_per_epoch = len(train.images) // config["training"]["batch_size"]
+        recorder = Recorder(folder, name, steps_per_epoch, keep_all=member, save_seconds=save_seconds)
+        return _train(recorder, train, test, resume, name, member, stream)
     except OSError as error:
         raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from None
     finally:
@@ -161,12 +168,11 @@ def run(
 
 
 def _train(
-    folder: RunFolder, train: Dataset, test: Dataset, resume: bool, name: str, member: bool
+    recorder: "Recorder", train: Dataset, test: Dataset, resume: bool, name: str, member: bool, stream: bool
 ) -> tuple[dict[str, Any], list[Evaluation]]:
-    config = folder.config
-    recorder = Recorder(folder, name, len(train.images) // config["training"]["batch_size"], keep_all=member)
+    folder, config = recorder.folder, recorder.folder.config
     try:
-        model, state = _fit(config, train, test, recorder, resume)
+        model, state = _fit(config, train, test, recorder, resume, stream)
     except DivergedError as error:
         kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
         raise DivergedError(error.step, f"{error}{kept}") from None
@@ -185,7 +191,7 @@ def _train(
 
 
 def _fit(
-    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "Recorder", resume: bool
+    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "Recorder", resume: bool, stream: bool
 ) -> tuple[Model, TrainState]:
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
@@ -203,9 +209,9 @@ def _fit(
     state = recorder.resume(template) if resume else None
     result = aevb.fit(
         model,
-        train.pixels(),
+        _stream(train) if stream else train.pixels(),
         key=key,
-        test_data=test.pixels(),
+        test_data=_stream(test) if stream else test.pixels(),
         optimizer=optimizer,
         algorithm=algorithm,
         state=state,
@@ -215,6 +221,10 @@ def _fit(
         **{name: training[name] for name in FIT_ARGUMENTS},
     )
     return model, result.state
+
+
+def _stream(dataset: Dataset) -> aevb.Stream:
+    return aevb.Stream(dataset.images.reshape(len(dataset.images), -1), max_value=dataset.max_value)
 
 
 FIT_ARGUMENTS = (
@@ -238,33 +248,45 @@ class Recorder:
         steps_per_epoch: int,
         keep_all: bool,
         termination: Termination | None = None,
+        save_seconds: float = 600.0,
     ):
-        """Of one run folder; `keep_all` keeps every checkpoint. Recorders of one process share a `termination`."""
+        """Of one run folder.
+
+        Args:
+          folder: where.
+          name: for people.
+          steps_per_epoch: N // M.
+          keep_all: keeps every checkpoint.
+          termination: shared by the recorders of one process.
+          save_seconds: between checkpoints where evaluations are further apart.
+        """
         self.history: list[Evaluation] = []
         self.seconds = 0.0
         self._keep_all = keep_all
-        self._folder, self._name, self._steps_per_epoch = folder, name, steps_per_epoch
+        self.folder = folder
+        self._name, self._steps_per_epoch, self._save_seconds = name, steps_per_epoch, save_seconds
         training = folder.config["training"]
         self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
         self._checkpoints: Checkpoints | None = None
         self._reporters: list[Reporter] = []
         self._termination = termination or Termination()
+        self._last_save = time.monotonic()
 
     def resume(self, template: TrainState) -> TrainState | None:
         """The state to go on from, with the history up to it; `None` where nothing is there yet."""
-        if not self._folder.checkpoints.is_dir():
+        if not self.folder.checkpoints.is_dir():
             return None
-        self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
+        self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
         restored = self._checkpoints.restore_latest(template)
         if restored is None:
             return None
         step = int(restored.state.step)
-        samples = step * self._folder.config["training"]["batch_size"]
-        self.history = [row for row in self._folder.read_metrics() if row.num_train_samples <= samples]
+        samples = step * self.folder.config["training"]["batch_size"]
+        self.history = [row for row in self.folder.read_metrics() if row.num_train_samples <= samples]
         if not self.history:
-            raise RunError(f"{self._folder.path} has a checkpoint of step {step} but no row of metrics up to there")
+            raise RunError(f"{self.folder.path} has a checkpoint of step {step} but no row of metrics up to there")
         self.seconds = self.history[-1].seconds if restored.seconds is None else restored.seconds
-        self._folder.reopen(step // self._steps_per_epoch)
+        self.folder.reopen(step // self._steps_per_epoch)
         self._open(samples)
         return restored.state
 
@@ -278,22 +300,25 @@ class Recorder:
         if not self._reporters:
             self._open(row.num_train_samples)
         assert self._checkpoints is not None
-        self._folder.append_metrics(row)
+        self.folder.append_metrics(row)
         self._checkpoints.save(state, row.test_elbo, row.seconds)
+        self._last_save = time.monotonic()
         self.history.append(row)
         for reporter in self._reporters:
             reporter.report(row)
 
     def pause(self, state: TrainState, seconds: float) -> None:
-        """Saves a state between evaluations if SIGTERM came."""
-        if self._termination.requested:
+        """Saves a state between evaluations if SIGTERM came, or the last checkpoint is old."""
+        if self._termination.requested or time.monotonic() - self._last_save >= self._save_seconds:
             self.save(state, seconds)
+        if self._termination.requested:
             raise TerminatedError
 
     def save(self, state: TrainState, seconds: float) -> None:
         """Saves a state between evaluations."""
         assert self._checkpoints is not None
         self._checkpoints.save(state, float("nan"), seconds)
+        self._last_save = time.monotonic()
 
     def close(self) -> None:
         self._termination.release()
@@ -303,11 +328,11 @@ class Recorder:
             self._checkpoints.close()
 
     def _open(self, samples: int) -> None:
-        self._folder.create()
-        self._folder.start_metrics(self.history)
+        self.folder.create()
+        self.folder.start_metrics(self.history)
         if self._checkpoints is None:
-            self._checkpoints = Checkpoints(self._folder.checkpoints, self._keep_all)
-        self._reporters = [progress(self._name, self._total, samples), TensorBoard(self._folder.path, samples)]
+            self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
+        self._reporters = [progress(self._name, self._total, samples), TensorBoard(self.folder.path, samples)]
         self._termination.watch()
 
 

@@ -12,13 +12,14 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-NAMES = ["contract", "notebook", "algorithms", "bare functions", "linen", "nnx", "equinox", "haiku"]
+NAMES = ["contract", "notebook", "algorithms", "streaming", "bare functions", "linen", "nnx", "equinox", "haiku"]
 
 
 @pytest.mark.parametrize(("name", "block"), list(zip(NAMES, BLOCKS, strict=True)))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_readme_code_runs(name, block, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, f"README.md ({name})", "exec"), {})
 
 

@@ -57,9 +57,9 @@ def write_cache(source: Source, data_dir: Path, splits: dict[str, Arrays]) -> No
 
 
 def _read_array(path: Path, checksums: dict[str, int]) -> np.ndarray:
-    # Mapped, because a header that declares more than the file holds is refused then before anything is allocated; this
-    # reader takes neither pickles nor archives.
-    array = np.array(np.lib.format.open_memmap(path, mode="r"))
+    # Mapped: a header that declares more than the file holds is refused before anything is allocated, this reader takes
+    # neither pickles nor archives, and what streams from it need not hold it.
+    array = np.lib.format.open_memmap(path, mode="r")
     if checksums[path.name] != _checksum(array):
         raise ValueError(f"{path} has changed since it was written")
     return array
