@@ -20,8 +20,8 @@ paper: .venv/demo.stamp ## Train and draw every figure of the paper in runs/pape
 	  $(BIN)/python -m experiments.$$figure $(PAPER_FLAGS) || exit 1; \
 	done
 
-test: .venv/dev.stamp ## Run the whole test suite.
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(PYTEST_FLAGS)
+test: .venv/dev.stamp ## Run the test suite but for its slow part, which is PYTEST_FLAGS="-m slow".
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(PYTEST_FLAGS)
 
 lint: .venv/dev.stamp ## Check style and types.
 	$(BIN)/ruff check .

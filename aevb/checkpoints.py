@@ -64,11 +64,14 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike, keep_all: bool = False, read_only: bool = False):
         """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none."""
         self._keep_all = keep_all
+        if not read_only:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(
                 enable_async_checkpointing=False,
-                create=not read_only,
+                multiprocessing_options=_one_writer(),
+                create=False,
                 cleanup_tmp_directories=not read_only,  # what a killed process left half-written
                 lightweight_initialize=True,  # what is damaged is met when it is read, not here
             ),
@@ -274,13 +277,23 @@ def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
     return Checkpoints(folder, read_only=True)
 
 
+def _one_writer() -> ocp.options.MultiprocessingOptions:
+    """Of several processes that train one run, whose states are the same, one saves and waits for no other."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f"process-{index}")
+
+
 def _to_arrays(state: TrainState) -> dict[str, Any]:
     """Plain arrays: typed keys are saved as their bits, a carry and a shuffle key only where there is one."""
     arrays = state._asdict()
     for name in ("carry", "shuffle_key"):
         if not jax.tree.leaves(arrays[name]):
             del arrays[name]
-    return arrays | {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
+    arrays |= {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
+    # Of several processes each has all of a state, but none may use it as a device array by itself.
+    return arrays if jax.process_count() == 1 else jax.device_get(arrays)
 
 
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from absl import app, flags, logging
 
-from experiments import shards
+from experiments import distributed, shards
 
 _FLAGS = flags.FLAGS
 
@@ -115,6 +115,7 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_float(
         "checkpoint_minutes", 10.0, "Between checkpoints where evaluations are far apart.", lower_bound=0
     )
+    distributed.define_flags()
     flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
 
 
@@ -137,6 +138,7 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     _keep_compiled_programs()
     _one_line_warnings()
     try:
+        distributed.start()
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
         body()
@@ -206,6 +208,8 @@ def _train_all(defaults: Defaults) -> None:
             config, train, test, workdir, _FLAGS.resume, name, False, _FLAGS.stream, 60 * _FLAGS.checkpoint_minutes
         )
         results.append((latent_dim, workdir, *outcome))
+    if not distributed.is_writer():
+        return
     if len(results) > 1:
         from experiments import pictures
 

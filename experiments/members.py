@@ -133,6 +133,7 @@ def work_through(units: Mapping[Unit, Member], work: Callable[[Sequence[Unit]], 
 
     What is wrong with flags or data is said here, once, and data are prepared before processes share them.
     """
+    shards.shard()
     if "step_sizes" in _FLAGS:
         step_sizes()
     for member in units.values():

@@ -17,6 +17,7 @@ from aevb.full_vb import posterior_mean
 from aevb.model import Model
 from aevb.objectives import KL, Gradient
 from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
+from experiments import distributed
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
 from experiments.termination import TerminatedError, Termination
@@ -151,13 +152,20 @@ def run(
       DivergedError: the bound became NaN; the last good state stays in the checkpoints.
       TerminatedError: SIGTERM came; the state at that moment is saved.
     """
+    if stream and distributed.process_count() > 1:
+        raise ValueError("--stream reads for one process: several hold a part of the data each, without it")
+    if not distributed.is_writer():
+        return _follow(config, train, test)
     folder = RunFolder(workdir, config)
-    folder.check(resume)
+    with distributed.said_to_others():
+        folder.check(resume)
     if folder.is_finished():
+        distributed.say(distributed.FINISHED)
         return folder.read_summary(), folder.read_metrics()
     try:
-        if workdir.is_dir():
-            folder.lock()
+        with distributed.said_to_others():
+            if workdir.is_dir():
+                folder.lock()
         steps_per_epoch = len(train.images) // config["training"]["batch_size"]
         recorder = Recorder(folder, name, steps_per_epoch, keep_all=member, save_seconds=save_seconds)
         return _train(recorder, train, test, resume, name, member, stream)
@@ -165,6 +173,18 @@ def run(
         raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from None
     finally:
         folder.unlock()
+
+
+def _follow(config: dict[str, Any], train: Dataset, test: Dataset) -> tuple[dict[str, Any], list[Evaluation]]:
+    """Trains along with the process that writes."""
+    follower = Follower()
+    try:
+        _fit(config, train, test, follower, resume=True, stream=False)
+    except distributed.FinishedError:
+        pass
+    finally:
+        follower.close()
+    return {}, follower.history
 
 
 def _train(
@@ -183,7 +203,8 @@ def _train(
         from experiments import pictures
 
         full_vb = config["training"]["algorithm"] == "full_vb"
-        params = posterior_mean(state.params) if full_vb else state.params
+        found = jax.device_get(state.params)
+        params = posterior_mean(found) if full_vb else found
         pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
     summary = summarize(config, recorder.history[-1], state)
     folder.write_summary(summary)
@@ -191,7 +212,12 @@ def _train(
 
 
 def _fit(
-    config: dict[str, Any], train: Dataset, test: Dataset, recorder: "Recorder", resume: bool, stream: bool
+    config: dict[str, Any],
+    train: Dataset,
+    test: Dataset,
+    recorder: "Recorder | Follower",
+    resume: bool,
+    stream: bool,
 ) -> tuple[Model, TrainState]:
     training = config["training"]
     model = aevb.mlp_vae(**config["model"])
@@ -206,20 +232,24 @@ def _fit(
     algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
     key = jax.random.key(training["seed"])
     template = algorithm(model, optimizer, len(train.images), training["map_prior"]).init(key)
-    state = recorder.resume(template) if resume else None
-    result = aevb.fit(
-        model,
-        _stream(train) if stream else train.pixels(),
-        key=key,
-        test_data=_stream(test) if stream else test.pixels(),
-        optimizer=optimizer,
-        algorithm=algorithm,
-        state=state,
-        seconds=recorder.seconds,
-        on_evaluation=recorder,
-        on_pause=recorder.pause,
-        **{name: training[name] for name in FIT_ARGUMENTS},
-    )
+    with distributed.said_to_others():
+        state = recorder.resume(template) if resume else None
+    state = distributed.state_of_writer(state, template)
+    data, test_data = (_stream(split) if stream else distributed.rows(split) for split in (train, test))
+    with distributed.mesh():
+        result = aevb.fit(
+            model,
+            data,
+            key=key,
+            test_data=test_data,
+            optimizer=optimizer,
+            algorithm=algorithm,
+            state=state,
+            seconds=recorder.seconds,
+            on_evaluation=recorder,
+            on_pause=recorder.pause,
+            **{name: training[name] for name in FIT_ARGUMENTS},
+        )
     return model, result.state
 
 
@@ -292,7 +322,7 @@ class Recorder:
 
     def __call__(self, state: TrainState, row: Evaluation) -> None:
         self.record(state, row)
-        if self._termination.requested:
+        if distributed.any_process(self._termination.requested):
             raise TerminatedError
 
     def record(self, state: TrainState, row: Evaluation) -> None:
@@ -309,9 +339,10 @@ class Recorder:
 
     def pause(self, state: TrainState, seconds: float) -> None:
         """Saves a state between evaluations if SIGTERM came, or the last checkpoint is old."""
-        if self._termination.requested or time.monotonic() - self._last_save >= self._save_seconds:
+        terminated = distributed.any_process(self._termination.requested)
+        if terminated or time.monotonic() - self._last_save >= self._save_seconds:
             self.save(state, seconds)
-        if self._termination.requested:
+        if terminated:
             raise TerminatedError
 
     def save(self, state: TrainState, seconds: float) -> None:
@@ -334,6 +365,34 @@ class Recorder:
             self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
         self._reporters = [progress(self._name, self._total, samples), TensorBoard(self.folder.path, samples)]
         self._termination.watch()
+
+
+class Follower:
+    """What stands for a `Recorder` in a process that does not write."""
+
+    def __init__(self):
+        """Records the history alone."""
+        self.history: list[Evaluation] = []
+        self.seconds = 0.0
+        self._termination = Termination()
+        self._termination.watch()
+
+    def resume(self, template: TrainState) -> None:
+        """Nothing of its own: the writer says."""
+        del template
+
+    def __call__(self, state: TrainState, row: Evaluation) -> None:
+        self.history.append(row)
+        self.pause(state, row.seconds)
+
+    def pause(self, state: TrainState, seconds: float) -> None:
+        """Ends with the others if SIGTERM came to any of them."""
+        del state, seconds
+        if distributed.any_process(self._termination.requested):
+            raise TerminatedError
+
+    def close(self) -> None:
+        self._termination.release()
 
 
 def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def work_through(units: Sequence[Unit], work: Callable[[Sequence[Unit]], None]) 
     Raises:
       ValueError: --shard is not of the form i/n, or a child process failed.
     """
-    index, count = _shard()
+    index, count = shard()
     mine = units[index::count]
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     processes = min(_num_processes(len(cores)), len(mine))
@@ -54,7 +54,8 @@ def work_through(units: Sequence[Unit], work: Callable[[Sequence[Unit]], None]) 
     return count == 1
 
 
-def _shard() -> tuple[int, int]:
+def shard() -> tuple[int, int]:
+    """Which of how many `--shard` says; raises `ValueError` where it is not of the form i/n."""
     if _FLAGS.shard is None:
         return 0, 1
     index, slash, count = _FLAGS.shard.partition("/")
@@ -76,8 +77,8 @@ def _in_children(index: int, count: int, cores: Sequence[Sequence[int]]) -> None
     children = []
     try:
         for child, its_cores in enumerate(cores):
-            shard = f"--shard={index + count * child}/{count * len(cores)}"
-            command = [sys.executable, "-m", _module(), *sys.argv[1:], shard, "--num_processes=1"]
+            part = f"--shard={index + count * child}/{count * len(cores)}"
+            command = [sys.executable, "-m", _module(), *sys.argv[1:], part, "--num_processes=1"]
             children.append(subprocess.Popen(command, env=os.environ | {"AEVB_CORES": ",".join(map(str, its_cores))}))
         failed = [child for child in children if child.wait() != 0]
     finally:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,26 @@ __all__ = ["NAMES", "Dataset", "DatasetError", "load", "split_rule_of"]
 NAMES = ("mnist", "frey_face", "digits")
 
 _SUBSET_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazyPixels:
+    """Intensities, `[N, H * W]` float32, made of `images` `[N, H * W]` uint8 as rows are asked for."""
+
+    images: np.ndarray
+    max_value: int
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(N, H * W)`."""
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.images[rows] / np.float32(self.max_value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,7 +67,11 @@ class Dataset:
 
     def pixels(self) -> np.ndarray:
         """`[N, H * W]` float32 intensities in [0, 1]: what models here are trained on."""
-        return self.images.reshape(len(self.images), -1) / np.float32(self.max_value)
+        return self.lazy_pixels()[:]
+
+    def lazy_pixels(self) -> "LazyPixels":
+        """The same, of which rows are read and scaled when they are asked for: one process of several reads its own."""
+        return LazyPixels(self.images.reshape(len(self.images), -1), self.max_value)
 
     def subset(self, count: int) -> "Dataset":
         """A random `count` of the datapoints by seed 0, smaller ones within larger ones.

@@ -1,0 +1,153 @@
+"""One run over several processes: one machine with many devices each its own, or many machines."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+_FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """--distributed, and what it cannot find out by itself."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Trains one run by all processes that Slurm, Kubernetes, Open MPI or a TPU pod started, minibatches split over "
+        "all their devices; elsewhere with the three flags below.",
+    )
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the others find it.")
+    flags.DEFINE_integer("process_count", None, "How many processes.", lower_bound=1)
+    flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.", lower_bound=0)
+
+
+def start() -> None:
+    """Joins the other processes; to be called before anything asks JAX for its devices.
+
+    Raises:
+      ValueError: the flags do not go together, or the others cannot be reached.
+    """
+    if "distributed" not in _FLAGS:
+        return
+    given = {name: _FLAGS[name].value for name in ("coordinator", "process_count", "process_index")}
+    named = [f"--{name}" for name, value in given.items() if value is not None]
+    if named and not _FLAGS.distributed:
+        raise ValueError(f"{', '.join(named)} need --distributed")
+    if 0 < len(named) < len(given):
+        raise ValueError("--coordinator, --process_count and --process_index go together, or none of them")
+    if not _FLAGS.distributed:
+        return
+    if named and _FLAGS.process_index >= _FLAGS.process_count:
+        raise ValueError(f"--process_index must be below --process_count, got {_FLAGS.process_index}")
+    import jax
+
+    try:
+        jax.distributed.initialize(given["coordinator"], given["process_count"], given["process_index"])
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"the processes cannot be joined: {' '.join(str(error).split())}") from None
+
+
+@contextlib.contextmanager
+def mesh() -> Iterator[None]:
+    """Inside, minibatches are split over the devices of all processes, if there are several."""
+    import jax
+
+    from aevb import sharding
+
+    if jax.process_count() == 1:
+        yield
+        return
+    with jax.set_mesh(sharding.make_mesh()):
+        yield
+
+
+def is_writer() -> bool:
+    """Whether this process writes: one of all does."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in any process: all must ask."""
+    import jax
+
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(flag).any())
+
+
+class FinishedError(Exception):
+    """In a process that does not write: there is nothing to do."""
+
+
+GO, STOP, FINISHED = 0, 1, 2
+
+
+def say(status: int) -> None:
+    """From the writer to the others, that wait for it in `said_to_others`.
+
+    Raises:
+      RunError: in the others, where the writer cannot go on.
+      FinishedError: in the others, where the run is finished.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    heard = int(multihost_utils.broadcast_one_to_all(jax.numpy.int32(status), is_source=is_writer()))
+    if not is_writer() and heard != GO:
+        from aevb.checkpoints import RunError
+
+        raise RunError("process 0 cannot go on, and says why") if heard == STOP else FinishedError
+
+
+@contextlib.contextmanager
+def said_to_others() -> Iterator[None]:
+    """What the writer alone can find wrong with a run folder: the others stop too."""
+    try:
+        yield
+    except BaseException:
+        if is_writer():
+            say(STOP)
+        raise
+
+
+def state_of_writer(state: Any, template: Any) -> Any:
+    """The state that the writer goes on from in every process; `None` where it begins.
+
+    Raises:
+      RunError: in the others, where the writer stopped before this.
+      FinishedError: likewise, where the run is finished.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return state
+    from jax.experimental import multihost_utils
+
+    say(GO)
+    begins = bool(multihost_utils.broadcast_one_to_all(jax.numpy.bool_(state is None), is_source=is_writer()))
+    if begins:
+        return None
+    mine = template if state is None else state
+    arrays = jax.device_get(mine._replace(key=jax.random.key_data(mine.key)))
+    heard = multihost_utils.broadcast_one_to_all(arrays, is_source=is_writer())
+    return heard._replace(key=jax.random.wrap_key_data(heard.key, impl=jax.random.key_impl(template.key)))
+
+
+def process_count() -> int:
+    """Of this run."""
+    import jax
+
+    return jax.process_count()
+
+
+def rows(data: Any) -> Any:
+    """A split's pixels: all of them for one process, those that it asks for where there are several."""
+    return data.pixels() if process_count() == 1 else data.lazy_pixels()

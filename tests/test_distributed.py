@@ -1,0 +1,86 @@
+"""Two real processes on 127.0.0.1 that train one run together."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_experiments import assert_one_line_error, experiment, metrics
+
+RUN = ("--latent_dim=2", "--num_epochs=4", "--eval_every=2", "--hidden_dim=20", "--learning_rate=0.05")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def together(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    port = free_port()
+    command = [sys.executable, "-m", "experiments.digits", *RUN, *arguments, "--distributed", "--process_count=2"]
+    command += [f"--coordinator=127.0.0.1:{port}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    processes = [
+        subprocess.Popen([*command, f"--process_index={index}"], env=os.environ | {"JAX_PLATFORMS": "cpu"}, **pipes)
+        for index in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *output)
+        for process, output in zip(processes, outputs, strict=True)
+    ]
+
+
+def bounds(workdir) -> np.ndarray:
+    columns = ("epoch", "num_train_samples", "train_elbo", "test_elbo", "test_reconstruction", "test_kl")
+    return np.array([[float(row[name]) for name in columns] for row in metrics(workdir)])
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    data = f"--data_dir={data_dir}"
+    alone = experiment("digits", *RUN, data, f"--workdir={one}")
+    assert alone.returncode == 0, alone.stderr
+    writer, other = together(data, f"--workdir={two}")
+    assert (writer.returncode, other.returncode) == (0, 0), writer.stderr + other.stderr
+    np.testing.assert_allclose(bounds(two), bounds(one), rtol=2e-4)
+    assert "written, each with its figures" in writer.stdout
+    assert "nats" not in other.stdout  # one process writes, and talks
+    assert {path.name for path in one.iterdir() if "events" not in path.name} == {
+        path.name for path in two.iterdir() if "events" not in path.name
+    }
+
+    # Finished: nothing to do, for both. Longer: goes on, in both. Without --resume: refused, in both.
+    finished = together(data, f"--workdir={two}", "--resume")
+    assert [done.returncode for done in finished] == [0, 0], [done.stderr for done in finished]
+    longer = together(data, f"--workdir={two}", "--resume", "--num_epochs=6")
+    assert [done.returncode for done in longer] == [0, 0], [done.stderr for done in longer]
+    assert [row["epoch"] for row in metrics(two)] == ["0", "2", "4", "6"]
+    refused = together(data, f"--workdir={two}")
+    assert all(done.returncode != 0 for done in refused)
+    assert "pass --resume to go on with it" in refused[0].stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coordinator=127.0.0.1:1"], "--coordinator need --distributed"),
+        (["--distributed", "--process_count=2"], "go together, or none of them"),
+        (
+            ["--distributed", "--coordinator=127.0.0.1:1", "--process_count=2", "--process_index=2"],
+            "--process_index must be below --process_count, got 2",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together(arguments, message, tmp_path):
+    assert_one_line_error(experiment("digits", f"--workdir={tmp_path / 'run'}", *arguments), message)
