@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aevb import datasets
+from aevb import datasets, sharding
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model
 from aevb.networks import mlp_vae
@@ -59,6 +59,7 @@ __all__ = [
     "mlp_vae",
     "paper_optimizer",
     "reparameterize",
+    "sharding",
 ]
 
 
