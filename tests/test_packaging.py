@@ -12,7 +12,18 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-NAMES = ["contract", "notebook", "algorithms", "streaming", "bare functions", "linen", "nnx", "equinox", "haiku"]
+NAMES = [
+    "contract",
+    "notebook",
+    "algorithms",
+    "population",
+    "streaming",
+    "bare functions",
+    "linen",
+    "nnx",
+    "equinox",
+    "haiku",
+]
 
 
 @pytest.mark.parametrize(("name", "block"), list(zip(NAMES, BLOCKS, strict=True)))
