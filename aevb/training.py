@@ -474,8 +474,8 @@ class Task(NamedTuple):
           state: like those that will be trained.
           on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
         """
-        train_epochs = self._compile_stream(state, on_block) if isinstance(self.splits[0], Stream) else None
-        train_epochs = train_epochs or self._compile_resident(state)
+        streams = isinstance(self.splits[0], Stream)
+        train_epochs = self._compile_stream(state, on_block) if streams else self._compile_resident(state)
 
         def train(state: TrainState, num_epochs: int) -> TrainState:
             state, first_bad_step = train_epochs(state, num_epochs)
@@ -570,6 +570,7 @@ def _prepare(data: np.ndarray | jax.Array | Stream, binarization: Binarization) 
     if isinstance(data, Stream):
         data.check(binarization)
         return data
+    data = data if hasattr(data, "dtype") else np.asarray(data)
     if not jnp.issubdtype(data.dtype, jnp.floating):
         raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
     return binarize_once(sharding.place_rows(data), binarization)

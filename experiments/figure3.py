@@ -21,6 +21,7 @@ from experiments import launch, members
 from experiments.tables import print_table, write_csv
 
 _FLAGS = flags.FLAGS
+Unit: TypeAlias = tuple[int, str, int]  # N, the algorithm, its budget
 
 flags.DEFINE_list("num_train_images", ["1000", "50000"], "N, a panel each.")
 flags.DEFINE_list(
@@ -51,9 +52,6 @@ def main() -> None:
     ]
     if members.work_through({unit: _member(*unit[:2]) for unit in units}, _train):
         _draw(sizes, units)
-
-
-Unit: TypeAlias = tuple[int, str, int]  # N, the algorithm, its budget
 
 
 def _member(size: int, algorithm: str) -> members.Member:

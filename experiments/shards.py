@@ -10,6 +10,7 @@ from absl import flags
 
 _FLAGS = flags.FLAGS
 Unit = TypeVar("Unit")
+_is_child = False  # of this same command, which speaks for all
 
 
 def define_flags() -> None:
@@ -49,7 +50,7 @@ def work_through(units: Sequence[Unit], work: Callable[[Sequence[Unit]], None]) 
         _in_children(index, count, [cores[child::processes] for child in range(processes)])
     elif mine:
         work(mine)
-    if count > 1:
+    if count > 1 and not _is_child:
         print(f"shard {index} of {count} is done: the command without --shard draws what all of them have trained")
     return count == 1
 
@@ -92,8 +93,11 @@ def _in_children(index: int, count: int, cores: Sequence[Sequence[int]]) -> None
 
 def pin() -> None:
     """In a child: keeps to the cores that its parent chose, before JAX counts them."""
-    if (cores := os.environ.pop("AEVB_CORES", "")) and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    global _is_child
+    if cores := os.environ.pop("AEVB_CORES", ""):
+        _is_child = True
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
 
 
 def _module() -> str:

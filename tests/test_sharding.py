@@ -1,5 +1,6 @@
 """Eight devices against one. Devices are counted when JAX starts, hence the processes."""
 
+import os
 import subprocess
 import sys
 
@@ -58,8 +59,6 @@ def run(tmp_path, shape: str) -> dict[str, np.ndarray]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    import os
-
     return os.environ | {"JAX_PLATFORMS": "cpu"} | changes
 
 

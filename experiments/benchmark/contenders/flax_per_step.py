@@ -8,6 +8,7 @@ import optax
 from flax.training.train_state import TrainState
 
 from experiments.benchmark.contenders import Train
+from experiments.benchmark.flax_network import Network
 from experiments.benchmark.workload import Workload, flax_parameters, initial_parameters, pixels
 
 
@@ -17,23 +18,13 @@ class _Vae(nn.Module):
     data_dim: int
 
     def setup(self):
-        self.encoder = _Network(self.hidden_dim, 2 * self.latent_dim)
-        self.decoder = _Network(self.hidden_dim, self.data_dim)
+        self.encoder = Network(self.hidden_dim, 2 * self.latent_dim)
+        self.decoder = Network(self.hidden_dim, self.data_dim)
 
     def __call__(self, x, key):
         mean, log_variance = jnp.split(self.encoder(x), 2, axis=-1)
         z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
         return self.decoder(z), mean, log_variance
-
-
-class _Network(nn.Module):
-    hidden_dim: int
-    output_dim: int
-
-    @nn.compact
-    def __call__(self, inputs):
-        hidden = jnp.tanh(nn.Dense(self.hidden_dim)(inputs))
-        return nn.Dense(self.output_dim)(hidden)
 
 
 @jax.jit

@@ -3,7 +3,6 @@
 `Trace_ELBO` estimates the KL divergence from the draw of z, as estimator A of the paper; the others have it exactly.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,24 +13,15 @@ from numpyro.contrib.module import flax_module
 from numpyro.infer import SVI, Trace_ELBO
 
 from experiments.benchmark.contenders import Train
+from experiments.benchmark.flax_network import Network
 from experiments.benchmark.workload import Workload, flax_parameters, initial_parameters, pixels
-
-
-class _Network(nn.Module):
-    hidden_dim: int
-    output_dim: int
-
-    @nn.compact
-    def __call__(self, inputs):
-        hidden = jnp.tanh(nn.Dense(self.hidden_dim)(inputs))
-        return nn.Dense(self.output_dim)(hidden)
 
 
 def build(workload: Workload) -> Train:
     """The order of an epoch is drawn on the host, as in the example."""
     data = jnp.asarray(pixels(workload))
     (num_images, data_dim), size, latent_dim = data.shape, workload.batch_size, workload.latent_dim
-    encoder, decoder = _Network(workload.hidden_dim, 2 * latent_dim), _Network(workload.hidden_dim, data_dim)
+    encoder, decoder = Network(workload.hidden_dim, 2 * latent_dim), Network(workload.hidden_dim, data_dim)
 
     def model(batch):
         decode = flax_module("decoder", decoder, input_shape=(latent_dim,))

@@ -1,0 +1,23 @@
+"""The network of the contenders that are written with Flax."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Network(nn.Module):
+    """One tanh layer and a linear head; its parameters are those of `workload.flax_parameters`.
+
+    Attributes:
+      hidden_dim: units of the layer.
+      output_dim: of the head.
+    """
+
+    hidden_dim: int
+    output_dim: int
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """`[..., inputs] -> [..., output_dim]`."""
+        hidden = jnp.tanh(nn.Dense(self.hidden_dim)(inputs))
+        return nn.Dense(self.output_dim)(hidden)
