@@ -21,6 +21,7 @@ from aevb.datasets.binarization import Binarization, binarize_batch, binarize_on
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
+from aevb.random_bits import as_jax_keeps_it, fused
 from aevb.streaming import Stream, compile_epochs
 
 _LOOKS_PER_DECADE = 8
@@ -300,9 +301,11 @@ def minibatch_step(
     algorithm: Algorithm, binarization: Binarization, state: TrainState, xs: jax.Array, indices: jax.Array
 ) -> tuple[TrainState, jax.Array]:
     """The algorithm's step on a minibatch as it is in the data, `[M, ...]`: split over a mesh, and binarized."""
-    key, binarize_key = jax.random.split(state.key) if binarization == "stochastic" else (state.key, state.key)
+    key = fused(state.key)
+    key, binarize_key = jax.random.split(key) if binarization == "stochastic" else (key, key)
     xs = binarize_batch(binarize_key, sharding.split(xs, sharding.BATCH), binarization)
-    return algorithm.step(state._replace(key=key), xs, indices)
+    state, loss = algorithm.step(state._replace(key=key), xs, indices)
+    return state._replace(key=as_jax_keeps_it(state.key)), loss
 
 
 def paper_optimizer(learning_rate: float = 0.02) -> optax.GradientTransformation:

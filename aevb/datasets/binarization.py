@@ -3,6 +3,9 @@
 from typing import Literal, TypeAlias, get_args
 
 import jax
+import jax.numpy as jnp
+
+from aevb.random_bits import fused
 
 Binarization: TypeAlias = Literal["grey", "stochastic", "fixed", "threshold"]
 
@@ -50,5 +53,7 @@ def binarize_batch(key: jax.Array, images: jax.Array, binarization: Binarization
     """
     check_binarization(binarization)
     if binarization == "stochastic":
-        return jax.random.bernoulli(key, images).astype(images.dtype)
+        targets = jax.random.bernoulli(fused(key), images).astype(images.dtype)
+        # Exact for 0 and 1, and too dear for XLA to do twice: without it every use of the targets draws them again.
+        return jnp.sqrt(targets)
     return images

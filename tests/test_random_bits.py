@@ -1,0 +1,57 @@
+"""The random numbers of `aevb.random_bits` are JAX's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aevb.datasets.binarization import binarize_batch
+from aevb.random_bits import as_jax_keeps_it, fused
+
+KEY = jax.random.key(7)
+SHAPES = [(), (1,), (7, 5), (3, 4, 5), (0, 3), (100, 784)]
+
+
+def same_keys(one: jax.Array, other: jax.Array) -> None:
+    np.testing.assert_array_equal(jax.random.key_data(one), jax.random.key_data(other))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_draws_are_those_of_jax(shape):
+    for dtype in (jnp.uint8, jnp.uint16, jnp.uint32):
+        np.testing.assert_array_equal(jax.random.bits(fused(KEY), shape, dtype), jax.random.bits(KEY, shape, dtype))
+    np.testing.assert_array_equal(jax.random.normal(fused(KEY), shape), jax.random.normal(KEY, shape))
+    same_keys(jax.random.split(fused(KEY), shape), jax.random.split(KEY, shape))
+
+
+def test_numbers_of_64_bits_are_those_of_jax():
+    with jax.enable_x64(True):
+        one, other = (jax.random.normal(key, (5, 3), jnp.float64) for key in (fused(KEY), KEY))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_keys_are_those_of_jax():
+    same_keys(jax.random.fold_in(fused(KEY), 2**31 + 5), jax.random.fold_in(KEY, 2**31 + 5))
+    np.testing.assert_array_equal(jax.random.permutation(fused(KEY), 1000), jax.random.permutation(KEY, 1000))
+    draw = jax.vmap(lambda key: jax.random.normal(key, (4,)))
+    np.testing.assert_array_equal(draw(jax.random.split(fused(KEY), 9)), draw(jax.random.split(KEY, 9)))
+
+
+def test_a_key_comes_back_as_it_was():
+    back = as_jax_keeps_it(fused(KEY))
+    assert back.dtype == KEY.dtype
+    same_keys(back, KEY)
+    assert as_jax_keeps_it(KEY) is KEY
+
+
+def test_keys_of_other_kinds_stay_what_they_are():
+    key = jax.random.key(7, impl="rbg")
+    assert fused(key) is key
+    assert as_jax_keeps_it(key) is key
+
+
+def test_stochastic_targets_are_bernoulli_draws():
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (100, 784)) / 255, jnp.float32)
+    targets = jax.jit(binarize_batch, static_argnums=2)(KEY, images, "stochastic")
+    np.testing.assert_array_equal(targets, jax.random.bernoulli(KEY, images))
+    assert targets.dtype == images.dtype
