@@ -11,6 +11,7 @@ from aevb import sharding
 from aevb.datasets.binarization import Binarization, binarize_batch
 from aevb.model import Model, Params
 from aevb.objectives import KL, elbo_terms, reparameterize
+from aevb.random_bits import fused
 from aevb.streaming import Stream, blocks_in_order
 
 ACTIVE_UNIT_THRESHOLD = 0.01
@@ -139,7 +140,7 @@ def _evaluate_chunks(
     indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
 
     def datapoint(index: jax.Array) -> _PerDatapoint:
-        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(key, start + index), 3)
+        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), start + index), 3)
         x = binarize_batch(binarize_key, data[index], binarization)
         reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
         return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))

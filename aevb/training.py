@@ -400,7 +400,7 @@ def fit(
             on_evaluation(state, row)
 
     if state is None:
-        initial = sharding.place(task.algorithm.init(train_key))
+        initial: TrainState = sharding.place(jax.jit(task.algorithm.init)(train_key))
         look(initial, seconds)
         state = initial
 

@@ -231,7 +231,8 @@ def _fit(
     )
     algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
     key = jax.random.key(training["seed"])
-    template = algorithm(model, optimizer, len(train.images), training["map_prior"]).init(key)
+    init = algorithm(model, optimizer, len(train.images), training["map_prior"]).init
+    template = jax.jit(init)(key)
     with distributed.said_to_others():
         state = recorder.resume(template) if resume else None
     state = distributed.state_of_writer(state, template)

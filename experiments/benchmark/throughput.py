@@ -14,6 +14,7 @@ from experiments.benchmark.workload import Workload, flops_per_image, images_per
 VARIANTS: dict[str, dict[str, Any]] = {
     "stochastic_binarization": {"binarization": "stochastic"},
     "population_of_8": {"num_members": 8},
+    "streaming": {"stream": True},
 }
 _MATRIX_MULTIPLY, _TWO_MEMBERS = "matrix_multiply", "two_members_pinned"
 
@@ -107,7 +108,7 @@ def _results(settings: Settings, replies: Replies, peers: list[str]) -> dict[str
             "flops_per_second": Spread.of(of_name).median * flops,
             "utilisation": Spread.of(of_name).median * flops / peak,
             "peak_memory_bytes": max(reply.peak_memory for reply in replies[name]),
-            "loss": replies[name][-1].result,
+            "loss": _or_none(replies[name][-1].result),
             "turns_images_per_second": of_name,
         }
         for name, of_name in rates.items()
@@ -122,6 +123,11 @@ def _results(settings: Settings, replies: Replies, peers: list[str]) -> dict[str
         "ours_over": {name: _ratio(rates[OURS], rates[name]) for name in (*peers, *VARIANTS)},
         **({"two_members_over_one": _ratio(rates[_TWO_MEMBERS], rates[OURS])} if _TWO_MEMBERS in rates else {}),
     }
+
+
+def _or_none(loss: Any) -> Any:
+    """JSON has no NaN."""
+    return None if loss != loss else loss
 
 
 def _ratio(numerators: list[float], denominators: list[float]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Workload:
       initial_deviation: standard deviation of the initial weights and biases.
       binarization: of this project; its peers train on grey pixels.
       num_members: how many VAEs this project trains as one program.
+      stream: whether this project reads the data while it trains, instead of holding them on the device.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class Workload:
     initial_deviation: float = 0.01
     binarization: Any = "grey"
     num_members: int = 1
+    stream: bool = False
 
 
 class Layer(NamedTuple):
@@ -46,11 +48,16 @@ class Layer(NamedTuple):
 
 def pixels(workload: Workload) -> np.ndarray:
     """`[N, D]` float32 intensities in [0, 1]."""
+    return training_images(workload).pixels()
+
+
+def training_images(workload: Workload) -> Any:
+    """The `aevb.datasets.Dataset` that all train on."""
     # Imported late, as in every function here: a worker sets its XLA flags before anything imports JAX.
     from aevb import datasets
 
     data = datasets.load(workload.dataset, "train", workload.data_dir, workload.source_dir)
-    return (data.subset(workload.num_images) if workload.num_images else data).pixels()
+    return data.subset(workload.num_images) if workload.num_images else data
 
 
 def initial_parameters(workload: Workload, data_dim: int) -> dict[str, list[Layer]]:

@@ -7,7 +7,8 @@ from typing import TypeAlias
 from experiments.benchmark.workload import Workload
 
 Train: TypeAlias = Callable[[int], float]
-"""`num_epochs -> loss`: trains on, waits until it is done, and returns the last epoch's mean loss, nats a datapoint."""
+"""`num_epochs -> loss`: trains on, waits until it is done, and returns the last epoch's mean loss, nats a datapoint;
+not a number where it keeps none."""
 
 OURS = "this_project"
 PEERS = (
