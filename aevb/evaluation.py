@@ -1,6 +1,7 @@
 """Bounds over a whole split, and how many latent dimensions a model uses."""
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -77,17 +78,45 @@ def evaluate(
         raise ValueError("there is nothing to evaluate: the data are empty")
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    blocks = blocks_in_order(data, binarization) if isinstance(data, Stream) else [(0, jnp.asarray(data), len(data))]
-    total: _Moments | None = None
-    for start, block, count in blocks:
-        values = _evaluate_chunks(
-            params, key, block, start, model, num_samples, kl, binarization, min(chunk_size, len(block))
-        )
-        moments = _moments(jax.tree.map(lambda a: np.asarray(a)[:count], values))  # noqa: B023
-        total = moments if total is None else _merge(total, moments)
-    assert total is not None
+    blocks = _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size)
+    total = functools.reduce(_merge, (_moments(values) for _, values in blocks))
     active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
     return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
+
+
+def non_finite_datapoints(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array | Stream,
+    model: Model,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    binarization: Binarization = "grey",
+    chunk_size: int = 1000,
+) -> list[int]:
+    """Where in the data the datapoints are whose bound is NaN or infinite. Arguments as for `evaluate`."""
+    found: list[int] = []
+    for start, values in _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size):
+        found += (start + np.flatnonzero(~np.isfinite(values.reconstruction - values.kl))).tolist()
+    return found
+
+
+def _blocks(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array | Stream,
+    model: Model,
+    num_samples: int,
+    kl: KL,
+    binarization: Binarization,
+    chunk_size: int,
+) -> Iterator[tuple[int, "_PerDatapoint"]]:
+    """Where each block of the data begins, and the values of its datapoints as NumPy arrays."""
+    blocks = blocks_in_order(data, binarization) if isinstance(data, Stream) else [(0, jnp.asarray(data), len(data))]
+    for start, block, count in blocks:
+        size = min(chunk_size, len(block))
+        values = _evaluate_chunks(params, key, block, start, model, num_samples, kl, binarization, size)
+        yield start, jax.tree.map(lambda a: np.asarray(a)[:count], values)  # noqa: B023
 
 
 class _Moments(NamedTuple):

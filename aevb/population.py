@@ -23,10 +23,11 @@ from aevb.training import (
     Evaluation,
     FitResult,
     MakeAlgorithm,
+    Progress,
     Task,
-    TrainEpochs,
     TrainState,
     check_schedule,
+    keeping_the_last_good_state,
     stretches,
     whole_epochs,
 )
@@ -99,8 +100,8 @@ def make_train_population(
 ) -> jax.stages.Wrapped:
     """Whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, as one compiled program.
 
-    Each member shuffles `data` (`[N, ...]`, held once) by its own key. A member whose loss stops being finite keeps the
-    state that it came with, and touches no other.
+    Each member shuffles `data` (`[N, ...]`, held once) by its own key. A member whose loss or parameters stop being
+    finite keeps the state that it came with, and touches no other.
 
     Args:
       algorithm: what trains them all.
@@ -109,12 +110,12 @@ def make_train_population(
       schedule: "side_by_side", each step of all members at once, or "in_turn"; by default what suits the device.
 
     Returns:
-      The program; its `progress` has `[K]` losses and first bad steps.
+      The program; its `progress` has `[K]` losses and first bad steps, and their indices, `[K, M]`.
     """
     schedule = schedule or default_schedule()
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule must be one of {get_args(Schedule)}, got {schedule!r}")
-    train_epochs = _keeping_the_last_good_state(whole_epochs(algorithm, batch_size, binarization))
+    train_epochs = keeping_the_last_good_state(whole_epochs(algorithm, batch_size, binarization))
 
     def train_population(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
         if schedule == "side_by_side" or sharding.axis_size(sharding.MEMBER) > 1:
@@ -199,7 +200,7 @@ def fit_population(
 
     def train_all(states: TrainState, num_epochs: int) -> TrainState:
         states, progress = compiled(states, task.splits[0], num_epochs)
-        watch.divergence(np.asarray(progress.first_bad_step))  # waits for the device
+        watch.divergence(states, jax.device_get(progress))  # waits for the device
         return states
 
     epoch = int(stacked.step[0]) // task.steps_per_epoch
@@ -223,9 +224,11 @@ class _Watch:
         self._histories: list[list[Evaluation]] = [[] for _ in keys]
         self._diverged: dict[int, DivergedError] = {}
 
-    def divergence(self, first_bad_steps: np.ndarray) -> None:
-        for member in np.flatnonzero(first_bad_steps >= 0).tolist():
-            self._diverged.setdefault(member, DivergedError.at(int(first_bad_steps[member])))
+    def divergence(self, states: TrainState, progress: Progress) -> None:
+        for member in np.flatnonzero(progress.first_bad_step >= 0).tolist():
+            if member not in self._diverged:
+                of_member = Progress(*(values[member] for values in progress))
+                self._diverged[member] = self._task.diverged(member_of(states, member), of_member, member)
 
     def look(self, states: TrainState, seconds: float) -> None:
         for member, key in enumerate(self._keys):
@@ -233,7 +236,7 @@ class _Watch:
                 continue
             state = member_of(states, member)
             try:
-                row = self._task.look(key, state, seconds)
+                row = self._task.look(key, state, seconds, member)
             except DivergedError as error:
                 self._diverged[member] = error
                 continue
@@ -249,15 +252,6 @@ class _Watch:
             Member(FitResult(member_of(states, member), history), self._diverged.get(member))
             for member, history in enumerate(self._histories)
         ]
-
-
-def _keeping_the_last_good_state(train_epochs: TrainEpochs) -> TrainEpochs:
-    def train(state: TrainState, data: jax.Array, num_epochs: int | jax.Array):
-        after, progress = train_epochs(state, data, num_epochs)
-        good = progress.first_bad_step < 0
-        return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state), progress
-
-    return train
 
 
 def _of_member(name: str, values: Sequence[float], member: int, size: int) -> float:

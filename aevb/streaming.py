@@ -139,7 +139,7 @@ def compile_epochs(
     stream: Stream,
     binarization: Binarization,
     on_block: Callable[[Any, float], None] | None = None,
-) -> Callable[[Any, int], tuple[Any, jax.Array]]:
+) -> Callable[[Any, int], tuple[Any, jax.Array, jax.Array]]:
     """Whole epochs over a stream, compiled; the same order, noise and updates as in `aevb.make_train_epochs`.
 
     A state in mid-epoch holds the key of that epoch's order, its `shuffle_key`: what is left of the epoch is done first
@@ -155,8 +155,8 @@ def compile_epochs(
         part of.
 
     Returns:
-      `(state, num_epochs) -> (state, first_bad_step)`, as in `Progress`; training ends soon after a bad step. The
-      state's buffers are donated.
+      `(state, num_epochs) -> (state, first_bad_step, indices)`, the last two as in `Progress`; training ends soon after
+      a bad step. The state's buffers are donated.
     """
     stream.check(binarization)
     order = jax.eval_shape(epoch_batches, state.key)
@@ -167,7 +167,7 @@ def compile_epochs(
     train_block = _compile_block(step, state, stream, binarization, (block, batch_size))
     draw_order = jax.jit(epoch_batches)
 
-    def finish_epoch(state: Any, start: float) -> tuple[Any, jax.Array]:
+    def finish_epoch(state: Any, start: float) -> tuple[Any, jax.Array, jax.Array]:
         done, shuffle_key = 0, state.shuffle_key
         if shuffle_key is None:
             key, shuffle_key = jax.random.split(state.key)
@@ -176,25 +176,26 @@ def compile_epochs(
             done, state = int(state.step) % num_batches, state._replace(shuffle_key=None)
         batches = np.asarray(draw_order(shuffle_key))
         chunks = [batches[start : start + block] for start in range(done, num_batches, block)]
-        latest = jnp.int32(-1)
+        latest, bad_indices = jnp.int32(-1), jnp.zeros(batch_size, jnp.int32)
         with contextlib.closing(_read_ahead(stream, chunks, block)) as blocks:
             for number, (chunk, xs) in enumerate(zip(chunks, blocks, strict=True)):
                 indices = np.resize(chunk, (block, batch_size))
-                before, (state, latest) = latest, train_block(state, latest, xs, indices, len(chunk))
+                before = latest
+                state, latest, bad_indices = train_block(state, latest, bad_indices, xs, indices, len(chunk))
                 if on_block is not None and number + 1 < len(chunks):
                     on_block(state._replace(shuffle_key=shuffle_key), time.perf_counter() - start)
                 # Waits for the block before, while the device has this one: no more than two are under way.
                 if int(before) >= 0:
                     break
-        return state, latest
+        return state, latest, bad_indices
 
-    def train_epochs(state: Any, num_epochs: int) -> tuple[Any, jax.Array]:
-        start, first_bad_step = time.perf_counter(), jnp.int32(-1)
+    def train_epochs(state: Any, num_epochs: int) -> tuple[Any, jax.Array, jax.Array]:
+        start, first_bad_step, bad_indices = time.perf_counter(), jnp.int32(-1), jnp.zeros(batch_size, jnp.int32)
         for _ in range(num_epochs):
-            state, first_bad_step = finish_epoch(state, start)
+            state, first_bad_step, bad_indices = finish_epoch(state, start)
             if int(first_bad_step) >= 0:
                 break
-        return state, first_bad_step
+        return state, first_bad_step, bad_indices
 
     return train_epochs
 
@@ -205,24 +206,33 @@ def _compile_block(
     stream: Stream,
     binarization: Binarization,
     shape: tuple[int, int],
-) -> Callable[..., tuple[Any, jax.Array]]:
-    """One block of `shape` (minibatches, M): `(state, first_bad_step, xs, indices, count) -> (state, first_bad_step)`.
+) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
+    """One block of `shape` (minibatches, M): `(state, *first_bad, xs, indices, count) -> (state, *first_bad)`.
 
-    The number of minibatches in it, `count`, is an argument, so that the end of an epoch needs no program of its own.
+    `first_bad` is the first bad step and the indices of its minibatch, or of the last one's where none is. The number
+    of minibatches in it, `count`, is an argument, so that the end of an epoch needs no program of its own.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train_block(state: Any, first_bad_step: jax.Array, xs: jax.Array, indices: jax.Array, count: jax.Array):
-        def body(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
-            state, first_bad_step = carry
+    def train_block(
+        state: Any,
+        first_bad_step: jax.Array,
+        bad_indices: jax.Array,
+        xs: jax.Array,
+        indices: jax.Array,
+        count: jax.Array,
+    ) -> tuple[Any, jax.Array, jax.Array]:
+        def body(i: jax.Array, carry: tuple[Any, jax.Array, jax.Array]) -> tuple[Any, jax.Array, jax.Array]:
+            state, first_bad_step, bad_indices = carry
             after, loss = step(state, stream.intensities(xs[i], binarization), indices[i])
-            is_first = (first_bad_step < 0) & ~jnp.isfinite(loss)
-            return after, jnp.where(is_first, state.step, first_bad_step)
+            none_yet = first_bad_step < 0
+            here = jnp.where(jnp.isfinite(loss), -1, state.step)
+            return after, jnp.where(none_yet, here, first_bad_step), jnp.where(none_yet, indices[i], bad_indices)
 
-        return jax.lax.fori_loop(0, count, body, (state, first_bad_step))
+        return jax.lax.fori_loop(0, count, body, (state, first_bad_step, bad_indices))
 
     datapoint = stream.read(np.zeros(1, np.int32))[0]
     xs = jax.ShapeDtypeStruct((*shape, *datapoint.shape), datapoint.dtype)
     indices = jax.ShapeDtypeStruct(shape, jnp.int32)
-    state = state._replace(shuffle_key=None)
-    return train_block.lower(state, jnp.int32(-1), xs, indices, jnp.int32(0)).compile()
+    first_bad = jnp.int32(-1), jnp.zeros(shape[1], jnp.int32)
+    return train_block.lower(state._replace(shuffle_key=None), *first_bad, xs, indices, jnp.int32(0)).compile()

@@ -8,7 +8,7 @@ import inspect
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -18,7 +18,7 @@ import optax
 
 from aevb import sharding
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
-from aevb.evaluation import Bound, evaluate
+from aevb.evaluation import Bound, evaluate, non_finite_datapoints
 from aevb.model import Model, Params
 from aevb.objectives import KL, Gradient, minibatch_elbo
 from aevb.random_bits import as_jax_keeps_it, fused
@@ -26,6 +26,7 @@ from aevb.streaming import Stream, compile_epochs
 
 _LOOKS_PER_DECADE = 8
 _SECONDS_BETWEEN_PAUSES = 1.0
+_NAMED_INDICES = 5  # of a minibatch that diverged, in a message of one line
 
 
 class TrainState(NamedTuple):
@@ -111,21 +112,40 @@ class FitResult(NamedTuple):
 
 
 class DivergedError(FloatingPointError):
-    """The objective became NaN or infinite.
+    """The objective or its gradient became NaN or infinite.
 
     Attributes:
-      step: the first step whose objective was not finite.
+      step: the first step whose loss was not finite, or whose update left a parameter that is not.
+      indices: where in the training data the datapoints of that step's minibatch are, `[M]`; where it is an evaluation
+        that shows it, those whose bound is not finite.
+      member: which one of a population; `None` of a single run.
     """
 
-    def __init__(self, step: int, message: str):
-        """A `message` for people, and the `step` for programs."""
+    def __init__(self, step: int, message: str, indices: Sequence[int] = (), member: int | None = None):
+        """A `message` for people, and the rest for programs."""
         super().__init__(message)
-        self.step = step
+        self.step, self.indices, self.member = step, tuple(indices), member
 
     @classmethod
-    def at(cls, step: int) -> "DivergedError":
-        """Of the objective itself, seen at `step`."""
-        return cls(step, f"the objective became NaN or infinite at step {step}")
+    def at(cls, step: int, indices: Sequence[int], member: int | None = None) -> "DivergedError":
+        """Of the objective itself, or of its gradient, on the minibatch of `step`."""
+        what = f"the objective or its gradient became NaN or infinite at step {step}{_of_member(member)}"
+        return cls(step, f"{what}, on a minibatch of {_named(indices)}", indices, member)
+
+    @classmethod
+    def in_evaluation(cls, step: int, bound: float, indices: Sequence[int], member: int | None) -> "DivergedError":
+        """Of the `bound` on the training data after `step` steps."""
+        what = f"the bound became {bound} at step {step}{_of_member(member)}"
+        return cls(step, f"{what}, because of {_named(indices)}", indices, member)
+
+
+def _of_member(member: int | None) -> str:
+    return "" if member is None else f" of member {member}"
+
+
+def _named(indices: Sequence[int]) -> str:
+    more = ", ..." if len(indices) > _NAMED_INDICES else ""
+    return f"{len(indices)} datapoints: {', '.join(map(str, indices[:_NAMED_INDICES]))}{more}"
 
 
 def standard_normal_log_prior(params: Params) -> jax.Array:
@@ -239,10 +259,13 @@ class Progress(NamedTuple):
     Attributes:
       loss: `[]`, the mean loss over the last epoch.
       first_bad_step: `[]` int32, the first step whose loss was not finite, or -1.
+      indices: `[M]` int32, where the datapoints of that step's minibatch are in the data; the last step's if none was
+        bad.
     """
 
     loss: jax.Array
     first_bad_step: jax.Array
+    indices: jax.Array
 
 
 def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> jax.stages.Wrapped:
@@ -267,27 +290,66 @@ def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarizati
     """What `make_train_epochs` compiles, to be transformed further first. Arguments as there."""
     check_binarization(binarization)
 
-    def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array]:
+    def epoch(state: TrainState, data: jax.Array) -> tuple[TrainState, jax.Array, jax.Array]:
         key, shuffle_key = jax.random.split(state.key)
         batches = epoch_batches(shuffle_key, data.shape[0], batch_size)
         step = lambda state, indices: minibatch_step(algorithm, binarization, state, data[indices], indices)
-        return jax.lax.scan(step, state._replace(key=key), batches)
+        return *jax.lax.scan(step, state._replace(key=key), batches), batches
 
     def train_epochs(state: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         def body(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             state, progress = carry
             start = state.step
-            state, losses = epoch(state, data)
+            state, losses, batches = epoch(state, data)
             bad = ~jnp.isfinite(losses)
-            found = jnp.where(jnp.any(bad), start + jnp.argmax(bad).astype(jnp.int32), -1)
-            first_bad_step = jnp.where(progress.first_bad_step >= 0, progress.first_bad_step, found)
-            return state, Progress(jnp.mean(losses), first_bad_step)
+            number = jnp.where(jnp.any(bad), jnp.argmax(bad), len(bad) - 1)
+            here = jnp.where(jnp.any(bad), start + number.astype(jnp.int32), -1), batches[number].astype(jnp.int32)
+            known = progress.first_bad_step >= 0
+            first = jax.tree.map(functools.partial(jnp.where, known), tuple(progress[1:]), here)
+            return state, Progress(jnp.mean(losses), *first)
 
         _, loss = jax.eval_shape(algorithm.step, state, data[:batch_size], jnp.arange(batch_size))
-        nothing = Progress(jnp.zeros((), loss.dtype), jnp.int32(-1))
+        nothing = Progress(jnp.zeros((), loss.dtype), jnp.int32(-1), jnp.zeros(batch_size, jnp.int32))
         return jax.lax.fori_loop(0, num_epochs, body, (state, nothing))
 
     return train_epochs
+
+
+def keeping_the_last_good_state(train_epochs: TrainEpochs) -> TrainEpochs:
+    """Epochs that give back the state that they were given where a loss or, at the end, a parameter is not finite."""
+
+    def train(state: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
+        after, progress = train_epochs(state, data, num_epochs)
+        progress = looked_at_parameters(progress, state, after)
+        good = progress.first_bad_step < 0
+        return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state), progress
+
+    return train
+
+
+def looked_at_parameters(progress: Progress, before: TrainState, after: TrainState) -> Progress:
+    """With the last step as a bad one where no loss showed what the parameters show after it.
+
+    To look at all of them takes too long for every step; `Task.diverged` says which one it was.
+    """
+    unseen = (progress.first_bad_step < 0) & became_non_finite(before.params, after.params)
+    return progress._replace(first_bad_step=jnp.where(unseen, after.step - 1, progress.first_bad_step))
+
+
+def became_non_finite(before: Params, after: Params) -> jax.Array:
+    """Whether there is a NaN or infinity in `after` where `before` has a number, `[]`."""
+    bad = jax.tree.map(lambda old, new: jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new)), before, after)
+    return jax.tree.reduce(jnp.logical_or, bad, jnp.bool_(False))
+
+
+def looking_at_parameters(algorithm: Algorithm) -> Algorithm:
+    """The same, with a loss that is NaN also where the step's update leaves a parameter that is not finite."""
+
+    def step(state: TrainState, xs: jax.Array, indices: jax.Array) -> tuple[TrainState, jax.Array]:
+        after, loss = algorithm.step(state, xs, indices)
+        return after, jnp.where(became_non_finite(state.params, after.params), jnp.nan, loss)
+
+    return algorithm._replace(step=step)
 
 
 def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:
@@ -386,7 +448,7 @@ def fit(
 
     Raises:
       ValueError: an argument out of range, named with its value.
-      DivergedError: the objective became NaN or infinite; says at which step.
+      DivergedError: the objective or its gradient became NaN or infinite; says at which step and on which datapoints.
     """
     task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
     check_schedule(num_epochs, eval_every)
@@ -428,14 +490,14 @@ class Task(NamedTuple):
       splits: the training data `[N, ...]` and, where there are any, the test data, after `binarize_once`; or streams.
       batch_size: M.
       binarization: what the targets are.
-      bound: `(params, key, split) -> Bound`.
+      bound: `(params, key, split) -> Bound`, `evaluate` with what it takes beside these.
     """
 
     algorithm: Algorithm
     splits: list[jax.Array | Stream]
     batch_size: int
     binarization: Binarization
-    bound: Callable[..., Bound]
+    bound: functools.partial[Bound]
 
     @classmethod
     def of(
@@ -477,37 +539,63 @@ class Task(NamedTuple):
           state: like those that will be trained.
           on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
         """
-        streams = isinstance(self.splits[0], Stream)
-        train_epochs = self._compile_stream(state, on_block) if streams else self._compile_resident(state)
+        train_epochs = self._compile(state, on_block)
 
         def train(state: TrainState, num_epochs: int) -> TrainState:
-            state, first_bad_step = train_epochs(state, num_epochs)
-            if (bad_step := int(first_bad_step)) >= 0:
-                raise DivergedError.at(bad_step)
+            state, progress = train_epochs(state, num_epochs)
+            if int(progress.first_bad_step) >= 0:
+                raise self.diverged(state, progress)
             return state
 
         return train
 
-    def _compile_stream(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> Any:
-        stream: Any = self.splits[0]
-        order = functools.partial(epoch_batches, dataset_size=len(stream), batch_size=self.batch_size)
-        step = functools.partial(minibatch_step, self.algorithm, self.binarization)
-        return compile_epochs(step, order, state, stream, self.binarization, on_block)
+    def diverged(self, last_good: TrainState, progress: Progress, member: int | None = None) -> DivergedError:
+        """What went wrong first, found by training again from the last good state, with an eye on every parameter.
 
-    def _compile_resident(self, state: TrainState) -> Any:
+        Only losses are looked at while all is well, and a gradient that is not finite shows in the next step's. This
+        takes at most as long as the training from `last_good` did, and a compilation.
+
+        Args:
+          last_good: the state before it happened; consumed.
+          progress: what the epochs from there reported.
+          member: which one of a population.
+        """
+        first, last = (int(step) // self.steps_per_epoch for step in (last_good.step, progress.first_bad_step))
+        watchful = self._replace(algorithm=looking_at_parameters(self.algorithm))
+        _, again = watchful._compile(last_good, None)(last_good, last - first + 1)
+        # Two programs need not round alike: what overflows in one need not in the other.
+        found = again if int(again.first_bad_step) >= 0 else progress
+        return DivergedError.at(int(found.first_bad_step), np.asarray(found.indices).tolist(), member)
+
+    def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
+        """`(state, num_epochs) -> (state, progress)`, `keeping_the_last_good_state`."""
+        if isinstance(self.splits[0], Stream):
+            return self._compile_stream(self.splits[0], state, on_block)
         if state.shuffle_key is not None:
             raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
         data = self.splits[0]
-        train_epochs = make_train_epochs(self.algorithm, self.batch_size, self.binarization)
-        compiled = train_epochs.lower(state, data, 1).compile()
+        train_epochs = keeping_the_last_good_state(whole_epochs(self.algorithm, self.batch_size, self.binarization))
+        compiled = jax.jit(train_epochs, donate_argnums=0).lower(state, data, 1).compile()
+        return lambda state, num_epochs: compiled(state, data, num_epochs)
 
-        def train(state: TrainState, num_epochs: int) -> tuple[TrainState, jax.Array]:
-            state, progress = compiled(state, data, num_epochs)
-            return state, progress.first_bad_step
+    def _compile_stream(
+        self, stream: Stream, state: TrainState, on_block: Callable[[TrainState, float], None] | None
+    ) -> Any:
+        order = functools.partial(epoch_batches, dataset_size=len(stream), batch_size=self.batch_size)
+        step = functools.partial(minibatch_step, self.algorithm, self.binarization)
+        train_epochs = compile_epochs(step, order, state, stream, self.binarization, on_block)
+        look = jax.jit(looked_at_parameters)
+
+        def train(state: TrainState, num_epochs: int) -> tuple[TrainState, Progress]:
+            last_good = jax.tree.map(jnp.copy, state)  # the buffers of `state` itself are donated to the first block
+            after, *first_bad = train_epochs(state, num_epochs)
+            mean_loss = jnp.float32(jnp.nan)  # which nobody asks for
+            progress = look(Progress(mean_loss, *first_bad), last_good, after)
+            return (after if int(progress.first_bad_step) < 0 else last_good), progress
 
         return train
 
-    def look(self, key: jax.Array, state: TrainState, seconds: float) -> Evaluation:
+    def look(self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None) -> Evaluation:
         """The bounds of the training split and, where there is one, the test split.
 
         Raises:
@@ -522,7 +610,8 @@ class Task(NamedTuple):
         params = self.algorithm.evaluated_params(state.params, params_key)
         train, *test = (self.bound(params, key, split) for key, split in zip(keys, self.splits, strict=False))
         if not np.isfinite(train.elbo):
-            raise DivergedError(step, f"the bound became {train.elbo} at step {step}")
+            indices = non_finite_datapoints(params, keys[0], self.splits[0], **self.bound.keywords)
+            raise DivergedError.in_evaluation(step, train.elbo, indices, member)
         test_bound = test[0] if test else missing._replace(active_units=train.active_units)
         return Evaluation(epoch, step * self.batch_size, train.elbo, *test_bound, seconds)
 

@@ -195,7 +195,7 @@ def _train(
         model, state = _fit(config, train, test, recorder, resume, stream)
     except DivergedError as error:
         kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
-        raise DivergedError(error.step, f"{error}{kept}") from None
+        raise DivergedError(error.step, f"{error}{kept}", error.indices) from None
     finally:
         recorder.close()
     if not member:
