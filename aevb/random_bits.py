@@ -2,7 +2,7 @@
 
 On a CPU JAX runs the rounds of Threefry as a loop over arrays, which nothing fuses with. Written out, they become one
 pass over memory together with the comparison or the inverse of the normal distribution that they are drawn for: drawing
-the targets of a minibatch takes a ninth of the time (RESULTS.md). Other devices get what JAX would have given them.
+the targets of a minibatch takes a ninth of the time (RESULTS.md). On other devices JAX writes them out itself.
 """
 
 from collections.abc import Sequence
