@@ -60,10 +60,16 @@ def bounds(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def assert_same_run(found: np.ndarray, expected: np.ndarray):
-    """To rounding for an epoch. Adagrad's first step is a gradient's sign, so that rounding near 0 soon matters."""
-    np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-4)
+    """To rounding for an epoch. Adagrad's first step is a gradient's sign, so that rounding near 0 soon matters.
+
+    The divergence is one of the bound's two terms, and rounds as they do; how many units pass a threshold is no matter
+    of rounding once the runs have parted.
+    """
     np.testing.assert_array_equal(found[:, :2], expected[:, :2])
-    np.testing.assert_allclose(found[2:], expected[2:], rtol=0.15)
+    np.testing.assert_array_equal(found[:2, 5], expected[:2, 5])
+    nats = slice(2, 5)
+    np.testing.assert_allclose(found[:2, nats], expected[:2, nats], rtol=0, atol=1e-4 * np.abs(expected[0, 2]))
+    np.testing.assert_allclose(found[2:, nats], expected[2:, nats], rtol=0.15)
 
 
 def test_shards_are_the_whole(swept, sources, tmp_path):
