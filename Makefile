@@ -2,15 +2,17 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := .venv/oldest/bin
+OLDEST_PYTHON ?= $(BIN)/python
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Packages without wheels here would need compilers; hashes make an install reproducible or fail.
 INSTALL := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo paper test lint clean lock
+.PHONY: help demo paper test test-oldest lint audit clean lock
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo.stamp ## Train on scikit-learn's digits (about a minute) and draw pictures in runs/digits.
 	$(BIN)/python -m experiments.digits --resume
@@ -23,20 +25,26 @@ paper: .venv/demo.stamp ## Train and draw every figure of the paper in runs/pape
 test: .venv/dev.stamp ## Run the test suite but for its slow part, which is PYTEST_FLAGS="-m slow".
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(PYTEST_FLAGS)
 
+test-oldest: .venv/oldest.stamp ## Run the library's tests with the oldest versions that pyproject.toml allows.
+	$(OLDEST)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(OLDEST_TESTS) $(PYTEST_FLAGS)
+
 lint: .venv/dev.stamp ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+audit: .venv/dev.stamp ## Look the locked versions up among the known vulnerabilities.
+	$(BIN)/python .ci/audit.py requirements.lock requirements-dev.lock
+
 clean: ## Remove .venv and caches. Runs and data stay.
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
+COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra experiments
 lock: ## Renew the locked versions (needs uv).
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --extra experiments --group build -o requirements.lock pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --extra experiments --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(COMPILE) --universal --group build -o requirements.lock pyproject.toml
+	$(COMPILE) --universal --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(COMPILE) --python-platform linux --resolution=lowest-direct --group test -o requirements-oldest.lock pyproject.toml
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -51,4 +59,12 @@ lock: ## Renew the locked versions (needs uv).
 
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
 	$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+.venv/oldest.stamp: requirements-oldest.lock pyproject.toml | .venv/bin/python
+	@$(OLDEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: the oldest versions are for Python 3.11; name one: make test-oldest OLDEST_PYTHON=python3.11" >&2; exit 1; }
+	$(OLDEST_PYTHON) -m venv --clear .venv/oldest
+	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-oldest.lock
+	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -245,6 +245,12 @@ def history_of(attempt: Attempt, num_samples: int) -> list[Evaluation] | None:
     return [row for row in run_folder.read_metrics() if row.epoch <= config["training"]["num_epochs"]]
 
 
+def why_diverged(attempt: Attempt, num_samples: int) -> str:
+    """Why a run stopped before its end; empty where nothing is known of that."""
+    config, workdir, _ = _run(attempt, num_samples)
+    return RunFolder(workdir, config).read_divergence()
+
+
 def _run(attempt: Attempt, num_samples: int) -> Run:
     member, learning_rate, seed = attempt
     train_data, _ = load(member)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 import aevb
@@ -195,6 +196,8 @@ def _train(
         model, state = _fit(config, train, test, recorder, resume, stream)
     except DivergedError as error:
         kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
+        if recorder.history:
+            folder.write_divergence(str(error))
         raise DivergedError(error.step, f"{error}{kept}", error.indices) from None
     finally:
         recorder.close()
@@ -347,8 +350,10 @@ class Recorder:
             raise TerminatedError
 
     def save(self, state: TrainState, seconds: float) -> None:
-        """Saves a state between evaluations."""
+        """Saves a state between evaluations, unless it has diverged: of a stream's block that is not known yet."""
         assert self._checkpoints is not None
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
+            return
         self._checkpoints.save(state, float("nan"), seconds)
         self._last_save = time.monotonic()
 

@@ -16,6 +16,7 @@ from aevb.training import Evaluation
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
+DIVERGED_FILE = "diverged.txt"
 FIGURE_FOLDER = "figures"
 LOCK_FILE = ".lock"
 
@@ -29,6 +30,7 @@ class RunFolder:
     config.json    what was asked for
     metrics.csv    one row an evaluation, the fields of `aevb.Evaluation`
     summary.json   the final figures; its presence says that the run is finished
+    diverged.txt   why it stopped, where the bound or a gradient was not finite; gone as soon as it goes on
     checkpoints/   Orbax
     figures/       PNG
     events.*       TensorBoard
@@ -113,6 +115,7 @@ class RunFolder:
             self.lock()
             self.check(resume=False)
         write_json(self.path / CONFIG_FILE, self.config)
+        (self.path / DIVERGED_FILE).unlink(missing_ok=True)
 
     @property
     def checkpoints(self) -> Path:
@@ -159,6 +162,17 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which ends the run."""
         write_json(self.path / SUMMARY_FILE, summary)
+
+    def write_divergence(self, why: str) -> None:
+        """Writes diverged.txt."""
+        _write_whole(self.path / DIVERGED_FILE, why + "\n")
+
+    def read_divergence(self) -> str:
+        """Why the run stopped that is there; empty where it did not diverge."""
+        try:
+            return (self.path / DIVERGED_FILE).read_text(errors="replace").strip()
+        except OSError:
+            return ""
 
     def reopen(self, num_epochs: int) -> None:
         """Takes summary.json away if the run has gone back to before what that says, to `num_epochs`."""

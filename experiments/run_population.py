@@ -146,6 +146,8 @@ class _Population:
         for member, ended in zip(members, found, strict=True):
             if ended.diverged:
                 print(f"{member.run.name} diverges: {ended.diverged}", flush=True)
+                if member.recorder.history:
+                    member.folder.write_divergence(str(ended.diverged))
                 continue
             state = _cut(member, ended.result.state)
             member.folder.write_summary(summarize(member.run.config, member.recorder.history[-1], state))

@@ -5,7 +5,8 @@
 
 Every run is a folder under --workdir, shared with the paper's figures where that is the same: what is there is not
 trained again, and what was interrupted goes on. On a CPU a process a core shares the runs out. On an accelerator all
-runs are one program, latent sizes padded to the largest. A run that diverges is said so in the table.
+runs are one program, latent sizes padded to the largest. A run that diverges is said so in the table; sweep.csv says
+why.
 """
 
 import math
@@ -63,7 +64,8 @@ def _report(attempts: Sequence[Attempt], num_samples: int) -> None:
     path = Path(_FLAGS.workdir) / "sweep.png"
     figures.save(figures.bound_panels(panels, num_columns=5, y_quantile=_BELOW_THE_AXIS), path)
     rows = [_row(attempt, histories[attempt]) for attempt in attempts]
-    write_csv(path.with_suffix(".csv"), rows)
+    why = ["" if histories[attempt] else members.why_diverged(attempt, num_samples) for attempt in attempts]
+    write_csv(path.with_suffix(".csv"), [row | {"why": words} for row, words in zip(rows, why, strict=True)])
     print_table(rows)
     print(f"table: {path.with_suffix('.csv')}\nfigure: {path}")
 

@@ -11,6 +11,8 @@ import pytest
 import aevb
 from aevb import training
 from aevb.population import fit_population
+from experiments.run import Recorder
+from experiments.run_folder import RunFolder
 
 MODEL = aevb.mlp_vae((12,), 2, 8)
 SIZE, BATCH_SIZE, PLANTED = 130, 20, 57
@@ -166,3 +168,16 @@ def test_a_population_names_the_member_and_leaves_the_others_alone(data, schedul
     for member, expected in zip((members[0], members[2]), without, strict=True):
         np.testing.assert_array_equal(member.result.state.params, expected.result.state.params)
         assert int(member.result.state.step) == 4 * STEPS
+
+
+def test_a_state_that_has_diverged_is_not_saved(tmp_path):
+    """A stream's pause comes before it is known what became of the block."""
+    folder = RunFolder(tmp_path / "run", {"training": {"num_epochs": 2, "batch_size": BATCH_SIZE}})
+    recorder = Recorder(folder, "run", STEPS, keep_all=True)
+    state = aevb.init_train_state(jax.random.key(0), MODEL, aevb.paper_optimizer())
+    recorder.record(state, aevb.Evaluation(0, 0, -1.0, -1.0, -1.0, 0.0, 0, 0.0))
+    recorder.save(state._replace(step=state.step + 1), 1.0)
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)
+    recorder.save(state._replace(step=state.step + 2, params=broken), 2.0)
+    recorder.close()
+    assert sorted(path.name for path in folder.checkpoints.glob("[0-9]*")) == ["0", "1"]

@@ -1,6 +1,7 @@
 """Sweeps, as a person runs them: over processes, over shards, as one program."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,10 @@ def test_the_table_has_every_run_and_says_which_diverged(swept):
     assert list(rows) == [("2", "0.01"), ("2", "100000.0"), ("3", "0.01"), ("3", "100000.0")]
     for (latent, rate), row in rows.items():
         assert row["state"] == ("finished" if rate == "0.01" else "diverged")
+        assert bool(row["why"]) == (rate != "0.01")
+        assert rate == "0.01" or re.search(
+            r"NaN or infinite at step \d+, on a minibatch of 100 data|because of", row["why"]
+        )
         if rate == "0.01":
             end = metrics(run_folder(swept, latent))[-1]
             assert float(row["test"]) == pytest.approx(float(end["test_elbo"]), abs=1e-4)
