@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import glob
 import json
 import os
 import random
@@ -84,7 +85,8 @@ def lives(arguments: Sequence[str], num_kills: int, progress: Callable[[], int],
 
 def rows_written(workdir: Path) -> int:
     """Bytes of the metrics of all runs in and under `workdir`."""
-    return sum(path.stat().st_size for path in workdir.rglob("metrics.csv"))
+    # Not by pathlib, which does not bear that folders come and go meanwhile.
+    return sum(os.stat(path).st_size for path in glob.glob(f"{workdir}/**/metrics.csv", recursive=True))
 
 
 # Run folders
