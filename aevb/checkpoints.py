@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -91,7 +92,8 @@ class Checkpoints:
         Raises:
           RunError: it cannot be written. Those that were there still are.
         """
-        step, arrays = int(state.step), _to_arrays(state)
+        # From the host: what is saved from eight devices could be loaded on eight devices alone.
+        step, arrays = int(state.step), jax.device_get(_to_arrays(state))
         self._check_room(step, arrays)
         try:
             for later in self.steps():
@@ -139,10 +141,10 @@ class Checkpoints:
         if not steps:
             raise RunError(f"no checkpoint in {self._manager.directory}")
         if step is None:
-            return self._last_usable()[1]["params"]
+            return jax.tree.map(jnp.asarray, self._last_usable()[1]["params"])
         if step not in steps:
             raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {steps}")
-        return self._restore(step)["params"]
+        return jax.tree.map(jnp.asarray, self._restore(step)["params"])
 
     def close(self) -> None:
         """Waits for what is being written."""

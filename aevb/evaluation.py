@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb import sharding
+from aevb.arguments import check_counts, check_floating
 from aevb.datasets.binarization import Binarization, binarize_batch
 from aevb.model import Model, Params
 from aevb.objectives import KL, elbo_terms, reparameterize
@@ -72,12 +73,12 @@ def evaluate(
       A `Bound` of Python numbers, averaged in float64.
 
     Raises:
-      ValueError: `data` is empty, or as for `elbo`.
+      ValueError: `data` is empty or of integers, or as for `elbo`.
+      TypeError: as for `elbo`.
     """
     if len(data) == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_counts(1, chunk_size=chunk_size)
     blocks = _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size)
     total = functools.reduce(_merge, (_moments(values) for _, values in blocks))
     active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
@@ -112,7 +113,12 @@ def _blocks(
     chunk_size: int,
 ) -> Iterator[tuple[int, "_PerDatapoint"]]:
     """Where each block of the data begins, and the values of its datapoints as NumPy arrays."""
-    blocks = blocks_in_order(data, binarization) if isinstance(data, Stream) else [(0, jnp.asarray(data), len(data))]
+    if isinstance(data, Stream):
+        blocks = blocks_in_order(data, binarization)
+    else:
+        data = jnp.asarray(data)
+        check_floating(data.dtype)
+        blocks = [(0, data, len(data))]
     for start, block, count in blocks:
         size = min(chunk_size, len(block))
         values = _evaluate_chunks(params, key, block, start, model, num_samples, kl, binarization, size)

@@ -119,7 +119,9 @@ def mlp_vae(
       ValueError: a size that is not positive, or an unknown name.
       TypeError: a size that is not an integer.
     """
-    hidden_dims = (hidden_dim,) if isinstance(hidden_dim, int) else tuple(hidden_dim)
+    hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
+    if not isinstance(data_shape, Sequence):
+        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {data_shape!r}")
     _check_sizes("data_shape", data_shape)
     _check_sizes("latent_dim", [latent_dim])
     _check_sizes("hidden_dim", hidden_dims)

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, kl_divergence
 
+from aevb.arguments import check_counts, check_key
 from aevb.model import Model, Params, data_shape
 
 KL: TypeAlias = Literal["analytic", "sampled"]
@@ -77,7 +78,7 @@ def elbo_terms(
     gradient: Gradient = "pathwise",
 ) -> ElboTerms:
     """The two terms of the evidence lower bound at one datapoint, apart. Arguments as for `elbo`."""
-    _check(params, x, model, num_samples, gradient)
+    _check(params, key, x, model, num_samples, gradient)
     _check_elbo(kl, gradient)
     draws = _draw(params, key, x, model, num_samples, gradient)
     reconstruction = _expectation(draws.log_likelihood, draws.log_posterior, gradient)
@@ -125,7 +126,8 @@ def elbo(
     Raises:
       ValueError: `x` has another shape, `num_samples` is not positive, `kl` or `gradient` is unknown or does not go
         with the other arguments, or "analytic" is asked for where no closed form is registered.
-      TypeError: the posterior cannot be reparameterized and `gradient` needs it, or `num_samples` is no Python int.
+      TypeError: the posterior cannot be reparameterized and `gradient` needs it, `num_samples` is no Python int, or
+        `key` is not one key.
     """
     reconstruction, divergence = elbo_terms(params, key, x, model, num_samples, kl, gradient)
     return reconstruction - divergence
@@ -160,7 +162,7 @@ def iwae_bound(
       ValueError: as for `elbo`.
       TypeError: as for `elbo`.
     """
-    _check(params, x, model, num_samples, gradient)
+    _check(params, key, x, model, num_samples, gradient)
     _check_iwae(gradient)
     draws = _draw(params, key, x, model, num_samples, gradient)
     log_weights = draws.log_likelihood - (draws.log_posterior - draws.log_prior)
@@ -326,16 +328,12 @@ def _analytic_kl(posterior: Distribution, prior: Distribution) -> jax.Array:
         raise ValueError(f'no closed-form KL divergence of {names} is registered: use kl="sampled"') from None
 
 
-def _check(params: Params, x: jax.Array, model: Model, num_samples: int, gradient: str) -> None:
+def _check(params: Params, key: jax.Array, x: jax.Array, model: Model, num_samples: int, gradient: str) -> None:
     """Fails at trace time, before any compilation, with the offending value and what would be right."""
     if not isinstance(model, Model):
         raise TypeError(f"model must be an aevb.Model, got {type(model).__name__}")
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool):
-        raise TypeError(
-            f"num_samples must be a Python int, got {num_samples!r}: bind it with functools.partial before jax.jit"
-        )
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    check_key(key)
+    check_counts(1, num_samples=num_samples)
     if gradient not in get_args(Gradient):
         raise ValueError(f"gradient must be one of {get_args(Gradient)}, got {gradient!r}")
     if gradient == "score_function_leave_one_out" and num_samples < 2:

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from aevb import sharding
+from aevb.arguments import check_counts, check_floating
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
 from aevb.evaluation import Bound, evaluate, non_finite_datapoints
 from aevb.model import Model, Params
@@ -448,6 +449,7 @@ def fit(
 
     Raises:
       ValueError: an argument out of range, named with its value.
+      TypeError: a number of something that is no Python int.
       DivergedError: the objective or its gradient became NaN or infinite; says at which step and on which datapoints.
     """
     task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
@@ -465,6 +467,8 @@ def fit(
         initial: TrainState = sharding.place(jax.jit(task.algorithm.init)(train_key))
         look(initial, seconds)
         state = initial
+    else:
+        state = sharding.place(state)  # a checkpoint may come back on one device
 
     def pause(state: TrainState, since: float) -> None:
         if on_pause is not None:
@@ -663,14 +667,14 @@ def _prepare(data: np.ndarray | jax.Array | Stream, binarization: Binarization) 
         data.check(binarization)
         return data
     data = data if hasattr(data, "dtype") else np.asarray(data)
-    if not jnp.issubdtype(data.dtype, jnp.floating):
-        raise ValueError(f"data must be floating-point, got {data.dtype}: scale integer pixels to [0, 1] first")
+    check_floating(data.dtype)
     return binarize_once(sharding.place_rows(data), binarization)
 
 
 def _check_data(data: Any, test_data: Any, batch_size: int) -> None:
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
+    check_counts(1, batch_size=batch_size)
     if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
         raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
     if test_data is not None and len(test_data) == 0:
@@ -678,8 +682,7 @@ def _check_data(data: Any, test_data: Any, batch_size: int) -> None:
 
 
 def check_schedule(num_epochs: int, eval_every: int | Literal["log"]) -> None:
-    """Raises `ValueError` for what `fit` does not take."""
-    if num_epochs < 0:
-        raise ValueError(f"num_epochs must be at least 0, got {num_epochs}")
-    if eval_every != "log" and (not isinstance(eval_every, int) or eval_every < 1):
+    """Raises `ValueError` or `TypeError` for what `fit` does not take."""
+    check_counts(0, num_epochs=num_epochs)
+    if eval_every != "log" and (not isinstance(eval_every, int) or isinstance(eval_every, bool) or eval_every < 1):
         raise ValueError(f'eval_every must be at least 1, or "log", got {eval_every!r}')

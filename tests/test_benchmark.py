@@ -20,7 +20,8 @@ from experiments.benchmark.workload import (
     initial_parameters,
     pixels,
 )
-from tests.test_experiments import assert_one_line_error, experiment, size_of_png
+from tests.processes import assert_one_line_error, experiment
+from tests.test_experiments import size_of_png
 
 TINY = ("--dataset=digits", "--num_images=100", "--hidden_dim=16", "--latent_dim=3", "--batch_size=50")
 ALL = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_experiments import assert_one_line_error, experiment, metrics
+from tests.processes import assert_one_line_error, experiment, metrics
 
 RUN = ("--latent_dim=2", "--num_epochs=4", "--eval_every=2", "--hidden_dim=20", "--learning_rate=0.05")
 

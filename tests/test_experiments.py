@@ -1,11 +1,8 @@
 """The binaries as a person runs them: real processes, looked at from outside."""
 
-import csv
 import json
-import os
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,7 +12,7 @@ import pytest
 
 import aevb
 from aevb.checkpoints import RunError
-from tests.conftest import ROOT
+from tests.processes import assert_one_line_error, experiment, metrics, without_seconds
 
 SMALL = ("--num_epochs=4", "--eval_every=2", "--hidden_dim=16")
 SUMMARY = {
@@ -24,32 +21,8 @@ SUMMARY = {
 }
 
 
-def experiment(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *arguments],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, check=False,
-    )  # fmt: skip
-
-
 def digits(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess:
     return experiment("digits", f"--data_dir={data_dir}", *SMALL, *arguments)
-
-
-def metrics(workdir: Path) -> list[dict[str, str]]:
-    with (workdir / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def without_seconds(workdir: Path) -> list[dict[str, str]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in metrics(workdir)]
-
-
-def assert_one_line_error(done: subprocess.CompletedProcess, message: str) -> None:
-    assert done.returncode != 0
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert message in lines[0]
 
 
 def size_of_png(path: Path) -> tuple[int, int]:
@@ -135,7 +108,7 @@ def test_a_run_cut_in_two_equals_a_whole_one(finished, data_dir, tmp_path):
         file.write("4,5600,-1.0,-1.0,-1.0,1.0,2,9.0\n")
     second = digits(data_dir, f"--workdir={workdir}", "--latent_dim=2", "--resume")
     assert second.returncode == 0, second.stderr
-    assert without_seconds(workdir) == without_seconds(finished)
+    assert without_seconds(metrics(workdir)) == without_seconds(metrics(finished))
     (_, cut), (_, whole) = aevb.load_run(workdir), aevb.load_run(finished)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), cut, whole))
 

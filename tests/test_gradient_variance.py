@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from aevb import figures
-from tests.test_experiments import assert_one_line_error, experiment, size_of_png
+from tests.processes import assert_one_line_error, experiment
+from tests.test_experiments import size_of_png
 
 
 def test_a_small_run_and_no_overwriting(data_dir, tmp_path):

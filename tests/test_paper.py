@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_experiments import assert_one_line_error, experiment, metrics, size_of_png
+from tests.processes import assert_one_line_error, experiment, metrics
+from tests.test_experiments import size_of_png
 
 FREY_EPOCH, TRIAL = 1700, 1700
 

@@ -3,7 +3,6 @@
 import functools
 import gc
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -21,9 +20,8 @@ import aevb
 from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
 from aevb.training import Evaluation, TrainState
 from experiments.run_folder import RunFolder
-from tests.conftest import ROOT
 from tests.models import DATA_DIM
-from tests.test_experiments import assert_one_line_error, without_seconds
+from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start
 
 MODEL = aevb.mlp_vae((DATA_DIM,), 2, 4)
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -243,27 +241,12 @@ def command(data_dir: Path, workdir: Path, *arguments: str) -> list[str]:
     ]
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def start(arguments: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 120
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert without_seconds(one) == without_seconds(other)
-    assert json.loads((one / "summary.json").read_text())["num_epochs"] == int(without_seconds(one)[-1]["epoch"])
-    (_, first), (_, second) = aevb.load_run(one), aevb.load_run(other)
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), first, second))
 
 
 @pytest.mark.slow
@@ -288,40 +271,22 @@ def test_one_writer_and_sigterm(data_dir, tmp_path):
     assert time.monotonic() - sent < 20
     (step,) = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()} - {0}
     assert 0 < step < 2900 * 14
-    assert [row["epoch"] for row in without_seconds(tmp_path / "run")] == ["0"]
+    assert [row["epoch"] for row in metrics(tmp_path / "run")] == ["0"]
     for workdir in ("run", "whole"):
         done = run(command(data_dir, tmp_path / workdir, *flags))
         assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "num_kills"), [("aevb", 20), ("wake_sleep", 4), ("monte_carlo_em", 4)])
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_path, algorithm, num_kills):
-    """An evaluation after every epoch of a few milliseconds: most of the time goes into writing.
-
-    One life in four is cut short anywhere, loading and compiling included, the others once they write.
-    """
+    """An evaluation after every epoch of a few milliseconds: most of the time goes into writing."""
     flags = (f"--algorithm={algorithm}", "--num_epochs=300", "--eval_every=1")
     whole = run(command(data_dir, tmp_path / "whole", *flags))
     assert whole.returncode == 0, whole.stderr
-    rng, workdir, steps = random.Random(0), tmp_path / "run", set()
-    for life in range(num_kills):
-        before = size(workdir / "metrics.csv")
-        process = start(command(data_dir, workdir, *flags))
-        if life % 4 == 3:
-            time.sleep(rng.uniform(0, 8))
-        while life % 4 != 3 and size(workdir / "metrics.csv") <= before:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.8))
-        process.kill()
-        _, errors = process.communicate()
-        assert process.returncode == -signal.SIGKILL, errors
+    workdir, steps = tmp_path / "run", set()
+    for _ in lives(command(data_dir, workdir, *flags), num_kills, lambda: rows_written(workdir)):
         steps |= {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()}
     assert len(steps) > num_kills // 2  # it got on between kills
     last = run(command(data_dir, workdir, *flags))

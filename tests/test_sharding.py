@@ -48,6 +48,42 @@ else:
 np.savez(path, **{name: np.asarray(values) for name, values in found.items()})
 """
 
+FROM_ONE_TO_EIGHT_AND_BACK = """
+import contextlib, sys
+import jax, numpy as np
+import aevb
+from aevb import sharding
+from aevb.checkpoints import Checkpoints
+
+data = np.random.RandomState(0).rand(160, 12).astype(np.float32) ** 3
+model, optimizer = aevb.mlp_vae((12,), 2, 8), aevb.paper_optimizer(0.1)
+checkpoints = Checkpoints(sys.argv[1])
+
+def train(num_epochs):
+    restored = checkpoints.restore_latest(aevb.init_train_state(jax.random.key(0), model, optimizer))
+    state = restored.state if restored else None
+    with jax.set_mesh(sharding.make_mesh()) if num_epochs == 4 else contextlib.nullcontext():
+        result = aevb.fit(model, data, key=jax.random.key(0), optimizer=optimizer, batch_size=16, num_epochs=num_epochs,
+                          eval_every=100, state=state)
+    assert len(result.state.step.sharding.device_set) == (8 if num_epochs == 4 else 1)
+    checkpoints.save(result.state, 0.0, 0.0)
+    return result
+
+bounds = [train(num_epochs).history[-1].train_elbo for num_epochs in (2, 4, 6)]
+np.savez(sys.argv[2], bounds=bounds, alone=[row[2] for row in aevb.fit(
+    model, data, key=jax.random.key(0), optimizer=optimizer, batch_size=16, num_epochs=6, eval_every=2).history[1:]])
+"""
+LOAD = """
+import sys
+import jax, numpy as np
+from aevb.checkpoints import Checkpoints
+
+assert len(jax.devices()) == 1
+checkpoints = Checkpoints(sys.argv[1])
+for step in checkpoints.steps():
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(checkpoints.restore_params(step)))
+"""
+
 
 def run(tmp_path, shape: str) -> dict[str, np.ndarray]:
     path = tmp_path / f"{shape}.npz"
@@ -73,3 +109,13 @@ def test_eight_devices_give_what_one_gives(alone, tmp_path, shape):
     assert found.keys() == alone.keys()
     for name, values in found.items():
         np.testing.assert_allclose(values, alone[name], rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+def test_what_was_saved_goes_on_on_other_devices(tmp_path):
+    eight, one = environment(XLA_FLAGS="--xla_force_host_platform_device_count=8"), environment(XLA_FLAGS="")
+    for program, environ in ((FROM_ONE_TO_EIGHT_AND_BACK, eight), (LOAD, one)):
+        command = [sys.executable, "-c", program, str(tmp_path / "checkpoints"), str(tmp_path / "bounds.npz")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environ)
+        assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "bounds.npz")
+    np.testing.assert_allclose(found["bounds"], found["alone"], rtol=2e-3)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.test_experiments import assert_one_line_error, experiment, metrics, size_of_png
+from tests.processes import assert_one_line_error, experiment, metrics
+from tests.test_experiments import size_of_png
 
 EPOCH = 1700
 SWEEP = (

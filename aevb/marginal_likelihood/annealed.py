@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 from aevb import hmc
+from aevb.arguments import check_counts
 from aevb.marginal_likelihood.chains import r_hat, sample, warm_up
 from aevb.marginal_likelihood.estimate import (
     Estimate,
     LogSums,
     Sandwich,
     check,
-    check_counts,
     log_density_of,
     log_joint,
     log_mean,

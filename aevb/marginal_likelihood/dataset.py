@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb.arguments import check_counts, check_floating
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling
-from aevb.marginal_likelihood.estimate import Estimate, Sandwich, check_counts
+from aevb.marginal_likelihood.estimate import Estimate, Sandwich
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.mixture import mixture_importance_sampling
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
@@ -98,7 +99,7 @@ def evaluate(
       "ais" gives a `Sandwich` of two such.
 
     Raises:
-      ValueError: `data` are empty, the method is unknown, or as for the estimator.
+      ValueError: `data` are empty or integers, the method is unknown, or as for the estimator.
       TypeError: the estimator has no such option, or as for the estimator.
     """
     if method not in _ESTIMATORS:
@@ -108,6 +109,7 @@ def evaluate(
     check_counts(1, chunk_size=chunk_size)
     chunk_size = min(chunk_size, len(data))
     data = jnp.asarray(data)
+    check_floating(data.dtype)
     program, chunks = _program(), []
     for first in range(0, len(data), chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.

@@ -123,14 +123,3 @@ def check(params: Params, x: jax.Array, model: Model) -> None:
         batch = jnp.shape(x)[1:] == expected
         hint = "; this function takes one datapoint: evaluate takes a data set, or jax.vmap it" if batch else ""
         raise ValueError(f"x has shape {jnp.shape(x)}, the model's datapoints have shape {expected}{hint}")
-
-
-def check_counts(minimum: int, **counts: int) -> None:
-    """Fails if one of `counts` is no Python int of at least `minimum`."""
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool):
-            raise TypeError(
-                f"{name} must be a Python int, got {count!r}: bind it with functools.partial before jax.jit"
-            )
-        if count < minimum:
-            raise ValueError(f"{name} must be at least {minimum}, got {count}")

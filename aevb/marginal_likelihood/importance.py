@@ -2,7 +2,8 @@
 
 import jax
 
-from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, drawing, log_joint, log_mean, sum_by_blocks
+from aevb.arguments import check_counts
+from aevb.marginal_likelihood.estimate import Estimate, check, drawing, log_joint, log_mean, sum_by_blocks
 from aevb.model import Model, Params
 
 

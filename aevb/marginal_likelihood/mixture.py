@@ -9,11 +9,11 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 
 from aevb import hmc
+from aevb.arguments import check_counts
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, warm_up
 from aevb.marginal_likelihood.estimate import (
     Estimate,
     check,
-    check_counts,
     log_density_of,
     log_joint,
     log_mean,

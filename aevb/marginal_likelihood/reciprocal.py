@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from blackjax.diagnostics import effective_sample_size
 from jax.scipy.special import logsumexp
 
+from aevb.arguments import check_counts
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, sample, warm_up
-from aevb.marginal_likelihood.estimate import Estimate, check, check_counts, log_density_of, log_joint
+from aevb.marginal_likelihood.estimate import Estimate, check, log_density_of, log_joint
 from aevb.model import Model, Params
 
 NUM_DISCARDED = 20

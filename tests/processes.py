@@ -1,0 +1,113 @@
+"""Real processes: the binaries as a person runs them, looked at from outside, and killed."""
+
+import contextlib
+import csv
+import glob
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import aevb
+from tests.conftest import ROOT
+
+
+def run(arguments: Sequence[str], **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        arguments, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen:
+    """In a group of its own, that `kill` ends with all that it started."""
+    return subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **environment}, start_new_session=True,
+    )  # fmt: skip
+
+
+def experiment(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return run([sys.executable, "-m", f"experiments.{name}", *arguments], **environment)
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess, message: str) -> None:
+    assert done.returncode != 0
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+# Killed at random moments
+
+
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL to the process and its children, who hold its pipes: when these end, all of them are gone."""
+    with contextlib.suppress(ProcessLookupError):  # ended by itself, which is said below
+        os.killpg(process.pid, signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+
+
+def lives(arguments: Sequence[str], num_kills: int, progress: Callable[[], int], **environment: str) -> Iterator[None]:
+    """Starts a command `num_kills` times and kills it each time, by a fixed seed; yields after each.
+
+    One life in four is cut short anywhere, loading and compiling included, the others once they get on.
+
+    Args:
+      arguments: the command.
+      num_kills: how many lives.
+      progress: a number that rises when something is done.
+      environment: of the command, beside this process's.
+    """
+    rng = random.Random(0)
+    for life in range(num_kills):
+        before = progress()
+        process = start(arguments, **environment)
+        try:
+            if life % 4 == 3:
+                time.sleep(rng.uniform(0, 8))
+            while life % 4 != 3 and progress() <= before and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0, 0.8))
+        finally:
+            kill(process)
+        yield
+
+
+def rows_written(workdir: Path) -> int:
+    """Bytes of the metrics of all runs in and under `workdir`."""
+    # Not by pathlib, which does not bear that folders come and go meanwhile.
+    return sum(os.stat(path).st_size for path in glob.glob(f"{workdir}/**/metrics.csv", recursive=True))
+
+
+# Run folders
+
+
+def metrics(workdir: Path) -> list[dict[str, str]]:
+    return read_csv(workdir / "metrics.csv")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same metrics but for the seconds, and the same parameters, bit for bit."""
+    assert without_seconds(metrics(one)) == without_seconds(metrics(other))
+    assert json.loads((one / "summary.json").read_text())["num_epochs"] == int(metrics(one)[-1]["epoch"])
+    (_, first), (_, second) = aevb.load_run(one), aevb.load_run(other)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), first, second))
