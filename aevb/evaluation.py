@@ -1,7 +1,8 @@
 """Bounds over a whole split, and how many latent dimensions a model uses."""
 
 import functools
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -76,13 +77,34 @@ def evaluate(
       ValueError: `data` is empty or of integers, or as for `elbo`.
       TypeError: as for `elbo`.
     """
+    return evaluate_later(params, key, data, model, num_samples, kl, binarization, chunk_size)()
+
+
+def evaluate_later(
+    params: Params,
+    key: jax.Array,
+    data: np.ndarray | jax.Array | Stream,
+    model: Model,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+    binarization: Binarization = "grey",
+    chunk_size: int = 1000,
+) -> Callable[[], Bound]:
+    """`evaluate`, arguments as there, that does not wait for the device: what it returns does, and gives the bound.
+
+    Meanwhile something else can be compiled. A `Stream` is not read before.
+    """
     if len(data) == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
     check_counts(1, chunk_size=chunk_size)
     blocks = _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size)
-    total = functools.reduce(_merge, (_moments(values) for _, values in blocks))
-    active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
-    return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
+
+    def bound() -> Bound:
+        total = functools.reduce(_merge, (_moments(block.to_host()) for block in blocks))
+        active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
+        return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
+
+    return bound
 
 
 def non_finite_datapoints(
@@ -97,9 +119,28 @@ def non_finite_datapoints(
 ) -> list[int]:
     """Where in the data the datapoints are whose bound is NaN or infinite. Arguments as for `evaluate`."""
     found: list[int] = []
-    for start, values in _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size):
-        found += (start + np.flatnonzero(~np.isfinite(values.reconstruction - values.kl))).tolist()
+    for block in _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size):
+        values = block.to_host()
+        found += (block.start + np.flatnonzero(~np.isfinite(values.reconstruction - values.kl))).tolist()
     return found
+
+
+class _Block(NamedTuple):
+    """Datapoints in a row whose evaluation is under way.
+
+    Attributes:
+      start: the position of the first of them in the split.
+      values: theirs, and after these any number that do not count.
+      size: how many there are.
+    """
+
+    start: int
+    values: _PerDatapoint
+    size: int
+
+    def to_host(self) -> _PerDatapoint:
+        """The values as NumPy arrays, as soon as they are there."""
+        return jax.tree.map(lambda a: np.asarray(a)[: self.size], self.values)
 
 
 def _blocks(
@@ -111,18 +152,19 @@ def _blocks(
     kl: KL,
     binarization: Binarization,
     chunk_size: int,
-) -> Iterator[tuple[int, "_PerDatapoint"]]:
-    """Where each block of the data begins, and the values of its datapoints as NumPy arrays."""
+) -> Iterable[_Block]:
+    """An array is one block, dispatched at once; of a stream they come one after the other as they are asked for."""
+
+    def evaluated(start: int, xs: jax.Array, size: int) -> _Block:
+        in_chunk = min(chunk_size, len(xs))
+        values = _evaluate_chunks(params, key, xs, start, model, num_samples, kl, binarization, in_chunk)
+        return _Block(start, values, size)
+
     if isinstance(data, Stream):
-        blocks = blocks_in_order(data, binarization)
-    else:
-        data = jnp.asarray(data)
-        check_floating(data.dtype)
-        blocks = [(0, data, len(data))]
-    for start, block, count in blocks:
-        size = min(chunk_size, len(block))
-        values = _evaluate_chunks(params, key, block, start, model, num_samples, kl, binarization, size)
-        yield start, jax.tree.map(lambda a: np.asarray(a)[:count], values)  # noqa: B023
+        return itertools.starmap(evaluated, blocks_in_order(data, binarization))
+    data = jnp.asarray(data)
+    check_floating(data.dtype)
+    return [evaluated(0, data, len(data))]
 
 
 class _Moments(NamedTuple):
@@ -174,14 +216,34 @@ def _evaluate_chunks(
     num_chunks = -(-size // chunk_size)
     indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
 
-    def datapoint(index: jax.Array) -> _PerDatapoint:
-        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), start + index), 3)
-        x = binarize_batch(binarize_key, data[index], binarization)
+    def chunk(indices: jax.Array) -> _PerDatapoint:
+        indices = sharding.split(indices, sharding.BATCH)
+        return _evaluate_chunk(params, key, data[indices], start + indices, model, num_samples, kl, binarization)
+
+    chunks = jax.lax.map(chunk, indices)
+    return sharding.gather(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks))
+
+
+@functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization"))
+def _evaluate_chunk(
+    params: Params,
+    key: jax.Array,
+    xs: jax.Array,
+    positions: jax.Array,
+    model: Model,
+    num_samples: int,
+    kl: KL,
+    binarization: Binarization,
+) -> _PerDatapoint:
+    """Compiled for itself, though only called where it is inlined: so that splits of two sizes are traced once."""
+
+    def datapoint(position: jax.Array, x: jax.Array) -> _PerDatapoint:
+        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), position), 3)
+        x = binarize_batch(binarize_key, x, binarization)
         reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
         return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))
 
-    chunks = jax.lax.map(lambda chunk: jax.vmap(datapoint)(sharding.split(chunk, sharding.BATCH)), indices)
-    return sharding.gather(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks))
+    return jax.vmap(datapoint)(positions, xs)
 
 
 def _posterior_means(params: Params, key: jax.Array, x: jax.Array, model: Model) -> tuple[jax.Array, jax.Array]:

@@ -1,11 +1,12 @@
-"""Many members trained as one compiled program: seeds, step sizes and latent sizes as arrays.
+"""Many members trained by one compiled program: seeds, step sizes and latent sizes as arrays.
 
 A population's `TrainState` has a leading axis of members, `[K, ...]`, on every array of it. One member alone is what
 `aevb.fit` trains: the same key and hyperparameters give the same result but for the rounding of sums.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ from aevb.training import (
 )
 
 Schedule: TypeAlias = Literal["side_by_side", "in_turn"]
+Tree = TypeVar("Tree")
 
 
 class Member(NamedTuple):
@@ -80,9 +82,14 @@ def init_population(
     return stack(states)
 
 
-def stack(states: Sequence[TrainState]) -> TrainState:
-    """States of single members as one population, `[K, ...]`."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+def stack(members: Sequence[Tree]) -> Tree:
+    """States of single members, or what else each has, as those of one population, `[K, ...]`."""
+    return _stack(list(members))
+
+
+@jax.jit
+def _stack(members: list[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
 def member_of(states: TrainState, member: int) -> TrainState:
@@ -95,10 +102,13 @@ def _member_of(states: TrainState, member: int) -> TrainState:
     return sharding.gather(jax.tree.map(lambda leaf: leaf[member], states))
 
 
+TrainPopulation: TypeAlias = Callable[[TrainState, jax.Array, int | jax.Array], tuple[TrainState, Progress]]
+
+
 def make_train_population(
     algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", schedule: Schedule | None = None
-) -> jax.stages.Wrapped:
-    """Whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, as one compiled program.
+) -> TrainPopulation:
+    """Whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, by one compiled program.
 
     Each member shuffles `data` (`[N, ...]`, held once) by its own key. A member whose loss or parameters stop being
     finite keeps the state that it came with, and touches no other.
@@ -110,20 +120,30 @@ def make_train_population(
       schedule: "side_by_side", each step of all members at once, or "in_turn"; by default what suits the device.
 
     Returns:
-      The program; its `progress` has `[K]` losses and first bad steps, and their indices, `[K, M]`.
+      What trains them; `states` are consumed. Its `progress` has `[K]` losses and first bad steps, and their indices,
+      `[K, M]`.
+
+    Raises:
+      ValueError: an unknown schedule.
     """
     schedule = schedule or default_schedule()
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule must be one of {get_args(Schedule)}, got {schedule!r}")
-    train_epochs = keeping_the_last_good_state(whole_epochs(algorithm, batch_size, binarization))
+    train_epochs = whole_epochs(algorithm, batch_size, binarization)
 
-    def train_population(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
-        if schedule == "side_by_side" or sharding.axis_size(sharding.MEMBER) > 1:
-            states, progress = jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
-            return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
-        return jax.lax.map(lambda state: train_epochs(state, data, num_epochs), states)
+    @functools.partial(jax.jit, donate_argnums=0)
+    def side_by_side(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
+        states, progress = jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
+        return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
 
-    return jax.jit(train_population, donate_argnums=0)
+    one = keeping_the_last_good_state(jax.jit(train_epochs, donate_argnums=0))
+
+    def in_turn(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
+        return stack([one(member_of(states, member), data, num_epochs) for member in range(len(states.step))])
+
+    if schedule == "in_turn" and sharding.axis_size(sharding.MEMBER) == 1:
+        return in_turn
+    return keeping_the_last_good_state(side_by_side, members=True)
 
 
 def fit_population(
@@ -196,10 +216,12 @@ def fit_population(
             raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
     stacked = sharding.place(stacked, sharding.MEMBER)
     train = make_train_population(task.algorithm, batch_size, binarization, schedule)
-    compiled = train.lower(stacked, task.splits[0], 1).compile()
+    train_data = task.splits[0]
+    assert not isinstance(train_data, Stream)
+    stacked, _ = train(stacked, train_data, 0)  # compiled, before seconds count
 
     def train_all(states: TrainState, num_epochs: int) -> TrainState:
-        states, progress = compiled(states, task.splits[0], num_epochs)
+        states, progress = train(states, train_data, num_epochs)
         watch.divergence(states, jax.device_get(progress))  # waits for the device
         return states
 

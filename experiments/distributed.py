@@ -1,7 +1,7 @@
 """One run over several processes: one machine with many devices each its own, or many machines."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
@@ -118,8 +118,12 @@ def said_to_others() -> Iterator[None]:
         raise
 
 
-def state_of_writer(state: Any, template: Any) -> Any:
+def state_of_writer(state: Any, template: Callable[[], Any]) -> Any:
     """The state that the writer goes on from in every process; `None` where it begins.
+
+    Args:
+      state: what the writer read, elsewhere not looked at.
+      template: makes a state of the same model and optimizer.
 
     Raises:
       RunError: in the others, where the writer stopped before this.
@@ -135,10 +139,10 @@ def state_of_writer(state: Any, template: Any) -> Any:
     begins = bool(multihost_utils.broadcast_one_to_all(jax.numpy.bool_(state is None), is_source=is_writer()))
     if begins:
         return None
-    mine = template if state is None else state
+    mine = template() if state is None else state
     arrays = jax.device_get(mine._replace(key=jax.random.key_data(mine.key)))
     heard = multihost_utils.broadcast_one_to_all(arrays, is_source=is_writer())
-    return heard._replace(key=jax.random.wrap_key_data(heard.key, impl=jax.random.key_impl(template.key)))
+    return heard._replace(key=jax.random.wrap_key_data(heard.key, impl=jax.random.key_impl(mine.key)))
 
 
 def process_count() -> int:

@@ -4,6 +4,7 @@ import functools
 import math
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -235,7 +236,7 @@ def _fit(
     algorithm = make_algorithm(*(training[name] for name in ("algorithm", "num_samples", "kl", "gradient")))
     key = jax.random.key(training["seed"])
     init = algorithm(model, optimizer, len(train.images), training["map_prior"]).init
-    template = jax.jit(init)(key)
+    template = lambda: jax.jit(init)(key)  # made where it is needed: it takes a third of a second
     with distributed.said_to_others():
         state = recorder.resume(template) if resume else None
     state = distributed.state_of_writer(state, template)
@@ -306,12 +307,16 @@ class Recorder:
         self._termination = termination or Termination()
         self._last_save = time.monotonic()
 
-    def resume(self, template: TrainState) -> TrainState | None:
-        """The state to go on from, with the history up to it; `None` where nothing is there yet."""
+    def resume(self, template: Callable[[], TrainState]) -> TrainState | None:
+        """The state to go on from, with the history up to it; `None` where nothing is there yet.
+
+        Args:
+          template: makes a state of the same model and optimizer.
+        """
         if not self.folder.checkpoints.is_dir():
             return None
         self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
-        restored = self._checkpoints.restore_latest(template)
+        restored = self._checkpoints.restore_latest(template())
         if restored is None:
             return None
         step = int(restored.state.step)
@@ -383,7 +388,7 @@ class Follower:
         self._termination = Termination()
         self._termination.watch()
 
-    def resume(self, template: TrainState) -> None:
+    def resume(self, template: Callable[[], TrainState]) -> None:
         """Nothing of its own: the writer says."""
         del template
 

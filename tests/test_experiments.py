@@ -1,6 +1,7 @@
 """The binaries as a person runs them: real processes, looked at from outside."""
 
 import json
+import re
 import struct
 import subprocess
 from pathlib import Path

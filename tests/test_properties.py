@@ -122,7 +122,7 @@ def test_encoders_and_decoders_declare_the_shapes_of_the_data_and_the_latents(da
             (model.prior(params), latent_shape),
         ):
             assert (found.batch_shape, found.event_shape) == ((), expected)
-            draw = found.sample(KEY)
+            draw = jnp.asarray(found.sample(KEY))
             assert draw.shape == expected
             assert jnp.isfinite(found.log_prob(draw))
         assert aevb.mlp_vae(**arguments) == model  # one and the same, so that programs are shared
