@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 _STYLE: Any = {
     "font.size": 9,
@@ -327,7 +328,13 @@ def costs(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], y_label: str, ti
             axes.plot(values, median, "o-", color="#31688e", markersize=4, linewidth=1.3)
             axes.fill_between(values, low, high, color="#31688e", alpha=0.2, linewidth=0)
             axes.set_xscale("log")
+            axes.set_xticks(values)
+            axes.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
             axes.set_xlabel(name)
         grid[0, 0].set_ylabel(y_label)
         figure.suptitle(title)
