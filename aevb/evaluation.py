@@ -96,7 +96,7 @@ def evaluate_later(
     """
     if len(data) == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
-    check_counts(1, chunk_size=chunk_size)
+    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
     blocks = _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size)
 
     def bound() -> Bound:

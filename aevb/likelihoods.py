@@ -18,7 +18,9 @@ class GreyBernoulli(dist.BernoulliLogits):
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
         """The density x log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are."""
-        return _log_density(jnp.asarray(self.logits), jnp.asarray(value))
+        logits, x = jnp.asarray(self.logits), jnp.asarray(value)
+        # Integers have no derivative to multiply.
+        return _log_density(logits, x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(logits.dtype))
 
 
 @jax.custom_jvp
