@@ -6,13 +6,19 @@ import jax.numpy as jnp
 from numpyro.util import is_prng_key
 
 
-def check_counts(minimum: int, **counts: int) -> None:
-    """Fails if one of `counts` is no Python int of at least `minimum`."""
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool):
+def check_integers(**values: int) -> None:
+    """Raises `TypeError` if one of `values` is no Python int."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool):
             raise TypeError(
-                f"{name} must be a Python int, got {count!r}: bind it with functools.partial before jax.jit"
+                f"{name} must be a Python int, got {value!r}: bind it with functools.partial before jax.jit"
             )
+
+
+def check_counts(minimum: int, **counts: int) -> None:
+    """Raises `TypeError` or `ValueError` if one of `counts` is no Python int of at least `minimum`."""
+    check_integers(**counts)
+    for name, count in counts.items():
         if count < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {count}")
 

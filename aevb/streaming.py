@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aevb.arguments import check_integers
 from aevb.datasets.binarization import Binarization, binarize_once, check_binarization
 
 
@@ -52,6 +53,7 @@ class Stream:
     num_threads: int = 2
 
     def __post_init__(self):
+        check_integers(block_size=self.block_size, num_threads=self.num_threads)
         for name in ("block_size", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a Stream must be at least 1, got {getattr(self, name)}")

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from aevb import sharding
-from aevb.arguments import check_counts, check_floating
+from aevb.arguments import check_counts, check_floating, check_integers
 from aevb.datasets.binarization import Binarization, binarize_batch, binarize_once, check_binarization
 from aevb.evaluation import Bound, evaluate_later, non_finite_datapoints
 from aevb.model import Model, Params
@@ -694,9 +694,9 @@ def _prepare(data: np.ndarray | jax.Array | Stream, binarization: Binarization) 
 
 
 def _check_data(data: Any, test_data: Any, batch_size: int) -> None:
+    check_integers(batch_size=batch_size)
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size must be between 1 and the dataset's {len(data)}, got {batch_size}")
-    check_counts(1, batch_size=batch_size)
     if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
         raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
     if test_data is not None and len(test_data) == 0:

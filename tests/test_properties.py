@@ -25,7 +25,7 @@ KEY = jax.random.key(0)
 TRACED = settings(
     derandomize=True, deadline=None, database=None, max_examples=20, phases=[Phase.explicit, Phase.generate]
 )
-COMPILED = settings(TRACED, max_examples=4)
+COMPILED = settings(TRACED, max_examples=3)
 
 integers = st.integers
 data_shapes = st.lists(integers(1, 4), min_size=1, max_size=3).map(tuple)
