@@ -330,24 +330,32 @@ def keeping_the_last_good_state(train: Train, members: bool = False) -> Train:
       train: `(state, ...) -> (state, progress)`.
       members: whether these are of a population, each of which keeps its own.
     """
-    choose = jax.jit(jax.vmap(_last_good) if members else _last_good, donate_argnums=1)
+    look = jax.jit(jax.vmap(_looked_at_parameters) if members else _looked_at_parameters)
 
     def kept(state: TrainState, *arguments: Any) -> tuple[TrainState, Progress]:
         before = jax.tree.map(jnp.copy, state)  # the buffers of `state` itself are donated
-        return choose(before, *train(state, *arguments))
+        after, progress = train(state, *arguments)
+        progress = look(before, after, progress)
+        if members:
+            return _good_ones(after, before, progress.first_bad_step < 0), progress
+        return (after if int(progress.first_bad_step) < 0 else before), progress
 
     return cast(Train, kept)
 
 
-def _last_good(before: TrainState, after: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+def _looked_at_parameters(before: TrainState, after: TrainState, progress: Progress) -> Progress:
     """With the last step as a bad one where no loss showed what the parameters show after it.
 
     To look at all of them takes too long for every step; `Task.diverged` says which one it was.
     """
     unseen = (progress.first_bad_step < 0) & became_non_finite(before.params, after.params)
-    progress = progress._replace(first_bad_step=jnp.where(unseen, after.step - 1, progress.first_bad_step))
-    good = progress.first_bad_step < 0
-    return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before), progress
+    return progress._replace(first_bad_step=jnp.where(unseen, after.step - 1, progress.first_bad_step))
+
+
+@jax.jit
+@jax.vmap
+def _good_ones(after: TrainState, before: TrainState, good: jax.Array) -> TrainState:
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
 
 
 def became_non_finite(before: Params, after: Params) -> jax.Array:
