@@ -131,7 +131,9 @@ def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
         for name, line in (("test", "-"), ("train", "--")):
             values = np.atleast_2d(getattr(curve, name))[:, seen]
             mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else None
-            axes.plot(samples, mean, line, color=color, linewidth=1.3, label=f"{curve.label} ({name})")
+            marker = "o" if len(samples) == 1 else None  # a line of one point is none
+            label = f"{curve.label} ({name})"
+            axes.plot(samples, mean, line, color=color, linewidth=1.3, markersize=4, marker=marker, label=label)
             if deviation is not None:
                 axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
             shown.append(mean)
