@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv/oldest/bin
 OLDEST_PYTHON ?= $(BIN)/python
-OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,evaluation marginal_likelihood objectives streaming training))
+OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,evaluation marginal_likelihood objectives population \
+  reparameterize streaming training))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Packages without wheels here would need compilers; hashes make an install reproducible or fail.
 INSTALL := $(PIP) install --require-hashes

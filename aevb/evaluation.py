@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ ACTIVE_UNIT_THRESHOLD = 0.01
 """A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016)."""
 
 _POSTERIOR_MEAN_SAMPLES = 16
+_CHUNK_SIZE = 1000
 
 
 class Bound(NamedTuple):
@@ -53,7 +54,7 @@ def evaluate(
     num_samples: int = 1,
     kl: KL = "analytic",
     binarization: Binarization = "grey",
-    chunk_size: int = 1000,
+    chunk_size: int = _CHUNK_SIZE,
 ) -> Bound:
     """The bound over every datapoint of a split, the odd-sized end included.
 
@@ -77,27 +78,16 @@ def evaluate(
       ValueError: `data` is empty or of integers, or as for `elbo`.
       TypeError: as for `elbo`.
     """
-    return evaluate_later(params, key, data, model, num_samples, kl, binarization, chunk_size)()
+    settings = {"num_samples": num_samples, "kl": kl, "binarization": binarization, "chunk_size": chunk_size}
+    return evaluate_later(params, key, data, model, **settings)()
 
 
-def evaluate_later(
-    params: Params,
-    key: jax.Array,
-    data: np.ndarray | jax.Array | Stream,
-    model: Model,
-    num_samples: int = 1,
-    kl: KL = "analytic",
-    binarization: Binarization = "grey",
-    chunk_size: int = 1000,
-) -> Callable[[], Bound]:
+def evaluate_later(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> Callable[[], Bound]:
     """`evaluate`, arguments as there, that does not wait for the device: what it returns does, and gives the bound.
 
     Meanwhile something else can be compiled. A `Stream` is not read before.
     """
-    if len(data) == 0:
-        raise ValueError("there is nothing to evaluate: the data are empty")
-    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
-    blocks = _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size)
+    blocks = _blocks(params, key, data, model, **settings)
 
     def bound() -> Bound:
         total = functools.reduce(_merge, (_moments(block.to_host()) for block in blocks))
@@ -107,19 +97,10 @@ def evaluate_later(
     return bound
 
 
-def non_finite_datapoints(
-    params: Params,
-    key: jax.Array,
-    data: np.ndarray | jax.Array | Stream,
-    model: Model,
-    num_samples: int = 1,
-    kl: KL = "analytic",
-    binarization: Binarization = "grey",
-    chunk_size: int = 1000,
-) -> list[int]:
+def non_finite_datapoints(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> list[int]:
     """Where in the data the datapoints are whose bound is NaN or infinite. Arguments as for `evaluate`."""
     found: list[int] = []
-    for block in _blocks(params, key, data, model, num_samples, kl, binarization, chunk_size):
+    for block in _blocks(params, key, data, model, **settings):
         values = block.to_host()
         found += (block.start + np.flatnonzero(~np.isfinite(values.reconstruction - values.kl))).tolist()
     return found
@@ -151,9 +132,12 @@ def _blocks(
     num_samples: int,
     kl: KL,
     binarization: Binarization,
-    chunk_size: int,
+    chunk_size: int = _CHUNK_SIZE,
 ) -> Iterable[_Block]:
     """An array is one block, dispatched at once; of a stream they come one after the other as they are asked for."""
+    if len(data) == 0:
+        raise ValueError("there is nothing to evaluate: the data are empty")
+    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
 
     def evaluated(start: int, xs: jax.Array, size: int) -> _Block:
         in_chunk = min(chunk_size, len(xs))

@@ -70,6 +70,8 @@ def place(values: Tree, axis: str | None = None) -> Tree:
         return values
 
     def put(a: jax.Array) -> jax.Array:
+        if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):  # of one process: `device_put` knows no others' devices
+            return jax.random.wrap_key_data(put(jax.random.key_data(a)), impl=jax.random.key_impl(a))
         divides = axis is not None and a.shape[0] % axis_size(axis) == 0
         return jax.device_put(a, NamedSharding(mesh, PartitionSpec(axis) if divides else PartitionSpec()))
 

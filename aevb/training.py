@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -318,7 +318,7 @@ def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarizati
     return train_epochs
 
 
-Train = TypeVar("Train", bound=Callable[..., tuple[TrainState, Progress]])
+Train: TypeAlias = Callable[..., tuple[TrainState, Progress]]
 
 
 def keeping_the_last_good_state(train: Train, members: bool = False) -> Train:
@@ -333,14 +333,20 @@ def keeping_the_last_good_state(train: Train, members: bool = False) -> Train:
     look = jax.jit(jax.vmap(_looked_at_parameters) if members else _looked_at_parameters)
 
     def kept(state: TrainState, *arguments: Any) -> tuple[TrainState, Progress]:
-        before = jax.tree.map(jnp.copy, state)  # the buffers of `state` itself are donated
+        before = _copy(state)  # the buffers of `state` itself are donated
         after, progress = train(state, *arguments)
         progress = look(before, after, progress)
         if members:
             return _good_ones(after, before, progress.first_bad_step < 0), progress
         return (after if int(progress.first_bad_step) < 0 else before), progress
 
-    return cast(Train, kept)
+    return kept
+
+
+@jax.jit
+def _copy(state: TrainState) -> TrainState:
+    """In other buffers, also where some are of other processes' devices."""
+    return jax.tree.map(jnp.copy, state)
 
 
 def _looked_at_parameters(before: TrainState, after: TrainState, progress: Progress) -> Progress:

@@ -185,3 +185,10 @@ def test_the_figures_show_every_number():
     panel = ("size", np.array([1, 10]), np.array([[3.0, 4.0], [2.0, 3.0], [5.0, 6.0]]))
     (axes,) = figures.costs([panel], "cost", "title").axes
     np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [[1, 3], [10, 4]])
+
+
+def test_a_curve_of_one_evaluation_is_a_point():
+    """A line through one point is not to be seen; the evaluation before training is not on a logarithmic axis."""
+    curves = [figures.Curve("", np.array(looks), *[np.full(len(looks), -9.0)] * 2) for looks in ([0, 10], [0, 10, 20])]
+    (axes,) = figures.bound_panels([figures.Panel("", curves)], num_columns=1).axes
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "o", "None", "None"]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.processes import assert_one_line_error, assert_same_run, lives, read_csv, rows_written, run, without_seconds
 
-NUM_KILLS = 4
+NUM_KILLS = 5
 EPOCH = 1700  # of Frey Face
 
 

@@ -23,9 +23,9 @@ from aevb.training import TrainState
 KEY = jax.random.key(0)
 # What fails is small already, and to make it smaller would trace or compile it hundreds of times.
 TRACED = settings(
-    derandomize=True, deadline=None, database=None, max_examples=20, phases=[Phase.explicit, Phase.generate]
+    derandomize=True, deadline=None, database=None, max_examples=40, phases=[Phase.explicit, Phase.generate]
 )
-COMPILED = settings(TRACED, max_examples=3)
+COMPILED = settings(TRACED, max_examples=6)
 
 integers = st.integers
 data_shapes = st.lists(integers(1, 4), min_size=1, max_size=3).map(tuple)
@@ -202,7 +202,7 @@ def test_zeros_and_ones_are_the_same_targets_in_every_dtype(data):
     x = np.round(random_data(seed, 3))
     bound = jax.jit(lambda x: aevb.elbo(params, KEY, x, model))
     bounds = [bound(x.astype(dtype)) for dtype in ("float32", "bool", "uint8", "int32", "float16")]
-    np.testing.assert_allclose(bounds, bounds[0], rtol=1e-6)
+    assert len(set(map(float, bounds))) == 1
 
 
 # Minibatches
