@@ -481,7 +481,7 @@ def fit(
     """
     task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
     check_schedule(num_epochs, eval_every)
-    train_key, eval_key = jax.random.split(key)
+    train_key, eval_key = _pair(key)
     history: list[Evaluation] = []
 
     def record(state: TrainState, row: Evaluation) -> None:
@@ -641,7 +641,7 @@ class Task(NamedTuple):
         if self.algorithm.evaluated_params is None:
             row = Evaluation(epoch, step * self.batch_size, missing.elbo, *missing, seconds)
             return lambda: row
-        *keys, params_key = jax.random.split(jax.random.fold_in(key, epoch), 3)
+        *keys, params_key = _evaluation_keys(key, epoch)
         params = self.algorithm.evaluated_params(state.params, params_key)
         bounds = [self.bound_later(params, key, split) for key, split in zip(keys, self.splits, strict=False)]
 
@@ -654,6 +654,18 @@ class Task(NamedTuple):
             return Evaluation(epoch, step * self.batch_size, train.elbo, *test_bound, seconds)
 
         return finish
+
+
+# Programs, because each operation on keys by itself is one too, of 20 ms at every start.
+@jax.jit
+def _pair(key: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jax.random.split(key))
+
+
+@jax.jit
+def _evaluation_keys(key: jax.Array, epoch: int | jax.Array) -> tuple[jax.Array, ...]:
+    """Of the training split, the test split and the parameters."""
+    return tuple(jax.random.split(jax.random.fold_in(key, epoch), 3))
 
 
 def stretches(

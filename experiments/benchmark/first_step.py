@@ -1,5 +1,7 @@
 """What a binary does before its first training step, and a line printed as each part is done."""
 
+import gc
+
 from absl import flags
 
 from experiments import launch
@@ -9,6 +11,11 @@ _FLAGS = flags.FLAGS
 
 def main() -> None:
     """Defines the flags and runs."""
+    gc.disable()  # as `launch.main` does
+    import jax  # noqa: F401
+
+    from experiments import run  # noqa: F401  # with all that a binary imports for its run
+
     flags.DEFINE_string("dataset", "mnist", "As for the benchmark, and so all others.")
     flags.DEFINE_string("data_dir", None, "")
     flags.DEFINE_string("source_dir", None, "")
@@ -23,7 +30,6 @@ def _until_first_step() -> None:
     import jax
 
     from aevb import datasets, fit, mlp_vae
-    from experiments import run  # noqa: F401  # with all that a binary imports for its run
 
     print("imported", flush=True)
     train, test = (
