@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aevb import datasets, sharding
+from aevb.divergence import DivergedError
 from aevb.evaluation import Bound, evaluate
 from aevb.model import Model
 from aevb.networks import mlp_vae
@@ -11,7 +12,6 @@ from aevb.objectives import ElboTerms, elbo, elbo_terms, iwae_bound, minibatch_e
 from aevb.streaming import Stream
 from aevb.training import (
     Algorithm,
-    DivergedError,
     Evaluation,
     FitResult,
     TrainState,

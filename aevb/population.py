@@ -15,20 +15,18 @@ import optax
 
 from aevb import sharding
 from aevb.datasets.binarization import Binarization
+from aevb.divergence import DivergedError, Progress, keeping_the_last_good_state
 from aevb.model import Model
 from aevb.objectives import KL
 from aevb.streaming import Stream
 from aevb.training import (
     Algorithm,
-    DivergedError,
     Evaluation,
     FitResult,
     MakeAlgorithm,
-    Progress,
     Task,
     TrainState,
     check_schedule,
-    keeping_the_last_good_state,
     stretches,
     whole_epochs,
 )

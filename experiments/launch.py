@@ -136,7 +136,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     from aevb.checkpoints import RunError
     from aevb.datasets import DatasetError
-    from aevb.training import DivergedError
+    from aevb.divergence import DivergedError
     from experiments.termination import TerminatedError
 
     _keep_compiled_programs()

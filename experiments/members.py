@@ -16,10 +16,11 @@ from absl import flags
 from aevb import datasets
 from aevb.checkpoints import load_run
 from aevb.datasets import Dataset
+from aevb.divergence import DivergedError
 from aevb.model import Model, Params
 from aevb.networks import WeightInit
 from aevb.population import default_schedule
-from aevb.training import DivergedError, Evaluation
+from aevb.training import Evaluation
 from experiments import frey_face, launch, mnist, shards
 from experiments.run import Run, make_config, run
 from experiments.run_folder import RunFolder

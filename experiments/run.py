@@ -15,10 +15,11 @@ import optax
 import aevb
 from aevb.checkpoints import FORMAT_VERSION, Checkpoints, RunError
 from aevb.datasets import Dataset
+from aevb.divergence import DivergedError
 from aevb.full_vb import posterior_mean
 from aevb.model import Model
 from aevb.objectives import KL, Gradient
-from aevb.training import DivergedError, Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
+from aevb.training import Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
 from experiments import distributed
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
