@@ -40,6 +40,16 @@ def axis_size(axis: str) -> int:
     return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
 
 
+def agreed(number: int) -> int:
+    """What the first process says where several train together: of what follows from a clock, each has its own."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty or not mesh.is_multi_process:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 def split(values: Any, axis: str) -> Any:
     """Inside a compiled function: the leading axis of every array over `axis` of the mesh that is set.
 

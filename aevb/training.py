@@ -584,7 +584,7 @@ def stretches(
         epoch += epochs
         seconds = time.perf_counter() - start
         if pauses:
-            longest = max(1, int(epochs * _SECONDS_BETWEEN_PAUSES / seconds))
+            longest = sharding.agreed(max(1, int(epochs * _SECONDS_BETWEEN_PAUSES / seconds)))
         yield state, seconds, epoch == goal
 
 

@@ -46,6 +46,14 @@ def assert_one_line_error(done: subprocess.CompletedProcess, message: str) -> No
     assert message in lines[0]
 
 
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 # Killed at random moments
 
 

@@ -1,15 +1,15 @@
 """Two real processes on 127.0.0.1 that train one run together."""
 
-import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
-from tests.processes import assert_one_line_error, experiment, metrics
+from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for
 
 RUN = ("--latent_dim=2", "--num_epochs=4", "--eval_every=2", "--hidden_dim=20", "--learning_rate=0.05")
 
@@ -21,19 +21,23 @@ def free_port() -> int:
 
 
 def together(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    return ends_of(start_together(*arguments))
+
+
+def start_together(*arguments: str) -> list[subprocess.Popen[str]]:
     port = free_port()
     command = [sys.executable, "-m", "experiments.digits", *RUN, *arguments, "--distributed", "--process_count=2"]
     command += [f"--coordinator=127.0.0.1:{port}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-    processes = [
-        subprocess.Popen([*command, f"--process_index={index}"], env=os.environ | {"JAX_PLATFORMS": "cpu"}, **pipes)
-        for index in range(2)
-    ]
+    return [start([*command, f"--process_index={index}"], JAX_PLATFORMS="cpu") for index in range(2)]
+
+
+def ends_of(processes: list[subprocess.Popen[str]]) -> list[subprocess.CompletedProcess[str]]:
     try:
         outputs = [process.communicate(timeout=100) for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.wait()
     return [
         subprocess.CompletedProcess(process.args, process.returncode, *output)
         for process, output in zip(processes, outputs, strict=True)
@@ -69,6 +73,26 @@ def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
     refused = together(data, f"--workdir={two}")
     assert all(done.returncode != 0 for done in refused)
     assert "pass --resume to go on with it" in refused[0].stderr
+
+
+@pytest.mark.slow
+def test_sigterm_to_either_process_stops_both_and_is_saved(data_dir, tmp_path):
+    """The next evaluation is far away; until then both must pause after the same epochs, whatever their clocks say."""
+    arguments = (f"--data_dir={data_dir}", f"--workdir={tmp_path}", "--num_epochs=100000", "--eval_every=100000")
+    checkpoints = tmp_path / "checkpoints"
+    steps = [0]
+    for index in range(2):
+        processes = start_together(*arguments, *["--resume"] * index)
+        try:
+            wait_for(checkpoints / str(steps[-1]), processes[0])
+            time.sleep(15)  # and a dozen pauses, or as many as there is time for after starting anew
+            processes[index].send_signal(signal.SIGTERM)
+        finally:
+            ended = ends_of(processes)
+        assert [done.returncode for done in ended] == [143, 143], [done.stderr for done in ended]
+        assert "terminated, and saved" in ended[0].stderr
+        steps.append(max(int(path.name) for path in checkpoints.iterdir()))
+    assert 0 < steps[1] < steps[2]
 
 
 @pytest.mark.parametrize(

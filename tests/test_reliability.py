@@ -21,7 +21,7 @@ from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
 from aevb.training import Evaluation, TrainState
 from experiments.run_folder import RunFolder
 from tests.models import DATA_DIM
-from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start
+from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start, wait_for
 
 MODEL = aevb.mlp_vae((DATA_DIM,), 2, 4)
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -239,14 +239,6 @@ def command(data_dir: Path, workdir: Path, *arguments: str) -> list[str]:
         *(sys.executable, "-m", "experiments.digits", f"--data_dir={data_dir}", f"--workdir={workdir}"),
         *("--latent_dim=2", "--hidden_dim=8", "--resume", *arguments),
     ]
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.slow
