@@ -150,6 +150,7 @@ def test_nothing_is_overwritten(measured):
     assert (workdir / "peers.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_scaling_and_startup(data_dir, tmp_path):
     done = experiment(
         "benchmark", f"--data_dir={data_dir}", *TINY, "--suite=scaling,startup", "--repeats=1", "--batch_sizes=5,50",

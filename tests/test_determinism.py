@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import aevb
 from tests.models import DATA_DIM
@@ -22,6 +23,7 @@ SIZE, BATCH, EPOCHS = 60, 20, 4
 SEEDS = range(4)
 
 
+@pytest.mark.slow
 def test_a_cold_and_a_warm_compilation_cache_give_the_same_bits(data_dir, tmp_path):
     """In two processes, whose sets and dictionaries of strings have other orders too."""
     compiled = tmp_path / "compiled"

@@ -83,6 +83,7 @@ def test_needs_the_prior():
         full_vb(MODELS["bernoulli"][0], optax.sgd(0.1), 10, map_prior=False)
 
 
+@pytest.mark.slow
 def test_few_data_keep_the_posterior_wide():
     """With the prior's weight, a posterior of 5 datapoints is wider than one of 500."""
     model = MODELS["bernoulli"][0]

@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 
 from aevb import figures
 from tests.processes import assert_one_line_error, experiment
 from tests.test_experiments import size_of_png
 
 
+@pytest.mark.slow
 def test_a_small_run_and_no_overwriting(data_dir, tmp_path):
     arguments = (f"--data_dir={data_dir}", f"--workdir={tmp_path}", "--dataset=digits", "--hidden_dim=16")
     done = experiment("gradient_variance", *arguments, "--latent_dim=5", "--num_samples=4", "--num_draws=20")

@@ -62,6 +62,7 @@ def test_what_is_there_is_not_trained_again(figure2):
     assert (workdir / "figure2.csv").read_text() == table_before
 
 
+@pytest.mark.slow
 def test_figure3_estimates_all_three_algorithms_and_keeps_the_estimates(sources, tmp_path):
     arguments = (
         *("--num_train_images=200", "--num_train_samples=400", "--num_train_samples_mcem=200", "--step_sizes=0.02"),
@@ -81,6 +82,7 @@ def test_figure3_estimates_all_three_algorithms_and_keeps_the_estimates(sources,
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("estimates/*.json")} == estimates
 
 
+@pytest.mark.slow
 def test_full_vb_against_map(sources, tmp_path):
     done = experiment(
         "full_vb",

@@ -23,7 +23,7 @@ from aevb.training import TrainState
 KEY = jax.random.key(0)
 # What fails is small already, and to make it smaller would trace or compile it hundreds of times.
 TRACED = settings(
-    derandomize=True, deadline=None, database=None, max_examples=40, phases=[Phase.explicit, Phase.generate]
+    derandomize=True, deadline=None, database=None, max_examples=20, phases=[Phase.explicit, Phase.generate]
 )
 COMPILED = settings(TRACED, max_examples=6)
 

@@ -103,7 +103,7 @@ def alone(tmp_path_factory) -> dict[str, np.ndarray]:
     return run(tmp_path_factory.mktemp("alone"), "none")
 
 
-@pytest.mark.parametrize("shape", ["1", "2", "4"])
+@pytest.mark.parametrize("shape", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
 def test_eight_devices_give_what_one_gives(alone, tmp_path, shape):
     found = run(tmp_path, shape)
     assert found.keys() == alone.keys()

@@ -78,6 +78,7 @@ def assert_same_run(found: np.ndarray, expected: np.ndarray):
     np.testing.assert_allclose(found[2:, nats], expected[2:, nats], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_shards_are_the_whole(swept, sources, tmp_path):
     for shard in ("0/2", "1/2"):
         arguments = (*SWEEP, *sources, f"--workdir={tmp_path}", f"--shard={shard}", "--num_processes=1")
