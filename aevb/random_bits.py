@@ -72,11 +72,19 @@ def _random_bits(key: jax.Array, bit_width: int, shape: Sequence[int]) -> jax.Ar
 
 
 def _split(key: jax.Array, shape: Sequence[int]) -> jax.Array:
-    return jnp.stack(_counted(key, shape), axis=-1)
+    return _as_arrays(jnp.stack(_counted(key, shape), axis=-1))
 
 
 def _fold_in(key: jax.Array, data: Any) -> jax.Array:
-    return jnp.stack(_hash(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32)))
+    return _as_arrays(jnp.stack(_hash(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32))))
+
+
+def _as_arrays(key: jax.Array) -> jax.Array:
+    """Fused with nothing: XLA would write the hash of a hash of a key out once more for each of its uses.
+
+    From jaxlib 0.11 on that takes many minutes to compile, and before it took 1.5 times as long as this.
+    """
+    return jax.lax.optimization_barrier(key)
 
 
 def _seed(seed: jax.Array) -> jax.Array:
