@@ -3,53 +3,60 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aevb import datasets, sharding
-from aevb.divergence import DivergedError
+from aevb import algorithms, data, likelihoods, models, sharding
+from aevb.algorithms import Algorithm, TrainState, auto_encoding, descent, init_train_state, make_loss
+from aevb.data.stream import Stream
+from aevb.distributions import Chain, Markov, Observed
 from aevb.evaluation import Bound, evaluate
-from aevb.model import Model
-from aevb.networks import mlp_vae
-from aevb.objectives import ElboTerms, elbo, elbo_terms, iwae_bound, minibatch_elbo, reparameterize
-from aevb.streaming import Stream
+from aevb.gradients import reparameterize
+from aevb.model import Given, Model
+from aevb.models import mlp_vae
+from aevb.objectives import ElboTerms, Estimator, elbo, elbo_terms, iwae_bound, minibatch_elbo
 from aevb.training import (
-    Algorithm,
+    DivergedError,
     Evaluation,
     FitResult,
-    TrainState,
-    auto_encoding,
-    descent,
     fit,
-    init_train_state,
-    make_loss,
+    fit_population,
     make_train_epochs,
     make_train_step,
     paper_optimizer,
 )
 
 if TYPE_CHECKING:
-    from aevb import marginal_likelihood
-    from aevb.checkpoints import load_run
+    from aevb import marginal_likelihood, posterior
+    from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Algorithm",
     "Bound",
+    "Chain",
     "DivergedError",
     "ElboTerms",
+    "Estimator",
     "Evaluation",
     "FitResult",
+    "Given",
+    "Markov",
     "Model",
+    "Observed",
     "Stream",
     "TrainState",
+    "algorithms",
     "auto_encoding",
-    "datasets",
+    "data",
     "descent",
     "elbo",
     "elbo_terms",
     "evaluate",
     "fit",
+    "fit_population",
     "init_train_state",
     "iwae_bound",
+    "likelihoods",
+    "load",
     "load_run",
     "make_loss",
     "make_train_epochs",
@@ -57,18 +64,30 @@ __all__ = [
     "marginal_likelihood",
     "minibatch_elbo",
     "mlp_vae",
+    "models",
     "paper_optimizer",
+    "posterior",
     "reparameterize",
+    "save",
     "sharding",
 ]
 
+# Imported when they are asked for: Orbax takes a second to import, and few need it.
+_LATE = {
+    "load": "aevb.saved",
+    "load_run": "aevb.saved",
+    "save": "aevb.saved",
+    "marginal_likelihood": "aevb.marginal_likelihood",
+    "posterior": "aevb.posterior",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Late, because Orbax takes a second to import and only this one function needs it; BlackJAX is the same.
-    if name == "load_run":
-        from aevb.checkpoints import load_run
+    if name not in _LATE:
+        raise AttributeError(f"module 'aevb' has no attribute {name!r}")
+    module = importlib.import_module(_LATE[name])
+    return module if _LATE[name].endswith(name) else getattr(module, name)
 
-        return load_run
-    if name == "marginal_likelihood":
-        return importlib.import_module("aevb.marginal_likelihood")
-    raise AttributeError(f"module 'aevb' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

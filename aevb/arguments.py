@@ -1,35 +1,77 @@
-"""What arguments must be, said before anything is compiled: the checks that several files share."""
+"""Checks of arguments that several files share. Each fails before anything is compiled, with one clear line."""
 
+import operator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from numpyro.util import is_prng_key
+import numpy as np
+import optax
+from jax.core import Tracer
 
 
-def check_integers(**values: int) -> None:
-    """Raises `TypeError` if one of `values` is no Python int."""
+def check_integers(**values: Any) -> None:
+    """Raise `TypeError` unless every one of `values` is an integer; NumPy's are."""
     for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(
-                f"{name} must be a Python int, got {value!r}: bind it with functools.partial before jax.jit"
-            )
+        if isinstance(value, bool | np.bool_) or not _is_integer(value):
+            hint = ": bind it with functools.partial before jax.jit" if isinstance(value, Tracer) else ""
+            raise TypeError(f"{name} must be an integer, got {describe(value)}{hint}")
 
 
-def check_counts(minimum: int, **counts: int) -> None:
-    """Raises `TypeError` or `ValueError` if one of `counts` is no Python int of at least `minimum`."""
+def check_counts(minimum: int, **counts: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless every one of `counts` is an integer of at least `minimum`."""
     check_integers(**counts)
     for name, count in counts.items():
         if count < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {count}")
 
 
-def check_key(key: Any) -> None:
-    """Raises `TypeError` unless `key` is one key and not several, nor a number."""
-    if not is_prng_key(key):
-        raise TypeError(f"key must be one typed key, from jax.random.key or one of jax.random.split, got {key!r}")
+def check_key(key: Any, name: str = "key") -> None:
+    """Raise `TypeError` unless `key` is one typed key."""
+    wanted = f"{name} must be one typed key, as jax.random.key(0) makes it"
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if dtype == np.uint32 and shape == (2,):
+            raise TypeError(f"{wanted}, got an old-style key: jax.random.wrap_key_data converts it")
+        raise TypeError(f"{wanted}, got {describe(key)}")
+    if shape != ():
+        raise TypeError(f"{wanted}, got keys of shape {shape}: jax.vmap over them, or take one")
 
 
-def check_floating(dtype: Any) -> None:
-    """Raises `ValueError` for data that are not floating-point: as Bernoulli targets, 0 to 255 give no bound at all."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"data must be floating-point, got {dtype}: scale integer pixels to [0, 1] first")
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise `TypeError` unless `optimizer` is an optax transformation."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        called = f"{optimizer.__name__}(1e-3)" if callable(optimizer) and hasattr(optimizer, "__name__") else None
+        example = f"call it, optax.{called}" if called else "optax.adam(1e-3), say"
+        raise TypeError(f"optimizer must be an optax transformation, got {describe(optimizer)}: {example}")
+
+
+def describe(value: Any) -> str:
+    """Say in a few words what `value` is, whatever its size."""
+    if isinstance(value, str | bool | int | float | np.generic | None):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if isinstance(value, dict):
+        return f"a dict with the entries {', '.join(map(str, list(value)[:5]))}{', ...' if len(value) > 5 else ''}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _is_integer(value: Any) -> bool:
+    if isinstance(value, jax.Array):  # concrete or traced: a program cannot depend on its value
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True

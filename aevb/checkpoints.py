@@ -14,22 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from aevb import full_vb
-from aevb.model import Model, Params
-from aevb.networks import mlp_vae
-from aevb.training import TrainState
+from aevb.algorithms.base import TrainState
+from aevb.model import Params
 
-FORMAT_VERSION = 1
 NUM_KEPT = 3
 _LONGEST_REASON = 200
 _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 
-# What runs of this format did before they could be told otherwise.
-_DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
-
 _KEYS = ("key", "shuffle_key")  # of a state
 
-CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
 MANIFEST_FILE = "sha256.json"
 
@@ -132,7 +125,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def restore_params(self, step: int | None = None) -> Params:
-        """The parameters alone of the state saved at `step`, or of the last that is whole.
+        """Return the parameters alone of the state saved at `step`, or of the last that is whole.
 
         Raises:
           RunError: it is not there, or damaged.
@@ -221,54 +214,34 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
-    """The configuration that a run folder was made with.
+def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
+    """Write a pytree of arrays into a new `folder`; return the SHA-256 of each file, by its path in there."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), jax.device_get(arrays))
+    return _checksums(folder)
+
+
+def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Params:
+    """Read what `write_arrays` wrote, in the structure of `template`.
 
     Raises:
-      RunError: there is none, it is damaged, or a newer version of this project wrote it.
+      RunError: it is damaged, or of another structure.
     """
-    path = Path(workdir) / CONFIG_FILE
     try:
-        config = json.loads(path.read_text())
-        version = config["format_version"]
-        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
-    except FileNotFoundError:
-        raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
-    if version != FORMAT_VERSION:
-        raise RunError(f"{workdir} was written in format {version}, this version reads format {FORMAT_VERSION}")
-    return config
-
-
-def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model, Params]:
-    """A trained model out of a run folder, for use in other code: `model, params = aevb.load_run(workdir)`.
-
-    Args:
-      workdir: a folder that one of the experiments wrote.
-      step: which checkpoint; `None` is the last that is whole.
-
-    Returns:
-      The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
-
-    Raises:
-      RunError: the folder is not there, not a run, damaged, or has no such checkpoint.
-    """
-    config = read_config(workdir)
-    try:
-        model = mlp_vae(**config["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {error}") from None
-    checkpoints = open_checkpoints(workdir)
-    try:
-        params = checkpoints.restore_params(step)
-    finally:
-        checkpoints.close()
-    return model, full_vb.posterior_mean(params) if config["training"]["algorithm"] == "full_vb" else params
+        if not sha256.items() <= _checksums(folder).items():
+            raise RunError(f"{folder} is damaged: its files are not those that were written")
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
+    except RunError:
+        raise
+    except Exception as error:
+        # Orbax and TensorStore raise nearly anything on damaged input, and all of it means the same here.
+        raise RunError(f"{folder} cannot be read: {_reason(error)}") from None
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
-    """The checkpoints of a run folder, to read.
+    """Return the checkpoints of a run folder, to read.
 
     Raises:
       RunError: there are none yet.

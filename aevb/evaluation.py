@@ -1,7 +1,8 @@
-"""Bounds over a whole split, and how many latent dimensions a model uses."""
+"""Bounds over a whole split, by level, and how many latent dimensions a model uses."""
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -9,54 +10,79 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb import sharding
-from aevb.arguments import check_counts, check_floating
-from aevb.datasets.binarization import Binarization, binarize_batch
-from aevb.model import Model, Params
-from aevb.objectives import KL, elbo_terms, reparameterize
+from aevb import gradients, sharding
+from aevb.arguments import check_counts, check_key
+from aevb.data.binarization import Binarization, binarize_batch
+from aevb.data.rows import as_arrays, num_rows, rows
+from aevb.data.stream import Stream, blocks_in_order
+from aevb.distributions import Chain
+from aevb.distributions.levels import ONE_LEVEL
+from aevb.model import Model, Params, bind, check_arguments, check_model, posterior_of
+from aevb.objectives import Estimator, elbo_terms_of
 from aevb.random_bits import fused
-from aevb.streaming import Stream, blocks_in_order
+from aevb.support import check_data
 
 ACTIVE_UNIT_THRESHOLD = 0.01
-"""A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016)."""
+"""A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016).
+
+It presupposes latents of unit scale: where the scale of the prior is learned, the count means little."""
 
 _POSTERIOR_MEAN_SAMPLES = 16
 _CHUNK_SIZE = 1000
 
 
 class Bound(NamedTuple):
-    """A bound over a split, in nats per datapoint.
+    """A bound over a split, in nats per datapoint, whatever weights the training put on its terms.
 
     Attributes:
       elbo: the mean evidence lower bound, `reconstruction - kl`.
       reconstruction: the mean of E_q[log p(x|z)].
       kl: the mean KL(q(z|x) || p(z)).
-      active_units: how many of the J latent dimensions the model uses.
+      active_units: how many latent dimensions the model uses; `None` where that was not asked for.
+      kl_by_level: the mean KL of each level, of a path by step, `[T]`; their sum is `kl`.
+      active_units_by_level: the active units of each level.
+      iwae: the mean importance weighted bound; NaN unless the estimator is of that bound.
     """
 
     elbo: float
     reconstruction: float
     kl: float
-    active_units: int
+    active_units: int | None
+    kl_by_level: dict[str, Any]
+    active_units_by_level: dict[str, int]
+    iwae: float = math.nan
 
 
 class _PerDatapoint(NamedTuple):
-    reconstruction: jax.Array  # [N]
-    kl: jax.Array  # [N]
-    posterior_means: tuple[jax.Array, jax.Array]  # twice [N, ...]: two estimates, independent where not exact
+    """What is computed for each datapoint.
+
+    Attributes:
+      reconstruction: `[N]`.
+      kl: `[N]`.
+      kl_by_level: `[N]` each, of a path `[N, T]`.
+      iwae: `[N]`, or `None`.
+      posterior_means: by level, two estimates of E_q[z], leaves `[N, ...]`, independent where not exact; or `None`.
+    """
+
+    reconstruction: Any
+    kl: Any
+    kl_by_level: dict[str, Any]
+    iwae: Any
+    posterior_means: tuple[Any, Any] | None
 
 
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array | Stream,
+    data: Any,
     model: Model,
-    num_samples: int = 1,
-    kl: KL = "analytic",
+    estimator: Estimator | None = None,
+    *,
     binarization: Binarization = "grey",
     chunk_size: int = _CHUNK_SIZE,
+    active_units: bool | None = None,
 ) -> Bound:
-    """The bound over every datapoint of a split, the odd-sized end included.
+    """Return the bound over every datapoint of a split, the odd-sized end included.
 
     The noise of a datapoint depends on `key` and on its position alone, so that `chunk_size`, which bounds memory,
     does not change the result.
@@ -64,41 +90,57 @@ def evaluate(
     Args:
       params: parameters of `model`.
       key: a typed key.
-      data: `[N, ...]`, after `binarize_once`; or a `Stream`, evaluated a block at a time, after nothing.
+      data: a pytree of arrays `[N, ...]`, after `binarize_once`; or a `Stream`, evaluated block by block, whose
+        datapoints are not binarized once.
       model: the four functions.
-      num_samples: L, noise draws for each datapoint.
-      kl: which estimator, as for `elbo`.
+      estimator: how to estimate it; by default one draw of z and the analytic KL. Its gradient plays no part, so any
+        posterior will do.
       binarization: "stochastic" redraws the targets by `key`.
       chunk_size: datapoints at a time in the one compiled program.
+      active_units: whether to count them. By default they are counted where the posterior knows its mean; where it does
+        not, 32 draws per datapoint more are needed.
 
     Returns:
       A `Bound` of Python numbers, averaged in float64.
 
     Raises:
-      ValueError: `data` is empty or of integers, or as for `elbo`.
+      ValueError: `data` are empty, have rows of different numbers or values outside of the likelihood's support, or as
+        for `elbo`.
       TypeError: as for `elbo`.
     """
-    settings = {"num_samples": num_samples, "kl": kl, "binarization": binarization, "chunk_size": chunk_size}
-    return evaluate_later(params, key, data, model, **settings)()
+    check_model(model)
+    check_key(key)
+    settings = {"estimator": estimator or Estimator(), "binarization": binarization, "active_units": active_units}
+    return start_evaluation(params, key, data, model, chunk_size=chunk_size, check_values=True, **settings)()
 
 
-def evaluate_later(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> Callable[[], Bound]:
-    """`evaluate`, arguments as there, that does not wait for the device: what it returns does, and gives the bound.
+def start_evaluation(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> Callable[[], Bound]:
+    """Start an evaluation and return a function that waits for its result. Arguments as for `evaluate`.
 
-    Meanwhile something else can be compiled. A `Stream` is not read before.
+    Meanwhile something else can be compiled. A `Stream` is not read before the result is asked for.
     """
     blocks = _blocks(params, key, data, model, **settings)
 
-    def bound() -> Bound:
+    def finish() -> Bound:
         total = functools.reduce(_merge, (_moments(block.to_host()) for block in blocks))
-        active_units = int(np.sum(total.co_moments / total.size > ACTIVE_UNIT_THRESHOLD))
-        return Bound(float(total.reconstruction - total.kl), float(total.reconstruction), float(total.kl), active_units)
+        variances = jax.tree.map(lambda moment: moment / total.size, total.co_moments or {})
+        is_path = {level: mean.ndim > 0 for level, mean in total.means.kl_by_level.items()}
+        units_by_level = {level: _count_active(each, is_path[level]) for level, each in variances.items()}
+        return Bound(
+            float(total.means.reconstruction - total.means.kl),
+            float(total.means.reconstruction),
+            float(total.means.kl),
+            sum(units_by_level.values()) if units_by_level else None,
+            {level: float(mean) if mean.ndim == 0 else mean for level, mean in total.means.kl_by_level.items()},
+            units_by_level,
+            math.nan if total.means.iwae is None else float(total.means.iwae),
+        )
 
-    return bound
+    return finish
 
 
 def non_finite_datapoints(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> list[int]:
-    """Where in the data the datapoints are whose bound is NaN or infinite. Arguments as for `evaluate`."""
+    """Return the positions of the datapoints whose bound is NaN or infinite. Arguments as for `evaluate`."""
     found: list[int] = []
     for block in _blocks(params, key, data, model, **settings):
         values = block.to_host()
@@ -107,7 +149,7 @@ def non_finite_datapoints(params: Params, key: jax.Array, data: Any, model: Mode
 
 
 class _Block(NamedTuple):
-    """Datapoints in a row whose evaluation is under way.
+    """Consecutive datapoints whose evaluation is under way.
 
     Attributes:
       start: the position of the first of them in the split.
@@ -120,122 +162,158 @@ class _Block(NamedTuple):
     size: int
 
     def to_host(self) -> _PerDatapoint:
-        """The values as NumPy arrays, as soon as they are there."""
+        """Return the values as NumPy arrays, as soon as they are there."""
         return jax.tree.map(lambda a: np.asarray(a)[: self.size], self.values)
 
 
 def _blocks(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array | Stream,
+    data: Any,
     model: Model,
-    num_samples: int,
-    kl: KL,
+    estimator: Estimator,
     binarization: Binarization,
+    active_units: bool | None = None,
     chunk_size: int = _CHUNK_SIZE,
+    check_values: bool = False,
 ) -> Iterable[_Block]:
-    """An array is one block, dispatched at once; of a stream they come one after the other as they are asked for."""
-    if len(data) == 0:
+    """Evaluate an array as one block, dispatched at once, and a stream block by block as they are asked for."""
+    if num_rows(data) == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
-    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
+    check_counts(1, chunk_size=chunk_size)
 
-    def evaluated(start: int, xs: jax.Array, size: int) -> _Block:
-        in_chunk = min(chunk_size, len(xs))
-        values = _evaluate_chunks(params, key, xs, start, model, num_samples, kl, binarization, in_chunk)
+    def evaluated(start: int, xs: Any, size: int) -> _Block:
+        if check_values:
+            check_data(params, xs if size == num_rows(xs) else rows(xs, slice(size)), model)
+        in_chunk = min(chunk_size, num_rows(xs))
+        values = _evaluate_chunks(params, key, xs, start, model, estimator, binarization, active_units, in_chunk)
         return _Block(start, values, size)
 
     if isinstance(data, Stream):
         return itertools.starmap(evaluated, blocks_in_order(data, binarization))
-    data = jnp.asarray(data)
-    check_floating(data.dtype)
-    return [evaluated(0, data, len(data))]
+    data = jax.tree.map(jnp.asarray, as_arrays(data))
+    return [evaluated(0, data, num_rows(data))]
 
 
 class _Moments(NamedTuple):
-    """What is kept, in float64, of the datapoints evaluated so far: means, but for the last."""
+    """What is kept, in float64, of the datapoints evaluated so far.
+
+    Attributes:
+      size: how many.
+      means: of everything, without the leading axis.
+      co_moments: by level, the sum of products of the two estimates' deviations from their means; or `None`.
+    """
 
     size: int
-    reconstruction: np.ndarray  # []
-    kl: np.ndarray  # []
-    posterior_means: tuple[np.ndarray, np.ndarray]  # twice [...]
-    co_moments: np.ndarray  # [...], the sum of products of the two estimates' deviations from their means
+    means: _PerDatapoint
+    co_moments: dict[str, Any] | None
 
 
 def _moments(values: _PerDatapoint) -> _Moments:
     # Over datapoints, the covariance of two independent estimates of a posterior mean is its variance, without the
     # estimates' own noise. Where the mean is exact the two are equal and this is the plain variance.
-    reconstruction, divergence, (first, second) = jax.tree.map(lambda a: a.astype(np.float64), values)
-    means = first.mean(0), second.mean(0)
-    co_moments = np.sum((first - means[0]) * (second - means[1]), axis=0)
-    return _Moments(len(reconstruction), np.mean(reconstruction), np.mean(divergence), means, co_moments)
+    values = jax.tree.map(lambda a: a.astype(np.float64), values)
+    means = jax.tree.map(lambda a: np.mean(a, axis=0), values)
+    co_moments = None
+    if values.posterior_means is not None:
+        co_moments = jax.tree.map(
+            lambda one, other: np.sum((one - one.mean(0)) * (other - other.mean(0)), axis=0), *values.posterior_means
+        )
+    return _Moments(len(values.reconstruction), means, co_moments)
 
 
 def _merge(one: _Moments, other: _Moments) -> _Moments:
-    """The moments of both together (Chan, Golub and LeVeque 1983)."""
+    """Return the moments of both together (Chan, Golub and LeVeque 1983)."""
     size = one.size + other.size
     share = other.size / size
-    differences = [b - a for a, b in zip(one.posterior_means, other.posterior_means, strict=True)]
-    co_moments = one.co_moments + other.co_moments + differences[0] * differences[1] * one.size * share
-    reconstruction, kl, posterior_means = jax.tree.map(lambda a, b: a + (b - a) * share, one[1:4], other[1:4])
-    return _Moments(size, reconstruction, kl, posterior_means, co_moments)
+    differences = jax.tree.map(lambda a, b: b - a, one.means, other.means)
+    co_moments = None
+    if one.co_moments is not None:
+        assert differences.posterior_means is not None
+        co_moments = jax.tree.map(
+            lambda a, b, first, second: a + b + first * second * one.size * share,
+            one.co_moments,
+            other.co_moments,
+            *differences.posterior_means,
+        )
+    return _Moments(size, jax.tree.map(lambda a, d: a + d * share, one.means, differences), co_moments)
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization", "chunk_size"))
+def _count_active(variances: Any, is_path: bool) -> int:
+    """Count the dimensions that vary; those of a path `[T, J]` once for all times."""
+    leaves = (leaf.sum(0) if is_path else leaf for leaf in jax.tree.leaves(variances))
+    return sum(int(np.sum(leaf > ACTIVE_UNIT_THRESHOLD)) for leaf in leaves)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "estimator", "binarization", "active_units", "chunk_size"))
 def _evaluate_chunks(
     params: Params,
     key: jax.Array,
-    data: jax.Array,
+    data: Any,
     start: int | jax.Array,
     model: Model,
-    num_samples: int,
-    kl: KL,
+    estimator: Estimator,
     binarization: Binarization,
+    active_units: bool | None,
     chunk_size: int,
 ) -> _PerDatapoint:
-    """Every chunk through one program; the last is filled up with the first datapoints, whose values are cut off.
+    """Put every chunk through one program; the last is filled up with the first datapoints, whose values are cut off.
 
     `start` is the position of the first of `data` in the split.
     """
-    size = data.shape[0]
+    size = num_rows(data)
     num_chunks = -(-size // chunk_size)
     indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
 
     def chunk(indices: jax.Array) -> _PerDatapoint:
         indices = sharding.split(indices, sharding.BATCH)
-        return _evaluate_chunk(params, key, data[indices], start + indices, model, num_samples, kl, binarization)
+        xs, positions = rows(data, indices), start + indices
+        return _evaluate_chunk(params, key, xs, positions, model, estimator, binarization, active_units)
 
     chunks = jax.lax.map(chunk, indices)
     return sharding.gather(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks))
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples", "kl", "binarization"))
+@functools.partial(jax.jit, static_argnames=("model", "estimator", "binarization", "active_units"))
 def _evaluate_chunk(
     params: Params,
     key: jax.Array,
-    xs: jax.Array,
+    xs: Any,
     positions: jax.Array,
     model: Model,
-    num_samples: int,
-    kl: KL,
+    estimator: Estimator,
     binarization: Binarization,
+    active_units: bool | None,
 ) -> _PerDatapoint:
-    """Compiled for itself, though only called where it is inlined: so that splits of two sizes are traced once."""
+    """Evaluate one chunk. Compiled for itself, though only called where it is inlined, so that it is traced once."""
 
-    def datapoint(position: jax.Array, x: jax.Array) -> _PerDatapoint:
-        binarize_key, elbo_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), position), 3)
+    def datapoint(position: jax.Array, x: Any) -> _PerDatapoint:
+        binarize_key, bound_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), position), 3)
         x = binarize_batch(binarize_key, x, binarization)
-        reconstruction, divergence = elbo_terms(params, elbo_key, x, model, num_samples, kl)
-        return _PerDatapoint(reconstruction, divergence, _posterior_means(params, mean_key, x, model))
+        check_arguments(params, bound_key, x, model)
+        draws = gradients.draw(params, bound_key, x, model, estimator.num_samples, None)
+        terms = elbo_terms_of(draws, estimator, differentiable=False)
+        iwae = gradients.weighted_bound(params, x, model, draws, None) if estimator.bound == "iwae" else None
+        return _PerDatapoint(*terms, iwae, _posterior_means(params, mean_key, x, model, active_units))
 
     return jax.vmap(datapoint)(positions, xs)
 
 
-def _posterior_means(params: Params, key: jax.Array, x: jax.Array, model: Model) -> tuple[jax.Array, jax.Array]:
-    """E_q[z] twice: exact where the family knows its mean, else two independent Monte Carlo estimates."""
-    posterior = model.encode(params, x)
+def _posterior_means(
+    params: Params, key: jax.Array, x: Any, model: Model, active_units: bool | None
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return E_q[z] by level twice: exact where the family knows its mean, else two independent estimates if asked."""
+    if active_units is False:
+        return None
+    bound, value = bind(model, x)
+    posterior = posterior_of(bound, params, value)
+    by_level = lambda z: z if isinstance(posterior, Chain) else {ONE_LEVEL: z}
     try:
-        return posterior.mean, posterior.mean
+        mean = by_level(posterior.mean)
+        return mean, mean
     except NotImplementedError:
-        z = reparameterize(posterior, key, (2, _POSTERIOR_MEAN_SAMPLES))
-        first, second = jnp.mean(z, axis=1)
-        return first, second
+        if active_units is None:
+            return None
+    z = posterior.sample(key, (2, _POSTERIOR_MEAN_SAMPLES))
+    means = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=1), z)
+    return by_level(rows(means, 0)), by_level(rows(means, 1))

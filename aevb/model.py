@@ -1,19 +1,58 @@
-"""A latent-variable model with a recognition model, as four pure functions.
+"""What a datapoint and a model are.
 
-The paper's three ingredients (section 2.1) are the likelihood p(x|z), the prior p(z) and the recognition model
-q(z|x). Everything else in this library is a function of a `Model` and of the parameters that its `init` makes.
+The paper's three ingredients (section 2.1) are the likelihood p(x|z), the prior p(z) and the recognition model q(z|x).
+Everything else in this library is a function of a `Model` and of the parameters that its `init` makes.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
+from aevb.arguments import check_key, describe
+
 Params: TypeAlias = Any
 """A pytree of arrays. By convention `params["encoder"]` is phi and `params["decoder"]` is theta."""
+
+Datapoint: TypeAlias = Any
+"""A pytree of arrays, or a `Given` of two. A data set has N on the leading axis of every leaf."""
+
+Latents: TypeAlias = Any
+"""A pytree of arrays: of one level `[J]`, of a path `[T, J]`, of a `Chain` a dict by level."""
+
+
+class Given(NamedTuple):
+    """A datapoint that is modelled given another: a bound of it is one on log p(value | condition).
+
+    `encode`, `decode` and `prior` of its model take the condition last: `encode(params, value, condition)`,
+    `decode(params, z, condition)`, `prior(params, condition)`. Labels are integers, and are left alone: binarization
+    and checks of support concern the value only.
+
+    Attributes:
+      value: what is modelled, a pytree of arrays.
+      condition: what it is modelled given, a pytree of arrays.
+    """
+
+    value: Datapoint
+    condition: Datapoint
+
+
+class Recipe(NamedTuple):
+    """How a model can be built again, in this process or another.
+
+    Attributes:
+      build: `(family, arguments) -> Model`.
+      family: its registered name.
+      arguments: its arguments as JSON.
+    """
+
+    build: Callable[[str, str], "Model"]
+    family: str
+    arguments: str
 
 
 @jax.tree_util.register_static
@@ -21,40 +60,150 @@ Params: TypeAlias = Any
 class Model:
     """Four pure functions of one datapoint; callers `vmap` them over minibatches.
 
-    A model is hashable and has no array leaves, so that it passes through `jax.jit`, `jax.vmap` and `jax.grad` as a
-    static argument without being marked as one. Two models are equal, and share compiled programs, when their four
-    functions are equal.
+    A model is hashable and has no array leaves, so it passes through `jax.jit`, `jax.vmap` and `jax.grad` as a static
+    argument without being marked as one. Two models are equal, and share compiled programs, when their four functions
+    are equal.
 
     Attributes:
       init: `key -> params`, the initial parameters.
-      encode: `(params, x) -> q(z|x)`, a distribution over z of event shape `[J]`. It is handed the whole of `params`,
-        so that sharing weights with the decoder or learning a prior is no special case.
+      encode: `(params, x) -> q(z|x)`, a distribution over one z. It receives the whole of `params`, so that sharing
+        weights with the decoder or learning a prior is no special case.
       decode: `(params, z) -> p(x|z)`, a distribution whose event shape is the shape of one datapoint.
-      prior: `params -> p(z)`, a distribution of event shape `[J]`.
+      prior: `params -> p(z)`, a distribution of the same event shape as q(z|x).
+      recipe: how to build it again; `None` for a model that was not built by name. A model with a recipe can be
+        pickled and saved.
     """
 
     init: Callable[[jax.Array], Params]
-    encode: Callable[[Params, jax.Array], Distribution]
-    decode: Callable[[Params, jax.Array], Distribution]
-    prior: Callable[[Params], Distribution]
+    encode: Callable[..., Distribution]
+    decode: Callable[..., Distribution]
+    prior: Callable[..., Distribution]
+    recipe: Recipe | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple:
+        if self.recipe is None:
+            return Model, (self.init, self.encode, self.decode, self.prior)
+        return self.recipe.build, (self.recipe.family, self.recipe.arguments)
 
 
-def latent_shape(model: Model, params: Params) -> tuple[int, ...]:
-    """The shape of one z, as the prior declares it. Computes nothing."""
-    return jax.eval_shape(lambda p: jnp.zeros(model.prior(p).event_shape), params).shape
+def bind(model: Model, x: Datapoint) -> tuple[Model, Datapoint]:
+    """Return the model at the condition of `x`, and the part of `x` that is modelled.
+
+    This is the first line of every public entry point: nothing below it knows of conditions.
+
+    Raises:
+      TypeError: `model` is not a `Model`, or it takes a condition and `x` has none, or the other way round.
+    """
+    check_model(model)
+    conditions = (x.condition,) if isinstance(x, Given) else ()
+    _check_takes(model, conditions)
+    if not conditions:
+        return model, x
+    bound = Model(
+        model.init,
+        lambda params, value: model.encode(params, value, *conditions),
+        lambda params, z: model.decode(params, z, *conditions),
+        lambda params: model.prior(params, *conditions),
+    )
+    return bound, x.value
 
 
-def data_shape(model: Model, params: Params) -> tuple[int, ...]:
-    """The shape of one x, as the decoder declares it. Computes nothing."""
+def posterior_of(model: Model, params: Params, x: Datapoint) -> Distribution:
+    """Return q(z|x), checked to be one distribution over one z."""
+    return _checked("encode", model.encode(params, x))
 
-    def template(p: Params) -> jax.Array:
-        z = jnp.zeros(model.prior(p).event_shape)
-        likelihood = model.decode(p, z)
-        if likelihood.batch_shape:
-            raise ValueError(
-                f"decode must return one distribution over the whole datapoint, but its batch shape is "
-                f"{likelihood.batch_shape}: end it with .to_event({len(likelihood.batch_shape)})"
-            )
-        return jnp.zeros(likelihood.event_shape)
 
-    return jax.eval_shape(template, params).shape
+def likelihood_of(model: Model, params: Params, z: Latents) -> Distribution:
+    """Return p(x|z), checked to be one distribution over one datapoint."""
+    return _checked("decode", model.decode(params, z))
+
+
+def prior_of(model: Model, params: Params) -> Distribution:
+    """Return p(z), checked to be one distribution over one z."""
+    return _checked("prior", model.prior(params))
+
+
+def latent_template(model: Model, params: Params) -> Latents:
+    """Return the shapes and dtypes of one z, as the prior declares them. Computes nothing."""
+    return jax.eval_shape(lambda params: prior_of(model, params).sample(jax.random.key(0)), params)
+
+
+def latent_shape(model: Model, params: Params) -> Any:
+    """Return the shape of one z, or a pytree of shapes, as the prior declares it. Computes nothing."""
+    return shapes(latent_template(model, params))
+
+
+def data_shape(model: Model, params: Params) -> Any:
+    """Return the shape of one x, or a pytree of shapes, as the decoder declares it. Computes nothing."""
+    found = []
+
+    def look(params: Params) -> None:
+        z = prior_of(model, params).sample(jax.random.key(0))
+        found.append(likelihood_of(model, params, z).event_shape)
+
+    jax.eval_shape(look, params)
+    return found[0]
+
+
+def shapes(tree: Any) -> Any:
+    """Return the shape of every leaf, in the structure of `tree`."""
+    return jax.tree.map(lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else jnp.shape(leaf), tree)
+
+
+def check_model(model: Any) -> None:
+    """Raise `TypeError` unless `model` is a `Model`."""
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be an aevb.Model, got {describe(model)}")
+
+
+def check_arguments(params: Params, key: jax.Array, x: Datapoint, model: Model) -> None:
+    """Check what every function of one datapoint takes, at trace time.
+
+    Raises:
+      TypeError: `model` is no `Model`, or `key` is not one typed key.
+      ValueError: `x` has another shape than the decoder declares.
+    """
+    bound, value = bind(model, x)
+    if isinstance(params, jax.Array) and jnp.issubdtype(params.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"params must be parameters, got a key, and key is {describe(key)}: params come before the key")
+    check_key(key)
+    found, expected = shapes(value), data_shape(bound, params)
+    if found != expected:
+        batch = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], value) == expected
+        hint = "; this function takes one datapoint, jax.vmap it over a batch" if batch else ""
+        raise ValueError(f"x has shape {found}, the model's datapoints have shape {expected}{hint}")
+
+
+def check_latents(posterior: Distribution, prior: Distribution) -> None:
+    """Raise `ValueError` unless q(z|x) and p(z) are distributions over the same space."""
+    found, expected = posterior.event_shape, prior.event_shape
+    if found != expected:
+        raise ValueError(f"encode returns a distribution over z of shape {found}, prior one of shape {expected}")
+
+
+def _checked(function: str, distribution: Any) -> Distribution:
+    if not isinstance(distribution, Distribution):
+        raise TypeError(
+            f"{function} must return one numpyro distribution, got {describe(distribution)}: return "
+            f"dist.Normal(mean, scale).to_event(1), say"
+        )
+    if distribution.batch_shape:
+        raise ValueError(
+            f"{function} must return one distribution without batch axes, but its batch shape is "
+            f"{distribution.batch_shape}: end it with .to_event({len(distribution.batch_shape)})"
+        )
+    return distribution
+
+
+def _check_takes(model: Model, conditions: tuple) -> None:
+    """Raise `TypeError` unless the model's functions take as many conditions as the datapoint has."""
+    try:
+        inspect.signature(model.prior).bind(None, *conditions)
+    except TypeError:
+        if conditions:
+            raise TypeError(
+                "the datapoint is a Given, but the model takes no condition: pass its value alone"
+            ) from None
+        raise TypeError("the model takes a condition: pass aevb.Given(value, condition) as the datapoint") from None
+    except ValueError:  # a function without a signature
+        return

@@ -1,39 +1,58 @@
-"""The stochastic gradient variational Bayes estimators of the paper, section 2.3, over one sampling core.
+"""The stochastic gradient variational Bayes estimators of the paper (section 2.3).
+
+    log p(x) = KL(q(z|x) || p(z|x)) + L(x),      L(x) = E_q[ log p(x|z) ] - KL(q(z|x) || p(z))        (eq. 1, 3)
 
 Every bound is in nats, is a *lower* bound (higher is better) and is a function of one datapoint:
-`jax.vmap(elbo, (None, 0, 0, None))(params, keys, xs, model)` is a minibatch, `jax.grad(elbo)` its gradient.
+`jax.vmap(elbo, (None, 0, 0, None))(params, keys, xs, model)` is a minibatch, `jax.grad(elbo)` its gradient. A datapoint
+`Given(value, condition)` has a bound on log p(value | condition).
 
-That gradient is unbiased for the gradient of the bound's expectation, by one of several estimators:
-
-    "pathwise"                      through z = g(noise, x), the paper's (section 2.4)
-    "sticking_the_landing"          without the score, whose mean is 0, in the pathwise one (Roeder et al. 2017)
-    "doubly_reparameterized"        the same idea for the importance weighted bound (Tucker et al. 2018)
-    "score_function"                f(z) grad log q(z|x): needs no g, varies most (section 2.1; Paisley et al. 2012)
-    "score_function_leave_one_out"  with the other samples' mean, or bound, as a baseline (Mnih & Rezende 2016)
-
-Which one it is changes the gradient alone: the value of a bound is the same for all.
+z is drawn as a differentiable function of noise, so that the gradient reaches phi; `aevb.gradients` has the other ways
+to estimate the same gradient.
 """
 
-import math
+import dataclasses
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import Distribution, kl_divergence
 
-from aevb.arguments import check_counts, check_key
-from aevb.model import Model, Params, data_shape
+from aevb import gradients
+from aevb.arguments import check_choice, check_counts
+from aevb.distributions.levels import ONE_LEVEL, closed_form_kl, sampled_kl
+from aevb.gradients import SCORE_FUNCTION, Draws, Gradient, expectation
+from aevb.model import Datapoint, Model, Params, check_arguments
 
 KL: TypeAlias = Literal["analytic", "sampled"]
-Gradient: TypeAlias = Literal[
-    "pathwise",
-    "sticking_the_landing",
-    "doubly_reparameterized",
-    "score_function",
-    "score_function_leave_one_out",
-]
+BoundName: TypeAlias = Literal["elbo", "iwae"]
 
-_SCORE_FUNCTION: tuple[Gradient, ...] = ("score_function", "score_function_leave_one_out")
+
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+    """How a bound is estimated: the options that travel together, from an algorithm to its evaluation.
+
+    Attributes:
+      num_samples: L draws of z for each datapoint, or K of the importance weighted bound.
+      kl: "analytic", eq. 7, or "sampled", eq. 6, as for `elbo`. The importance weighted bound has no KL of its own; the
+        ELBO that is reported beside it has.
+      gradient: which estimator of the gradient; see `aevb.gradients`.
+      bound: "elbo", or "iwae" for the importance weighted bound.
+
+    Raises:
+      ValueError: an unknown name, a count that is not positive, or a combination that would be biased.
+      TypeError: `num_samples` is not an integer.
+    """
+
+    num_samples: int = 1
+    kl: KL = "analytic"
+    gradient: Gradient = "pathwise"
+    bound: BoundName = "elbo"
+
+    def __post_init__(self) -> None:
+        check_counts(1, num_samples=self.num_samples)
+        check_choice("kl", self.kl, get_args(KL))
+        check_choice("gradient", self.gradient, get_args(Gradient))
+        check_choice("bound", self.bound, get_args(BoundName))
+        _check_unbiased(self)
 
 
 class ElboTerms(NamedTuple):
@@ -42,78 +61,56 @@ class ElboTerms(NamedTuple):
     Attributes:
       reconstruction: `[]`, a Monte Carlo estimate of E_q[log p(x|z)].
       kl: `[]`, KL(q(z|x) || p(z)): exact, or its estimate from the same samples.
+      kl_by_level: the same by level, `[]` each, of a path by step, `[T]`; their sum is `kl`. Latents of one level have
+        one entry, "z".
     """
 
     reconstruction: jax.Array
     kl: jax.Array
-
-
-def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-    """Draws z = g(noise), differentiable in the parameters of `distribution` (section 2.4).
-
-    All three of the paper's families are covered: a tractable inverse CDF (exponential, Cauchy, Weibull...), location
-    and scale (normal, Laplace, Student t...), and composition (log-normal, gamma, Dirichlet, normalizing flows...).
-
-    Args:
-      distribution: what to draw from.
-      key: a typed key.
-      sample_shape: leading axes of independent draws.
-
-    Returns:
-      `sample_shape + distribution.batch_shape + distribution.event_shape`.
-
-    Raises:
-      TypeError: the distribution has no differentiable transformation of noise, as a discrete one has none.
-    """
-    return _reparameterize_with_log_density(distribution, key, sample_shape)[0]
+    kl_by_level: dict[str, jax.Array]
 
 
 def elbo_terms(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_samples: int = 1,
     kl: KL = "analytic",
     gradient: Gradient = "pathwise",
 ) -> ElboTerms:
-    """The two terms of the evidence lower bound at one datapoint, apart. Arguments as for `elbo`."""
-    _check(params, key, x, model, num_samples, gradient)
-    _check_elbo(kl, gradient)
-    draws = _draw(params, key, x, model, num_samples, gradient)
-    reconstruction = _expectation(draws.log_likelihood, draws.log_posterior, gradient)
-    if kl == "analytic":
-        return ElboTerms(reconstruction, _analytic_kl(draws.posterior, draws.prior))
-    # At fixed z the mean of grad log q(z|x) is 0: beside the score function it would be noise and nothing else.
-    fixed_z = gradient in _SCORE_FUNCTION
-    log_posterior = jax.lax.stop_gradient(draws.log_posterior) if fixed_z else draws.log_posterior
-    return ElboTerms(reconstruction, _expectation(log_posterior - draws.log_prior, draws.log_posterior, gradient))
+    """Return the two terms of the evidence lower bound at one datapoint. Arguments as for `elbo`."""
+    estimator = Estimator(num_samples, kl, gradient)
+    check_arguments(params, key, x, model)
+    return elbo_terms_of(gradients.draw(params, key, x, model, num_samples, gradient), estimator)
 
 
 def elbo(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_samples: int = 1,
     kl: KL = "analytic",
     gradient: Gradient = "pathwise",
 ) -> jax.Array:
-    """An unbiased estimate of the evidence lower bound L(theta, phi; x) at one datapoint.
+    """Return an unbiased estimate of the evidence lower bound L(theta, phi; x) at one datapoint.
 
     With z_l = g(noise_l, x), l = 1..L:
 
         kl="sampled"   L^A = 1/L sum_l log p(x, z_l) - log q(z_l|x)            (eq. 6)
         kl="analytic"  L^B = 1/L sum_l log p(x|z_l)  - KL(q(z|x) || p(z))      (eq. 7)
 
-    L^B usually varies less; L^A needs no closed form.
+    L^B usually varies less; L^A needs no closed form. Of a `Chain` and of a path, "analytic" is the closed form of each
+    level or step given the ones drawn before it. A level whose ancestors in p come after it in q has none, and its term
+    is the sampled one.
 
     Args:
       params: parameters of `model`, first so that `jax.grad` needs no `argnums`.
       key: a typed key, consumed.
-      x: one datapoint, of the shape that the decoder declares.
+      x: one datapoint, of the shape that the decoder declares, or a `Given`.
       model: the four functions; static, also under `jax.jit`.
-      num_samples: L, a Python int.
+      num_samples: L.
       kl: which estimator.
       gradient: what `jax.grad` gives, in theta and phi together: "pathwise"; "sticking_the_landing", with
         `kl="sampled"`, whose noise in phi vanishes where q(z|x) is the exact posterior; "score_function", which does
@@ -124,24 +121,25 @@ def elbo(
       `[]`, nats.
 
     Raises:
-      ValueError: `x` has another shape, `num_samples` is not positive, `kl` or `gradient` is unknown or does not go
-        with the other arguments, or "analytic" is asked for where no closed form is registered.
-      TypeError: the posterior cannot be reparameterized and `gradient` needs it, `num_samples` is no Python int, or
-        `key` is not one key.
+      ValueError: `x` has another shape or lies outside of the likelihood's support, `num_samples` is not positive, `kl`
+        or `gradient` is unknown or does not go with the other arguments, a function of the model returns a batch of
+        distributions, or "analytic" is asked for where no closed form is registered.
+      TypeError: the posterior cannot be reparameterized and `gradient` needs it, `num_samples` is no integer, or
+        `key` is not one typed key.
     """
-    reconstruction, divergence = elbo_terms(params, key, x, model, num_samples, kl, gradient)
-    return reconstruction - divergence
+    terms = elbo_terms(params, key, x, model, num_samples, kl, gradient)
+    return terms.reconstruction - terms.kl
 
 
 def iwae_bound(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_samples: int,
     gradient: Gradient = "pathwise",
 ) -> jax.Array:
-    """An unbiased estimate of the importance weighted bound L_K at one datapoint (Burda et al. 2016, eq. 8).
+    """Return an unbiased estimate of the importance weighted bound L_K at one datapoint (Burda et al. 2016, eq. 8).
 
         L_K = E[ log 1/K sum_k w_k ],     w_k = p(x, z_k) / q(z_k|x),     z_k ~ q(z|x), k = 1..K
 
@@ -150,9 +148,9 @@ def iwae_bound(
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      x: one datapoint.
+      x: one datapoint, or a `Given`.
       model: the four functions.
-      num_samples: K, a Python int.
+      num_samples: K.
       gradient: as for `elbo`, with "doubly_reparameterized" in the place of "sticking_the_landing".
 
     Returns:
@@ -162,39 +160,30 @@ def iwae_bound(
       ValueError: as for `elbo`.
       TypeError: as for `elbo`.
     """
-    _check(params, key, x, model, num_samples, gradient)
-    _check_iwae(gradient)
-    draws = _draw(params, key, x, model, num_samples, gradient)
-    log_weights = draws.log_likelihood - (draws.log_posterior - draws.log_prior)
-    bound = _log_mean_exp(log_weights)
-    if gradient == "doubly_reparameterized":
-        return _with_gradient_of(bound, _doubly_reparameterized(params, x, model, draws, log_weights))
-    if gradient in _SCORE_FUNCTION:
-        # All of the bound answers for each sample; the baseline is the bound that the others make without it.
-        baseline = _leave_one_out_bounds(log_weights) if gradient == "score_function_leave_one_out" else 0.0
-        signals = jax.lax.stop_gradient(bound - baseline)
-        return _with_gradient_of(bound, bound + jnp.sum(signals * draws.log_posterior))
-    return bound
+    Estimator(num_samples, "sampled", gradient, "iwae")
+    check_arguments(params, key, x, model)
+    draws = gradients.draw(params, key, x, model, num_samples, gradient)
+    return gradients.weighted_bound(params, x, model, draws, gradient)
 
 
 def minibatch_elbo(
     params: Params,
     key: jax.Array,
-    xs: jax.Array,
+    xs: Datapoint,
     model: Model,
     dataset_size: int,
     num_samples: int = 1,
     kl: KL = "analytic",
     gradient: Gradient = "pathwise",
 ) -> jax.Array:
-    """L^M, the estimate of the bound of a whole dataset from a minibatch of it (eq. 8).
+    """Return L^M, the estimate of the bound of a whole data set from a minibatch of it (eq. 8).
 
-    (N / M) times the sum over the minibatch: the sum, in nats, over all `dataset_size` points.
+    (N / M) times the sum over the minibatch: the sum, in nats, over all `dataset_size` datapoints.
 
     Args:
       params: parameters of `model`.
-      key: a typed key, split into one a datapoint.
-      xs: `[M, ...]`, the minibatch.
+      key: a typed key, split into one per datapoint.
+      xs: the minibatch, leaves `[M, ...]`.
       model: the four functions.
       dataset_size: N.
       num_samples: L.
@@ -202,167 +191,56 @@ def minibatch_elbo(
       gradient: by which estimator, as for `elbo`.
 
     Returns:
-      `[]`, nats a dataset; divide by `dataset_size` for nats a datapoint.
+      `[]`, nats per data set; divide by `dataset_size` for nats per datapoint.
     """
-    batch_size = xs.shape[0]
+    batch_size = len(jax.tree.leaves(xs)[0])
     if not 1 <= batch_size <= dataset_size:
-        raise ValueError(f"a minibatch of {batch_size} cannot come from a dataset of {dataset_size}")
+        raise ValueError(f"a minibatch of {batch_size} cannot come from a data set of {dataset_size}")
     keys = jax.random.split(key, batch_size)
     bounds = jax.vmap(lambda key, x: elbo(params, key, x, model, num_samples, kl, gradient))(keys, xs)
     return dataset_size / batch_size * jnp.sum(bounds)
 
 
-class _Draws(NamedTuple):
-    """Samples of z and the log densities there, in nats.
-
-    Attributes:
-      posterior: q(z|x).
-      prior: p(z).
-      z: `[L, ...]`, differentiable in phi but for the score function's.
-      log_likelihood: `[L]`, log p(x|z).
-      log_prior: `[L]`, log p(z).
-      log_posterior: `[L]`, log q(z|x): differentiable in phi and z ("pathwise"), in z alone ("sticking_the_landing",
-        "doubly_reparameterized") or in phi alone, which is the score (the score functions).
-    """
-
-    posterior: Distribution
-    prior: Distribution
-    z: jax.Array
-    log_likelihood: jax.Array
-    log_prior: jax.Array
-    log_posterior: jax.Array
+def elbo_terms_of(draws: Draws, estimator: Estimator, differentiable: bool = True) -> ElboTerms:
+    """Return the two terms from draws of z, `differentiable` by the estimator's gradient or not at all."""
+    gradient = estimator.gradient if differentiable else None
+    reconstruction = expectation(draws.log_likelihood, draws, gradient)
+    by_level = _kl_by_level(draws, estimator.kl, gradient)
+    kl = jax.tree.reduce(jnp.add, [jnp.sum(term) if term.ndim else term for term in by_level.values()])
+    return ElboTerms(reconstruction, kl, by_level)
 
 
-def _draw(params: Params, key: jax.Array, x: jax.Array, model: Model, num_samples: int, gradient: Gradient) -> _Draws:
-    """The sampling core: what is differentiated, and in what, is decided here and by what the bounds do with it."""
-    posterior, prior = model.encode(params, x), model.prior(params)
-    if gradient == "pathwise":
-        z, log_posterior = _reparameterize_with_log_density(posterior, key, (num_samples,))
-    elif gradient in _SCORE_FUNCTION:
-        z = jax.lax.stop_gradient(jnp.asarray(posterior.sample(key, (num_samples,))))
-        log_posterior = jnp.asarray(posterior.log_prob(z))
-    else:
-        z = reparameterize(posterior, key, (num_samples,))
-        log_posterior = _log_posterior_of_z_alone(params, x, model, z)
-    log_likelihood = _log_likelihood(params, x, model, z)
-    return _Draws(posterior, prior, z, log_likelihood, jnp.asarray(prior.log_prob(z)), log_posterior)
+def _kl_by_level(draws: Draws, kl: KL, gradient: Gradient | None) -> dict[str, jax.Array]:
+    """Return KL(q || p) of each level, `[]` or `[T]`: the mean over draws of what depends on them."""
+    closed = closed_form_kl(draws.posterior, draws.prior, draws.z) if kl == "analytic" else {}
+    if ONE_LEVEL in closed and closed[ONE_LEVEL].ndim == 0:
+        return closed  # of one level, exact whatever was drawn
+    log_posterior = draws.log_posterior
+    if gradient in SCORE_FUNCTION:
+        # At fixed z the mean of grad log q(z|x) is 0: beside the score function it would be noise and nothing else.
+        log_posterior = jax.lax.stop_gradient(log_posterior)
+    terms = sampled_kl(log_posterior, draws.log_prior) | closed
+    return {level: expectation(term, draws, gradient) for level, term in terms.items()}
 
 
-def _log_likelihood(params: Params, x: jax.Array, model: Model, z: jax.Array) -> jax.Array:
-    """`[L]`, log p(x|z) at each of `z` `[L, ...]`."""
-    return jax.vmap(lambda z: jnp.asarray(model.decode(params, z).log_prob(x)))(z)
-
-
-def _log_posterior_of_z_alone(params: Params, x: jax.Array, model: Model, z: jax.Array) -> jax.Array:
-    """`[L]`, log q(z|x) that is a constant in phi: its gradient reaches phi through z and no other way."""
-    frozen_params, frozen_x = jax.lax.stop_gradient((params, x))
-    return jnp.asarray(model.encode(frozen_params, frozen_x).log_prob(z))
-
-
-def _expectation(values: jax.Array, log_posterior: jax.Array, gradient: Gradient) -> jax.Array:
-    """1/L sum_l f(z_l) from `values` f(z_l) `[L]`, with the term f(z_l) grad log q(z_l|x) where z is not a function."""
-    mean = jnp.mean(values)
-    if gradient not in _SCORE_FUNCTION:
-        return mean
-    baseline = 0.0
-    if gradient == "score_function_leave_one_out":
-        baseline = (jnp.sum(values) - values) / (len(values) - 1)
-    signals = jax.lax.stop_gradient(values - baseline)
-    return _with_gradient_of(mean, jnp.mean(values + signals * log_posterior))
-
-
-def _doubly_reparameterized(
-    params: Params, x: jax.Array, model: Model, draws: _Draws, log_weights: jax.Array
-) -> jax.Array:
-    """What to differentiate: theta weighs sample k by its normalized weight, the path through z by its square."""
-    weights = jax.nn.softmax(jax.lax.stop_gradient(log_weights))
-    z = _with_gradient_of(draws.z, jax.vmap(jnp.multiply)(weights, draws.z))
-    # The densities of `_draw` once more, at the same points: a compiler computes them once.
-    log_joint = _log_likelihood(params, x, model, z) + jnp.asarray(draws.prior.log_prob(z))
-    return jnp.sum(weights * (log_joint - _log_posterior_of_z_alone(params, x, model, z)))
-
-
-def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
-
-
-def _leave_one_out_bounds(log_weights: jax.Array) -> jax.Array:
-    """`[K]`, for each sample the bound of the other K - 1."""
-    size = len(log_weights)
-    # Masked, not subtracted from the whole: the largest weight is often all of the sum.
-    others = jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, log_weights[None, :])
-    return jax.nn.logsumexp(others, axis=-1) - math.log(size - 1)
-
-
-@jax.custom_jvp
-def _with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
-    """`value`, bit for bit, whose derivative is that of `surrogate`."""
-    del surrogate
-    return value
-
-
-@_with_gradient_of.defjvp
-def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return primals[0], tangents[1]
-
-
-def _reparameterize_with_log_density(
-    distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array]:
-    """Differentiable draws and their log density, which for a flow is known from the way there alone."""
-    if not distribution.has_rsample:
-        raise TypeError(
-            f"{type(distribution).__name__} cannot be reparameterized: no differentiable z = g(noise) is known; "
-            f'gradient="score_function" needs none'
-        )
-    z, intermediates = distribution.sample_with_intermediates(key, sample_shape)
-    log_density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
-    return jnp.asarray(z), jnp.asarray(log_density)
-
-
-def _analytic_kl(posterior: Distribution, prior: Distribution) -> jax.Array:
-    try:
-        return kl_divergence(posterior, prior)
-    except NotImplementedError:
-        names = f"{type(posterior).__name__} from {type(prior).__name__}"
-        raise ValueError(f'no closed-form KL divergence of {names} is registered: use kl="sampled"') from None
-
-
-def _check(params: Params, key: jax.Array, x: jax.Array, model: Model, num_samples: int, gradient: str) -> None:
-    """Fails at trace time, before any compilation, with the offending value and what would be right."""
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be an aevb.Model, got {type(model).__name__}")
-    check_key(key)
-    check_counts(1, num_samples=num_samples)
-    if gradient not in get_args(Gradient):
-        raise ValueError(f"gradient must be one of {get_args(Gradient)}, got {gradient!r}")
-    if gradient == "score_function_leave_one_out" and num_samples < 2:
+def _check_unbiased(estimator: Estimator) -> None:
+    gradient = estimator.gradient
+    if gradient == "score_function_leave_one_out" and estimator.num_samples < 2:
         raise ValueError(
             f"gradient={gradient!r} compares samples with each other: it needs num_samples of at least 2, got "
-            f'{num_samples}; one sample has gradient="score_function"'
+            f'{estimator.num_samples}; one sample has gradient="score_function"'
         )
-    if jnp.shape(x) != (expected := data_shape(model, params)):
-        hint = "; a bound takes one datapoint, jax.vmap it over a batch" if jnp.shape(x)[1:] == expected else ""
-        raise ValueError(f"x has shape {jnp.shape(x)}, the model's datapoints have shape {expected}{hint}")
-
-
-def _check_elbo(kl: str, gradient: str) -> None:
-    if kl not in get_args(KL):
-        raise ValueError(f"kl must be one of {get_args(KL)}, got {kl!r}")
-    if gradient == "doubly_reparameterized":
+    if estimator.bound == "elbo" and gradient == "doubly_reparameterized":
         raise ValueError(
-            f"gradient={gradient!r} is for iwae_bound; of the ELBO it is "
+            f"gradient={gradient!r} is for the importance weighted bound; of the ELBO it is "
             f'gradient="sticking_the_landing" with kl="sampled"'
         )
-    if gradient == "sticking_the_landing" and kl != "sampled":
+    if estimator.bound == "elbo" and gradient == "sticking_the_landing" and estimator.kl != "sampled":
         raise ValueError(
             f'gradient={gradient!r} leaves the score out of log q(z|x), which is there with kl="sampled" only, got '
-            f"kl={kl!r}"
+            f"kl={estimator.kl!r}"
         )
-
-
-def _check_iwae(gradient: str) -> None:
-    if gradient == "sticking_the_landing":
+    if estimator.bound == "iwae" and gradient == "sticking_the_landing":
         raise ValueError(
             f"gradient={gradient!r} is biased for the importance weighted bound, where the score does not average to "
             f'0: use gradient="doubly_reparameterized"'

@@ -28,7 +28,7 @@ def fused(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_WRITTEN_OUT)
 
 
-def as_jax_keeps_it(key: jax.Array) -> jax.Array:
+def unfused(key: jax.Array) -> jax.Array:
     """A key that `fused` gave, or one split from it, as JAX's default kind again."""
     if jax.random.key_impl(key) != _WRITTEN_OUT:
         return key

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from aevb import marginal_likelihood
-from aevb.checkpoints import load_run, read_config
-from aevb.datasets import Dataset
+from aevb.data import Dataset
+from aevb.saved import load_run, read_config
 from experiments.run_folder import write_json
 
 _SEED = 0

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import jax
 
     from aevb import Model
+    from aevb.gradients import Gradient
     from aevb.model import Params
-    from aevb.objectives import KL, Gradient
+    from aevb.objectives import KL
 
 _FLAGS = flags.FLAGS
 _BATCH_SIZE = 100
@@ -79,7 +80,7 @@ def _measure_all() -> None:
 
     import aevb
 
-    pixels = aevb.datasets.load(_FLAGS.dataset, "train", _FLAGS.data_dir, _FLAGS.source_dir).pixels()
+    pixels = aevb.data.load(_FLAGS.dataset, "train", _FLAGS.data_dir, _FLAGS.source_dir).pixels()
     model = aevb.mlp_vae((pixels.shape[1],), _FLAGS.latent_dim, _FLAGS.hidden_dim)
     minibatch = pixels[np.random.RandomState(_FLAGS.seed).permutation(len(pixels))[:_BATCH_SIZE]]
     train_key, noise_key = jax.random.split(jax.random.key(_FLAGS.seed))
@@ -138,8 +139,8 @@ def _stages(model: "Model", pixels: Any, key: "jax.Array") -> "dict[str, Params]
 
     params = []
     aevb.fit(
-        model,
         pixels,
+        model,
         key=key,
         num_epochs=_FLAGS.num_epochs,
         eval_every=_FLAGS.num_epochs,

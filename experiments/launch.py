@@ -81,9 +81,12 @@ def start(module: str, body: Callable[[], None]) -> None:
 
 def _define_flags(defaults: Defaults) -> None:
     # Imported late, here and below: --help and a misspelt flag need not wait for JAX.
-    from aevb.datasets.binarization import Binarization
-    from aevb.networks import Likelihood, Posterior, WeightInit
-    from aevb.objectives import KL, Gradient
+    from aevb.data.binarization import Binarization
+    from aevb.gradients import Gradient
+    from aevb.likelihoods import LIKELIHOODS
+    from aevb.models.mlp import Posterior
+    from aevb.networks import WeightInit
+    from aevb.objectives import KL
     from experiments.run import ALGORITHMS, OPTIMIZERS, SCHEDULES
 
     def text(values: Sequence[int]) -> list[str]:
@@ -91,12 +94,12 @@ def _define_flags(defaults: Defaults) -> None:
 
     flags.DEFINE_list("latent_dim", text(defaults.latent_dim), "Size of z; 3,5,10 trains each in turn.")
     flags.DEFINE_list("hidden_dim", text(defaults.hidden_dim), "Units of the hidden layer; 200,200 stacks two.")
-    flags.DEFINE_enum("likelihood", defaults.likelihood, get_args(Likelihood), "p(x|z).")
+    flags.DEFINE_enum("likelihood", defaults.likelihood, LIKELIHOODS.names(), "p(x|z).")
     flags.DEFINE_enum("posterior", "gaussian", get_args(Posterior), "q(z|x); all but gaussian need --kl=sampled.")
     flags.DEFINE_bool("squash_mean", defaults.squash_mean, "Keep the Gaussian likelihood's mean within (0, 1).")
     flags.DEFINE_enum("weight_init", defaults.weight_init, get_args(WeightInit), "Distribution of the initial weights.")
     flags.DEFINE_string("compute_dtype", None, "Of the matrix products; bfloat16 keeps float32 parameters.")
-    flags.DEFINE_enum("algorithm", "aevb", ALGORITHMS, "AEVB, a baseline, or Appendix F (full_vb).")
+    flags.DEFINE_enum("algorithm", "aevb", ALGORITHMS.names(), "AEVB, a baseline, or Appendix F (full_vb).")
     flags.DEFINE_enum("optimizer", defaults.optimizer, list(OPTIMIZERS), "From optax; Adagrad starts at 0.")
     flags.DEFINE_float("learning_rate", defaults.learning_rate, "Step size.")
     flags.DEFINE_enum("schedule", "constant", SCHEDULES, "Of the step size; burda: x 10^(-i/7) for 3^i epochs.")
@@ -135,8 +138,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     from aevb.checkpoints import RunError
-    from aevb.datasets import DatasetError
-    from aevb.divergence import DivergedError
+    from aevb.data import DatasetError
+    from aevb.training.divergence import DivergedError
     from experiments.termination import TerminatedError
 
     _keep_compiled_programs()
@@ -193,7 +196,7 @@ def _fail(message: str, status: int = 2) -> None:
 
 def _train_all(defaults: Defaults) -> None:
     latent_dims, hidden_dims = integers("latent_dim"), integers("hidden_dim")
-    from aevb import datasets
+    from aevb import data as datasets
     from experiments.run import make_config, run
 
     arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)

@@ -52,7 +52,7 @@ def main() -> None:
 
 def _estimate() -> None:
     _check_flags()
-    from aevb.checkpoints import load_run, read_config
+    from aevb.saved import load_run, read_config
 
     config = read_config(_FLAGS.run)
     step = None if _FLAGS.checkpoint == "latest" else int(_FLAGS.checkpoint)
@@ -70,7 +70,8 @@ def _estimate() -> None:
     for method in _FLAGS.methods:
         key = keys[1 + _METHODS.index(method)]  # its own, whichever others are asked for
         rows |= _run_method(method, key, params, targets, model)
-    elbo = aevb.evaluate(params, keys[0], targets, model, _ELBO_SAMPLES, config["training"]["kl"], chunk_size=100).elbo
+    estimator = aevb.Estimator(_ELBO_SAMPLES, config["training"]["kl"])
+    elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=100).elbo
     result = {
         "run": str(_FLAGS.run),
         "dataset": config["dataset"],
@@ -117,8 +118,8 @@ def _targets(config: dict[str, Any]):
     import jax
     import numpy as np
 
-    from aevb import datasets
-    from aevb.datasets.binarization import binarize_batch, binarize_once
+    from aevb import data as datasets
+    from aevb.data.binarization import binarize_batch, binarize_once
 
     rule = datasets.split_rule_of(config["dataset"], config["split_rule"])
     data = datasets.load(config["dataset"], _FLAGS.split, _FLAGS.data_dir, _FLAGS.source_dir, rule)

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import jax
 from absl import flags
 
-from aevb import datasets
-from aevb.checkpoints import load_run
-from aevb.datasets import Dataset
-from aevb.divergence import DivergedError
+from aevb import data as datasets
+from aevb.data import Dataset
 from aevb.model import Model, Params
 from aevb.networks import WeightInit
-from aevb.population import default_schedule
+from aevb.saved import load_run
 from aevb.training import Evaluation
+from aevb.training.divergence import DivergedError
+from aevb.training.population import default_execution
 from experiments import frey_face, launch, mnist, shards
 from experiments.run import Run, make_config, run
 from experiments.run_folder import RunFolder
@@ -221,7 +221,7 @@ def step_sizes() -> list[float]:
 
 
 def _as_one_program() -> bool:
-    return default_schedule() == "side_by_side" if _FLAGS.together is None else _FLAGS.together
+    return default_execution() == "side_by_side" if _FLAGS.together is None else _FLAGS.together
 
 
 def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[list[Evaluation]]:

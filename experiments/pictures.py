@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb import figures
-from aevb.datasets import Dataset
+from aevb.data import Dataset
+from aevb.gradients import reparameterize
 from aevb.model import Model, Params, latent_shape
-from aevb.objectives import reparameterize
 from aevb.training import Evaluation
 
 _NUM_SHOWN = 40

@@ -13,28 +13,30 @@ import numpy as np
 import optax
 
 import aevb
-from aevb.checkpoints import FORMAT_VERSION, Checkpoints, RunError
-from aevb.datasets import Dataset
-from aevb.divergence import DivergedError
-from aevb.full_vb import posterior_mean
+from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.algorithms.full_vb import posterior_mean
+from aevb.checkpoints import Checkpoints, RunError
+from aevb.data import Dataset
+from aevb.gradients import Gradient
 from aevb.model import Model
-from aevb.objectives import KL, Gradient
-from aevb.training import Evaluation, MakeAlgorithm, TrainState, check_learning_rate, injected
+from aevb.objectives import KL
+from aevb.saved import FORMAT_VERSION, model_of
+from aevb.training import Evaluation
+from aevb.training.divergence import DivergedError
+from aevb.training.optimizers import check_learning_rate, keeping_learning_rate
 from experiments import distributed
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
 from experiments.termination import TerminatedError, Termination
 
 OPTIMIZERS = {
-    "adagrad": functools.partial(injected(optax.adagrad), initial_accumulator_value=0.0),
-    "adam": injected(optax.adam),
-    "rmsprop": injected(optax.rmsprop),
-    "sgd": injected(optax.sgd),
+    "adagrad": functools.partial(keeping_learning_rate(optax.adagrad), initial_accumulator_value=0.0),
+    "adam": keeping_learning_rate(optax.adam),
+    "rmsprop": keeping_learning_rate(optax.rmsprop),
+    "sgd": keeping_learning_rate(optax.sgd),
 }
 
 SCHEDULES = ("constant", "burda")
-
-ALGORITHMS = ("aevb", "wake_sleep", "monte_carlo_em", "full_vb")
 
 
 def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
         "dataset": dataset.name,
         "split_rule": dataset.split_rule,
         **({"num_train_images": dataset.subset_size} if dataset.subset_size else {}),
-        "model": {"data_shape": [math.prod(dataset.image_shape)], **model},
+        "model": {"name": "mlp", "arguments": {"data_shape": [math.prod(dataset.image_shape)], **model}},
         "training": training,
     }
 
@@ -87,24 +89,17 @@ def _burda_schedule(learning_rate: float, steps_per_epoch: int) -> optax.Schedul
 
 
 def make_algorithm(name: str, num_samples: int, kl: KL, gradient: Gradient) -> MakeAlgorithm:
-    """A training algorithm by its name in `ALGORITHMS`; the rest is for those that ascend the bound.
+    """Return a training algorithm by its name in `ALGORITHMS`; the rest is for those that ascend the bound.
 
     Raises:
       ValueError: an unknown name.
     """
-    from aevb import baselines
-    from aevb.full_vb import full_vb
-
-    match name:
-        case "aevb":
-            return functools.partial(aevb.auto_encoding, num_samples=num_samples, kl=kl, gradient=gradient)
-        case "full_vb":
-            return functools.partial(full_vb, num_samples=num_samples, kl=kl)
-        case "wake_sleep":
-            return baselines.wake_sleep
-        case "monte_carlo_em":
-            return baselines.monte_carlo_em
-    raise ValueError(f"algorithm must be one of {ALGORITHMS}, got {name!r}")
+    make: Any = ALGORITHMS.get(name)
+    if name not in ("aevb", "full_vb"):
+        return make
+    return functools.partial(
+        make, estimator=aevb.Estimator(num_samples, kl, gradient if name == "aevb" else "pathwise")
+    )
 
 
 class Run(NamedTuple):
@@ -225,7 +220,7 @@ def _fit(
     stream: bool,
 ) -> tuple[Model, TrainState]:
     training = config["training"]
-    model = aevb.mlp_vae(**config["model"])
+    model = model_of(config)
     steps_per_epoch = len(train.images) // training["batch_size"]
     optimizer = make_optimizer(
         training["optimizer"],
@@ -244,8 +239,8 @@ def _fit(
     data, test_data = (_stream(split) if stream else distributed.rows(split) for split in (train, test))
     with distributed.mesh():
         result = aevb.fit(
-            model,
             data,
+            model,
             key=key,
             test_data=test_data,
             optimizer=optimizer,
@@ -254,6 +249,7 @@ def _fit(
             seconds=recorder.seconds,
             on_evaluation=recorder,
             on_pause=recorder.pause,
+            active_units=True,
             **{name: training[name] for name in FIT_ARGUMENTS},
         )
     return model, result.state
@@ -266,8 +262,6 @@ def _stream(dataset: Dataset) -> aevb.Stream:
 FIT_ARGUMENTS = (
     "num_epochs",
     "batch_size",
-    "num_samples",
-    "kl",
     "map_prior",
     "binarization",
     "eval_every",
@@ -327,7 +321,7 @@ class Recorder:
             raise RunError(f"{self.folder.path} has a checkpoint of step {step} but no row of metrics up to there")
         self.seconds = self.history[-1].seconds if restored.seconds is None else restored.seconds
         self.folder.reopen(step // self._steps_per_epoch)
-        self._open(samples)
+        self._open(samples, self.history[-1])
         return restored.state
 
     def __call__(self, state: TrainState, row: Evaluation) -> None:
@@ -338,7 +332,7 @@ class Recorder:
     def record(self, state: TrainState, row: Evaluation) -> None:
         """Saves and reports an evaluation."""
         if not self._reporters:
-            self._open(row.num_train_samples)
+            self._open(row.num_train_samples, row)
         assert self._checkpoints is not None
         self.folder.append_metrics(row)
         self._checkpoints.save(state, row.test_elbo, row.seconds)
@@ -370,9 +364,9 @@ class Recorder:
         if self._checkpoints is not None:
             self._checkpoints.close()
 
-    def _open(self, samples: int) -> None:
+    def _open(self, samples: int, like: Evaluation) -> None:
         self.folder.create()
-        self.folder.start_metrics(self.history)
+        self.folder.start_metrics(self.history, like)
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
         self._reporters = [progress(self._name, self._total, samples), TensorBoard(self.folder.path, samples)]
@@ -409,7 +403,7 @@ class Follower:
 
 def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:
     """The contents of summary.json, from a run's last evaluation and state."""
-    model, training = config["model"], config["training"]
+    model, training = config["model"]["arguments"], config["training"]
     summary = {
         "dataset": config["dataset"],
         "split_rule": config["split_rule"],

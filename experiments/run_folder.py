@@ -6,12 +6,15 @@ import errno
 import fcntl
 import io
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aevb.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, RunError, read_config
+from aevb.checkpoints import CHECKPOINT_FOLDER, RunError
+from aevb.distributions.levels import ONE_LEVEL
+from aevb.saved import CONFIG_FILE, read_config
 from aevb.training import Evaluation
 
 METRICS_FILE = "metrics.csv"
@@ -127,16 +130,19 @@ class RunFolder:
         """Where the figures are."""
         return self.path / FIGURE_FOLDER
 
-    def start_metrics(self, history: list[Evaluation]) -> None:
-        """Writes metrics.csv with the rows that are known already, at once, dropping any that came after them."""
-        rows = "".join(_csv_line(row) for row in (Evaluation._fields, *history))
+    def start_metrics(self, history: list[Evaluation], like: Evaluation) -> None:
+        """Write metrics.csv with the rows that are known already, at once, dropping any that came after them.
+
+        Its columns are those of `like`, a row of the same run.
+        """
+        rows = "".join(_csv_line(row) for row in (_columns(like), *(_columns(row).values() for row in history)))
         _write_whole(self.path / METRICS_FILE, rows)
 
     def append_metrics(self, row: Evaluation) -> None:
         """Adds one row, or nothing at all where there is no room for it."""
         with (self.path / METRICS_FILE).open("ab", buffering=0) as file:
             end = file.tell()
-            line = _csv_line(row).encode()
+            line = _csv_line(_columns(row).values()).encode()
             try:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -154,8 +160,7 @@ class RunFolder:
         try:
             lines = path.read_bytes().decode().splitlines(keepends=True)
             rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
-            types = Evaluation.__annotations__
-            return [Evaluation(**{name: types[name](row[name]) for name in Evaluation._fields}) for row in rows]
+            return [_evaluation(row) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise RunError(f"{path} cannot be read: {error}") from None
 
@@ -188,6 +193,35 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
         return json.loads((self.path / SUMMARY_FILE).read_text())
+
+
+_COUNTS = ("epoch", "num_train_samples", "active_units")
+_BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
+
+
+def _columns(row: Evaluation) -> dict[str, Any]:
+    """Return the columns of metrics.csv: of latents in levels, one per level too; what is not known is left out."""
+    columns = {name: value for name, value in row._asdict().items() if name not in _BY_LEVEL}
+    for name in ("train_iwae", "test_iwae"):
+        if math.isnan(columns[name]):
+            del columns[name]
+    for name in _BY_LEVEL:
+        levels = getattr(row, name)
+        columns |= {f"{name}/{level}": value for level, value in levels.items() if set(levels) != {ONE_LEVEL}}
+    return columns
+
+
+def _evaluation(columns: dict[str, str]) -> Evaluation:
+    """Return the row that `_columns` made the columns of."""
+    values: dict[str, Any] = {name: {} for name in _BY_LEVEL}
+    for column, text in columns.items():
+        name, _, level = column.partition("/")
+        value = (int if name in _COUNTS or name == "active_units_by_level" else float)(text) if text else None
+        if level:
+            values[name][level] = value
+        else:
+            values[name] = value
+    return Evaluation(**values)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-import aevb
-from aevb.datasets import Dataset
-from aevb.padding import Padding, padded
-from aevb.population import fit_population, member_of
-from aevb.training import MakeAlgorithm, TrainState
+from aevb import models
+from aevb.algorithms import MakeAlgorithm, TrainState
+from aevb.data import Dataset
+from aevb.saved import model_of
+from aevb.training.padding import Padding, padded
+from aevb.training.population import fit_population, member_of
 from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, summarize
 from experiments.run_folder import RunFolder
 from experiments.termination import TerminatedError, Termination
@@ -50,11 +51,12 @@ def run_together(runs: Sequence[Run], train: Dataset, test: Dataset) -> None:
 
 def _program_of(config: dict[str, Any]) -> str:
     """Equal for runs that one program can train."""
-    model = {name: value for name, value in config["model"].items() if name != "latent_dim"}
+    arguments = config["model"]["arguments"]
+    model = {name: value for name, value in arguments.items() if name != "latent_dim"}
     training = {name: value for name, value in config["training"].items() if name not in ("learning_rate", "seed")}
     # Only plain networks can be padded to a common latent size; with others, sizes apart.
     plain = model["posterior"] == "gaussian" and training["algorithm"] in ("aevb", "wake_sleep")
-    latent_dim = None if plain else config["model"]["latent_dim"]
+    latent_dim = None if plain else arguments["latent_dim"]
     return json.dumps([config | {"model": model, "training": training}, latent_dim], sort_keys=True)
 
 
@@ -73,8 +75,10 @@ class _Population:
     def __init__(self, runs: Sequence[Run], train: Dataset, test: Dataset):
         self._train, self._test = train, test
         self._training = runs[0].config["training"]
-        latent_dims = {run.config["model"]["latent_dim"] for run in runs}
-        self._latent_dim, self._pads = max(latent_dims), len(latent_dims) > 1
+        latent_dims = {run.config["model"]["arguments"]["latent_dim"] for run in runs}
+        self._pads = len(latent_dims) > 1
+        arguments = runs[0].config["model"]["arguments"] | {"latent_dim": max(latent_dims)}
+        self._padded_model = models.build(runs[0].config["model"]["name"], **arguments)
         names = ("algorithm", "num_samples", "kl", "gradient")
         self._make: MakeAlgorithm = make_algorithm(*(self._training[name] for name in names))
         self._termination = Termination()
@@ -96,7 +100,7 @@ class _Population:
 
     def open(self, run: Run) -> None:
         """Locks the run's folder and looks how far it is."""
-        model = aevb.mlp_vae(**run.config["model"])
+        model = model_of(run.config)
         optimizer = self._optimizer(run.config["training"]["learning_rate"])
         algorithm = self._make(model, optimizer, len(self._train.images), self._training["map_prior"])
         steps_per_epoch = len(self._train.images) // self._training["batch_size"]
@@ -105,7 +109,7 @@ class _Population:
             folder.lock()
         recorder = Recorder(folder, run.name, steps_per_epoch, True, self._termination)
         state = recorder.resume(lambda: algorithm.init(jax.random.key(0)))
-        padding = Padding(optimizer, run.config["model"]["latent_dim"], self._latent_dim) if self._pads else None
+        padding = Padding(optimizer, model, self._padded_model) if self._pads else None
         self._members.append(_Member(run, folder, recorder, algorithm, padding, state))
 
     def _optimizer(self, learning_rate: float) -> optax.GradientTransformation:
@@ -131,8 +135,8 @@ class _Population:
 
         optimizer = self._optimizer(self._training["learning_rate"])
         found = fit_population(
-            aevb.mlp_vae(**(members[0].run.config["model"] | {"latent_dim": self._latent_dim})),
             self._train.pixels(),
+            self._padded_model,
             keys=keys,
             test_data=self._test.pixels(),
             optimizer=padded(optimizer) if self._pads else optimizer,
@@ -141,6 +145,7 @@ class _Population:
             on_evaluation=lambda member, state, row: members[member].recorder.record(_cut(members[member], state), row),
             on_pause=pause,
             **{"states" if resumed else "initial_states": states},
+            active_units=True,
             **{name: self._training[name] for name in FIT_ARGUMENTS},
         )
         for member, ended in zip(members, found, strict=True):

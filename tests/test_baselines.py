@@ -7,9 +7,9 @@ import optax
 import pytest
 
 import aevb
-from aevb.baselines import monte_carlo_em, wake_sleep
-from aevb.baselines.monte_carlo_em import NUM_UPDATES
-from aevb.baselines.wake_sleep import log_joint, log_recognition_of_dream
+from aevb.algorithms import monte_carlo_em, wake_sleep
+from aevb.algorithms.monte_carlo_em import NUM_UPDATES
+from aevb.algorithms.wake_sleep import log_joint, log_recognition_of_dream
 from tests import oracles
 from tests.models import DATA_DIM, linear_gaussian_model
 

@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 
 import aevb
-from aevb.datasets import DatasetError, originals
-from aevb.datasets.binarization import binarize_batch, binarize_once
-from aevb.datasets.builder import builder_class, prepare
-from aevb.datasets.cache import cache_dir
-from aevb.datasets.frey_face import read_faces
-from aevb.datasets.mnist import SOURCE as MNIST
-from aevb.datasets.mnist import read_idx
-from aevb.datasets.source import Original
+from aevb.data import DatasetError, originals
+from aevb.data.binarization import binarize_batch, binarize_once
+from aevb.data.builder import builder_class, prepare
+from aevb.data.cache import cache_dir
+from aevb.data.source import Original
+from aevb.data.sources.frey_face import read_faces
+from aevb.data.sources.mnist import SOURCE as MNIST
+from aevb.data.sources.mnist import read_idx
 
 # What is loaded
 
 
 def test_mnist_is_the_official_one(real_data, data_dir):
-    train = aevb.datasets.load("mnist", "train", data_dir, real_data / "mnist")
-    test = aevb.datasets.load("mnist", "test", data_dir, real_data / "mnist")
+    train = aevb.data.load("mnist", "train", data_dir, real_data / "mnist")
+    test = aevb.data.load("mnist", "test", data_dir, real_data / "mnist")
     assert (train.images.shape, train.images.dtype, train.max_value) == ((60_000, 28, 28), np.uint8, 255)
     assert test.images.shape == (10_000, 28, 28)
     assert train.labels is not None
@@ -45,7 +45,7 @@ def test_mnist_is_the_official_one(real_data, data_dir):
 @pytest.mark.parametrize(("rule", "sizes"), [(None, (1768, 197)), ("random", (1768, 197)), ("first_1565", (1565, 400))])
 def test_frey_face_splits(real_data, data_dir, rule, sizes):
     train, test = (
-        aevb.datasets.load("frey_face", split, data_dir, real_data / "frey_face", rule) for split in ("train", "test")
+        aevb.data.load("frey_face", split, data_dir, real_data / "frey_face", rule) for split in ("train", "test")
     )
     assert (train.images.shape, test.images.shape) == ((sizes[0], 28, 20), (sizes[1], 28, 20))
     assert train.labels is None
@@ -63,12 +63,12 @@ def test_frey_face_splits(real_data, data_dir, rule, sizes):
 
 
 def test_digits_need_no_files(tmp_path):
-    train, test = (aevb.datasets.load("digits", split, tmp_path) for split in ("train", "test"))
+    train, test = (aevb.data.load("digits", split, tmp_path) for split in ("train", "test"))
     assert (train.images.shape, test.images.shape, train.max_value) == ((1437, 8, 8), (360, 8, 8), 16)
     assert train.images.max() == 16
     assert train.pixels().dtype == np.float32
     assert train.pixels().max() == 1.0
-    again = aevb.datasets.load("digits", "train", tmp_path)
+    again = aevb.data.load("digits", "train", tmp_path)
     np.testing.assert_array_equal(train.images, again.images)
     with pytest.raises(ValueError, match="read-only"):
         train.images[0] = 0
@@ -76,7 +76,7 @@ def test_digits_need_no_files(tmp_path):
 
 def test_processes_that_start_together_prepare_once(real_data, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from aevb.datasets import load;"
+        "import sys; from pathlib import Path; from aevb.data import load;"
         "print(load('frey_face', 'train', Path(sys.argv[1]), Path(sys.argv[2]), 'random').images.sum())"
     )
     command = [sys.executable, "-c", code, str(tmp_path), str(real_data / "frey_face")]
@@ -91,7 +91,7 @@ def test_preparing_and_reading_need_no_tensorflow(tmp_path):
     """In a process of its own, which must not have imported TensorFlow, whether it is installed or not."""
     program = (
         "import sys, aevb\n"
-        f"images = aevb.datasets.load('digits', 'train', {str(tmp_path)!r}).images\n"
+        f"images = aevb.data.load('digits', 'train', {str(tmp_path)!r}).images\n"
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules\n"
         "print(len(images))"
     )
@@ -100,7 +100,7 @@ def test_preparing_and_reading_need_no_tensorflow(tmp_path):
 
 
 def test_the_builder_serves_tfds_readers(tmp_path):
-    from aevb.datasets.digits import SOURCE
+    from aevb.data.sources.digits import SOURCE
 
     prepare(SOURCE, tmp_path, None)
     source = builder_class(SOURCE)(data_dir=tmp_path).as_data_source(split="full")
@@ -124,26 +124,26 @@ def test_importing_the_library_loads_nothing_heavy():
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):
-    from aevb.datasets.digits import SOURCE
+    from aevb.data.sources.digits import SOURCE
 
-    whole = aevb.datasets.load("digits", "train", tmp_path)
+    whole = aevb.data.load("digits", "train", tmp_path)
     path = cache_dir(SOURCE, tmp_path) / "full-images.npy"
     damaged = bytearray(path.read_bytes())
     damaged[5000] ^= 1
     path.write_bytes(damaged)
-    np.testing.assert_array_equal(aevb.datasets.load("digits", "train", tmp_path).images, whole.images)
+    np.testing.assert_array_equal(aevb.data.load("digits", "train", tmp_path).images, whole.images)
     assert path.read_bytes() != bytes(damaged)
 
 
 def test_damaged_records_are_named(tmp_path):
-    from aevb.datasets.digits import SOURCE
+    from aevb.data.sources.digits import SOURCE
 
-    aevb.datasets.load("digits", "train", tmp_path)
+    aevb.data.load("digits", "train", tmp_path)
     shutil.rmtree(cache_dir(SOURCE, tmp_path))
     (records,) = tmp_path.glob("aevb_digits/1.0.0/*array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
     with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 is damaged .*delete that folder"):
-        aevb.datasets.load("digits", "train", tmp_path)
+        aevb.data.load("digits", "train", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +156,20 @@ def test_damaged_records_are_named(tmp_path):
 )
 def test_unknown_names_are_refused(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        aevb.datasets.load(**arguments, data_dir=tmp_path)
+        aevb.data.load(**arguments, data_dir=tmp_path)
 
 
 def test_source_dir_with_wrong_files_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="is not a folder"):
-        aevb.datasets.load("mnist", "train", tmp_path / "data", tmp_path / "missing")
+        aevb.data.load("mnist", "train", tmp_path / "data", tmp_path / "missing")
     with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte\.gz is missing"):
-        aevb.datasets.load("mnist", "train", tmp_path / "data", tmp_path)
+        aevb.data.load("mnist", "train", tmp_path / "data", tmp_path)
     (tmp_path / "frey_rawface.mat").write_bytes(b"x" * 1_100_584)
     with pytest.raises(DatasetError, match="its SHA-256 is"):
-        aevb.datasets.load("frey_face", "train", tmp_path / "data", tmp_path)
+        aevb.data.load("frey_face", "train", tmp_path / "data", tmp_path)
     (tmp_path / "frey_rawface.mat").write_bytes(b"x")
     with pytest.raises(DatasetError, match="1 bytes instead of 1,100,584"):
-        aevb.datasets.load("frey_face", "train", tmp_path / "data", tmp_path)
+        aevb.data.load("frey_face", "train", tmp_path / "data", tmp_path)
     assert not list((tmp_path / "data").glob("aevb_*/1.0.0"))
     assert not list((tmp_path / "data").glob("aevb_arrays/*"))
 
@@ -298,9 +298,9 @@ def test_mnist_downloads_end_to_end(real_data, tmp_path, monkeypatch):
     local = dataclasses.replace(
         MNIST, originals=tuple(dataclasses.replace(o, urls=(address + o.name,)) for o in MNIST.originals)
     )
-    monkeypatch.setattr("aevb.datasets.mnist.SOURCE", local)
+    monkeypatch.setattr("aevb.data.mnist.SOURCE", local)
     try:
-        downloaded = aevb.datasets.load("mnist", "test", tmp_path)
+        downloaded = aevb.data.load("mnist", "test", tmp_path)
     finally:
         httpd.shutdown()
         thread.join()

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import aevb
-from aevb import training
-from aevb.population import fit_population
+from aevb.algorithms import base
+from aevb.training.population import fit_population
 from experiments.run import Recorder
 from experiments.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def counting_algorithm(penalty, model, optimizer, dataset_size, map_prior):
 
     def step(state, xs, indices):
         loss = lambda params: jnp.mean(jnp.square(params)) + penalty(params, xs, state.step)
-        state, value = training.update(optimizer, state, loss)
+        state, value = base.update(optimizer, state, loss)
         return state._replace(step=state.step + 1), value
 
     def init(key):
@@ -47,12 +47,12 @@ def counting_algorithm(penalty, model, optimizer, dataset_size, map_prior):
     return aevb.Algorithm(init, step, evaluated_params=None)
 
 
-def orders(key, epochs: int) -> np.ndarray:
+def orders(key, num_epochs: int) -> np.ndarray:
     """The minibatches of all steps, `[steps, M]`, of a `fit` by `key` and `counting_algorithm`."""
     key, found = jax.random.split(key)[0], []
-    for _ in range(epochs):
+    for _ in range(num_epochs):
         key, shuffle_key = jax.random.split(key)
-        found.append(np.asarray(training.epoch_batches(shuffle_key, SIZE, BATCH_SIZE)))
+        found.append(np.asarray(epochs.epoch_batches(shuffle_key, SIZE, BATCH_SIZE)))
     return np.concatenate(found)
 
 

@@ -66,7 +66,7 @@ def test_a_run_folder_holds_everything(finished):
 
 def test_load_run_gives_back_the_trained_model(finished, data_dir):
     model, params = aevb.load_run(finished)
-    test = aevb.datasets.load("digits", "test", data_dir).pixels()
+    test = aevb.data.load("digits", "test", data_dir).pixels()
     bound = aevb.evaluate(params, jax.random.key(0), test, model, num_samples=10)
     assert bound.elbo == pytest.approx(float(metrics(finished)[-1]["test_elbo"]), abs=0.1)
     assert np.isfinite(aevb.elbo(params, jax.random.key(0), jnp.asarray(test[0]), model))

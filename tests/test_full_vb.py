@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import aevb
-from aevb.full_vb import draw, full_vb, kl_from_prior, posterior_mean, spread
+from aevb.algorithms.full_vb import draw, full_vb, kl_from_prior, posterior_mean, spread
 from tests.models import DATA_DIM, MODELS
 
 NOISE_VARIANCE = 0.5

@@ -25,13 +25,15 @@ import pytest
 import scipy.io
 
 import aevb
-from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning, read_config
-from aevb.datasets import DatasetError
-from aevb.datasets.cache import cache_dir, read_cache, write_cache
-from aevb.datasets.digits import SOURCE as DIGITS
-from aevb.datasets.frey_face import read_faces
-from aevb.datasets.mnist import read_idx
-from aevb.training import Evaluation, init_train_state, paper_optimizer
+from aevb.algorithms import init_train_state
+from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
+from aevb.data import DatasetError
+from aevb.data.cache import cache_dir, read_cache, write_cache
+from aevb.data.sources.digits import SOURCE as DIGITS
+from aevb.data.sources.frey_face import read_faces
+from aevb.data.sources.mnist import read_idx
+from aevb.saved import read_config
+from aevb.training import Evaluation, paper_optimizer
 from experiments.launch import _print_table
 from experiments.run_folder import RunFolder
 

@@ -8,8 +8,8 @@ import pytest
 
 import aevb
 from aevb import baselines
-from aevb.padding import Padding, padded
-from aevb.population import fit_population, init_population, make_train_population, member_of
+from aevb.training.padding import Padding, padded
+from aevb.training.population import fit_population, init_population, make_train_population, member_of
 
 MODEL = aevb.mlp_vae((12,), 2, 8)
 SETTINGS = {"num_epochs": 3, "batch_size": 20}

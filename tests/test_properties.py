@@ -17,8 +17,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import aevb
-from aevb.padding import Padding
-from aevb.training import TrainState
+from aevb.algorithms import TrainState
+from aevb.training.padding import Padding
 
 KEY = jax.random.key(0)
 # What fails is small already, and to make it smaller would trace or compile it hundreds of times.

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 import aevb
+from aevb.algorithms import TrainState
 from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
-from aevb.training import Evaluation, TrainState
+from aevb.training import Evaluation
 from experiments.run_folder import RunFolder
 from tests.models import DATA_DIM
 from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start, wait_for
@@ -194,7 +195,7 @@ def test_going_back_before_its_summary_a_run_is_unfinished(tmp_path):
 
 @pytest.mark.parametrize("eval_every", [7, "log"])
 def test_pauses_change_nothing_and_a_paused_state_goes_on_to_the_same_bits(monkeypatch, eval_every):
-    monkeypatch.setattr("aevb.training._SECONDS_BETWEEN_PAUSES", 0.0)
+    monkeypatch.setattr("aevb.training.timetable._SECONDS_BETWEEN_PAUSES", 0.0)
     data = np.random.RandomState(0).rand(60, DATA_DIM).astype(np.float32)
     fit = functools.partial(
         aevb.fit,

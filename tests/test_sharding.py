@@ -14,7 +14,7 @@ import sys
 import jax, numpy as np
 import aevb
 from aevb import baselines, sharding
-from aevb.population import fit_population
+from aevb.training.population import fit_population
 
 data = np.random.RandomState(0).rand(176, 12).astype(np.float32) ** 3
 model = aevb.mlp_vae((12,), 2, 8)

@@ -12,9 +12,9 @@ import optax
 import pytest
 
 import aevb
-from aevb.baselines import monte_carlo_em, wake_sleep
+from aevb.algorithms import monte_carlo_em, wake_sleep
 from aevb.checkpoints import Checkpoints
-from aevb.datasets.binarization import binarize_once
+from aevb.data.binarization import binarize_once
 from tests.conftest import ROOT
 from tests.models import DATA_DIM, MODELS
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import aevb
-from aevb.training import Progress
+from aevb.algorithms import Progress
 from tests import oracles
 from tests.models import DATA_DIM, MODELS, linear_gaussian_model
 
@@ -82,7 +82,7 @@ def test_an_epoch_sees_every_datapoint_once():
 
 @pytest.mark.parametrize("binarization", ["grey", "stochastic"])
 def test_epochs_equal_steps_one_by_one(data, binarization):
-    from aevb.datasets.binarization import binarize_batch
+    from aevb.data.binarization import binarize_batch
 
     optimizer = optax.adam(1e-2)
     loss = aevb.make_loss(MODEL, len(data), map_prior=True)

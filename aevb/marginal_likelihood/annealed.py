@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
 from aevb import hmc
@@ -13,12 +14,12 @@ from aevb.marginal_likelihood.estimate import (
     Estimate,
     LogSums,
     Sandwich,
-    check,
     log_density_of,
     log_joint,
     log_mean,
+    over_vectors,
 )
-from aevb.model import Model, Params, latent_shape
+from aevb.model import Datapoint, Latents, Model, Params, bind, latent_template, posterior_of, prior_of, shapes
 
 TARGET_ACCEPTANCE = 0.65
 """What the step sizes of the intermediate distributions are adapted to (Wu et al. 2016)."""
@@ -31,12 +32,12 @@ _INITIAL_STEP_SIZE = 0.3
 def annealed_importance_sampling(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_distributions: int = 100,
     num_chains: int = 16,
     use_encoder: bool = True,
-    posterior_samples: jax.Array | None = None,
+    posterior_samples: Latents | None = None,
     num_warmup: int = 100,
     num_posterior_steps: int = 100,
     num_prior_draws: int = 400,
@@ -63,12 +64,12 @@ def annealed_importance_sampling(
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      x: one datapoint.
+      x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
       num_distributions: T.
       num_chains: in each direction.
       use_encoder: start from q(z|x) instead of from p(z), and half of the posterior's chains too.
-      posterior_samples: `[num_chains, J]`, exact draws of p(z|x), or `None`.
+      posterior_samples: exact draws of p(z|x), leaves `[num_chains, ...]`, or `None`.
       num_warmup: transitions of each posterior chain that adapt its step size.
       num_posterior_steps: transitions of each posterior chain after that, half for each part of R-hat.
       num_prior_draws: the posterior's other chains each start at the best of so many draws of the prior.
@@ -80,16 +81,15 @@ def annealed_importance_sampling(
       ValueError: `x` or `posterior_samples` has another shape, or a count is too small.
       TypeError: a count is no Python int.
     """
-    check(params, x, model)
     check_counts(2, num_distributions=num_distributions, num_chains=num_chains)
     check_counts(4, num_posterior_steps=num_posterior_steps)
     check_counts(1, num_warmup=num_warmup, num_prior_draws=num_prior_draws)
-    shape = (num_chains, *latent_shape(model, params))
-    if posterior_samples is not None and posterior_samples.shape != shape:
-        raise ValueError(f"posterior_samples must have shape {shape}, got {posterior_samples.shape}")
+    if posterior_samples is not None:
+        posterior_samples = _as_vectors(params, x, model, num_chains, posterior_samples)
+    model, x = over_vectors(params, key, x, model, "annealed importance sampling", use_encoder)
 
     posterior_key, pilot_key, *start_keys, forward_key, backward_key = jax.random.split(key, 6)
-    base = model.encode(params, x) if use_encoder else model.prior(params)
+    base = posterior_of(model, params, x) if use_encoder else prior_of(model, params)
     log_density = log_joint(params, x, model)
     log_base = log_density_of(base)
     path = lambda b: lambda z: (1 - b) * log_base(z) + b * log_density(z)
@@ -110,6 +110,15 @@ def annealed_importance_sampling(
     weights, acceptance = _walk(backward_key, posterior_samples, path, temperatures[::-1], step_sizes[::-1])
     upper = _mean(weights)._replace(acceptance=acceptance, r_hat=disagreement)
     return Sandwich(lower, upper._replace(log_marginal=-upper.log_marginal))
+
+
+def _as_vectors(params: Params, x: Datapoint, model: Model, num_chains: int, samples: Latents) -> jax.Array:
+    """Return draws of z, leaves `[C, ...]`, as `[C, J]`."""
+    template = latent_template(bind(model, x)[0], params)
+    expected, found = jax.tree.map(lambda leaf: (num_chains, *leaf.shape), template), shapes(samples)
+    if found != expected:
+        raise ValueError(f"posterior_samples must have shape {expected}, got {found}")
+    return jax.vmap(lambda z: ravel_pytree(z)[0])(samples)
 
 
 def _temperatures(num_distributions: int) -> jax.Array:
@@ -139,7 +148,7 @@ def _pilot(key: jax.Array, starts: jax.Array, path: Callable, temperatures: jax.
 def _walk(
     key: jax.Array, starts: jax.Array, path: Callable, temperatures: jax.Array, step_sizes: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Chains from the first temperature to the last, whichever way.
+    """ParallelChains from the first temperature to the last, whichever way.
 
     Returns:
       `[C]`, the sums of what log f gains at every change of temperature; and the mean acceptance probability.
@@ -149,26 +158,26 @@ def _walk(
         states, log_weights = carry
         index, temperature, step_size = inputs
         changed = _init(states.position, path(temperature))
-        log_weights = log_weights + changed.logdensity - states.logdensity
+        log_weights = log_weights + changed.log_density - states.log_density
         states, acceptance = _transitions(jax.random.fold_in(key, index), changed, path(temperature), step_size)
         return (states, log_weights), jnp.mean(acceptance)
 
     between = temperatures[1:-1]
     first = _init(starts, path(temperatures[0]))
     inputs = (jnp.arange(len(between)), between, step_sizes)
-    (states, log_weights), acceptances = jax.lax.scan(step, (first, jnp.zeros_like(first.logdensity)), inputs)
+    (states, log_weights), acceptances = jax.lax.scan(step, (first, jnp.zeros_like(first.log_density)), inputs)
     last = jax.vmap(path(temperatures[-1]))(states.position)
-    return log_weights + last - states.logdensity, jnp.mean(acceptances)
+    return log_weights + last - states.log_density, jnp.mean(acceptances)
 
 
-def _init(positions: jax.Array, log_density: hmc.LogDensity) -> hmc.Chain:
+def _init(positions: jax.Array, log_density: hmc.LogDensity) -> hmc.HMCState:
     return jax.vmap(lambda z: hmc.init(z, log_density))(positions)
 
 
 def _transitions(
-    key: jax.Array, states: hmc.Chain, log_density: hmc.LogDensity, step_size: jax.Array
-) -> tuple[hmc.Chain, jax.Array]:
-    keys = jax.random.split(key, len(states.logdensity))
+    key: jax.Array, states: hmc.HMCState, log_density: hmc.LogDensity, step_size: jax.Array
+) -> tuple[hmc.HMCState, jax.Array]:
+    keys = jax.random.split(key, len(states.log_density))
     return jax.vmap(lambda key, chain: hmc.transition(key, chain, log_density, step_size))(keys, states)
 
 

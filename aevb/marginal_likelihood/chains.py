@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from aevb import hmc
 from aevb.hmc import LogDensity
 from aevb.marginal_likelihood.estimate import log_joint
-from aevb.model import Model, Params
+from aevb.model import Model, Params, likelihood_of, posterior_of, prior_of
 
 TARGET_ACCEPTANCE = 0.9
 """What the step size is adapted to during warm-up."""
@@ -30,7 +30,7 @@ _PRIOR_BLOCK = 32
 T = TypeVar("T")
 
 
-class Chains(NamedTuple):
+class ParallelChains(NamedTuple):
     """C chains of one datapoint and their common step size.
 
     Attributes:
@@ -38,7 +38,7 @@ class Chains(NamedTuple):
       step_size: `[]`.
     """
 
-    states: hmc.Chain
+    states: hmc.HMCState
     step_size: jax.Array
 
 
@@ -56,7 +56,7 @@ class Moments(NamedTuple):
     squares: jax.Array
 
 
-class Run(NamedTuple):
+class SampleStatistics(NamedTuple):
     """What `sample` knows of the draws that it did not keep.
 
     Attributes:
@@ -77,8 +77,8 @@ def warm_up(
     num_warmup: int,
     use_encoder: bool,
     num_prior_draws: int,
-) -> Chains:
-    """Chains from over-dispersed starts, after `num_warmup` transitions that adapt the step size.
+) -> ParallelChains:
+    """Return chains from over-dispersed starts, after `num_warmup` transitions that adapt the step size.
 
     Half of the chains (rounded up) start at draws of the encoder, the others each at the best of `num_prior_draws`
     draws of the prior; without `use_encoder` all do that, and `model.encode` is not called. Half-way, those that are
@@ -88,26 +88,26 @@ def warm_up(
     num_from_encoder = (num_chains + 1) // 2 if use_encoder else 0
     starts = []
     if num_from_encoder:
-        starts.append(model.encode(params, x).sample(encoder_key, (num_from_encoder,)))
+        starts.append(posterior_of(model, params, x).sample(encoder_key, (num_from_encoder,)))
     if num_from_prior := num_chains - num_from_encoder:
         starts.append(_best_of_prior(params, prior_key, x, model, num_from_prior, num_prior_draws))
     log_density = log_joint(params, x, model)
     states = jax.vmap(lambda z: hmc.init(z, log_density))(jnp.concatenate(starts))
 
-    def adapt(chains: Chains, step: jax.Array) -> tuple[Chains, None]:
+    def adapt(chains: ParallelChains, step: jax.Array) -> tuple[ParallelChains, None]:
         chains, acceptance = transition(jax.random.fold_in(warmup_key, step), chains, log_density)
         rate = jax.lax.rsqrt(1.0 + step.astype(chains.step_size.dtype))
         step_size = hmc.adapted(chains.step_size, jnp.mean(acceptance), TARGET_ACCEPTANCE, rate)
         states = jax.lax.cond(step == num_warmup // 2, _leave_negligible_modes, lambda states: states, chains.states)
-        return Chains(states, step_size), None
+        return ParallelChains(states, step_size), None
 
     step_size = jnp.asarray(_INITIAL_STEP_SIZE, states.position.dtype)
-    return jax.lax.scan(adapt, Chains(states, step_size), jnp.arange(num_warmup))[0]
+    return jax.lax.scan(adapt, ParallelChains(states, step_size), jnp.arange(num_warmup))[0]
 
 
-def transition(key: jax.Array, chains: Chains, log_density: LogDensity) -> tuple[Chains, jax.Array]:
+def transition(key: jax.Array, chains: ParallelChains, log_density: LogDensity) -> tuple[ParallelChains, jax.Array]:
     """One transition of every chain, with jittered step sizes, and its acceptance probabilities `[C]`."""
-    num_chains = len(chains.states.logdensity)
+    num_chains = len(chains.states.log_density)
     keys = jax.random.split(key, 1 + num_chains)
     jitter = jax.random.uniform(keys[0], (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
     move = jax.vmap(lambda key, chain, step_size: hmc.transition(key, chain, log_density, step_size))
@@ -117,13 +117,13 @@ def transition(key: jax.Array, chains: Chains, log_density: LogDensity) -> tuple
 
 def sample(
     key: jax.Array,
-    chains: Chains,
+    chains: ParallelChains,
     log_density: LogDensity,
     num_samples: int,
-    accumulate: Callable[[T, jax.Array, hmc.Chain], T],
+    accumulate: Callable[[T, jax.Array, hmc.HMCState], T],
     initial: T,
     num_discarded: int = 0,
-) -> tuple[Chains, T, Run]:
+) -> tuple[ParallelChains, T, SampleStatistics]:
     """`num_samples` transitions of every chain at a fixed step size, none of which is kept.
 
     Args:
@@ -143,16 +143,18 @@ def sample(
         chains, accumulated, run = carry
         chains, acceptance = transition(jax.random.fold_in(key, index), chains, log_density)
 
-        def count() -> tuple[T, Run]:
+        def count() -> tuple[T, SampleStatistics]:
             moments = _update_moments(run.moments, chains.states)
             mean_acceptance = run.acceptance + (jnp.mean(acceptance) - run.acceptance) / moments.size
-            return accumulate(accumulated, index - num_discarded, chains.states), Run(mean_acceptance, moments)
+            return accumulate(accumulated, index - num_discarded, chains.states), SampleStatistics(
+                mean_acceptance, moments
+            )
 
         return (chains, *jax.lax.cond(index >= num_discarded, count, lambda: (accumulated, run))), None
 
     num_chains, latent_dim = chains.states.position.shape
     zero = jnp.zeros((num_chains, latent_dim + 1), chains.states.position.dtype)
-    nothing = Run(zero[0, 0], Moments(zero[0, 0], zero, zero))
+    nothing = SampleStatistics(zero[0, 0], Moments(zero[0, 0], zero, zero))
     return jax.lax.scan(step, (chains, initial, nothing), jnp.arange(num_discarded + num_samples))[0]
 
 
@@ -171,8 +173,8 @@ def r_hat(first: Moments, second: Moments) -> jax.Array:
 
 
 def fit_gaussian(
-    key: jax.Array, chains: Chains, log_density: LogDensity, num_samples: int
-) -> tuple[Chains, dist.MultivariateNormal, Run]:
+    key: jax.Array, chains: ParallelChains, log_density: LogDensity, num_samples: int
+) -> tuple[ParallelChains, dist.MultivariateNormal, SampleStatistics]:
     """Runs the chains on and fits a Gaussian with full covariance to what all of them draw.
 
     Off-diagonal elements are shrunk by J / (J + number of draws): next to nothing where draws abound, and positive
@@ -181,7 +183,7 @@ def fit_gaussian(
     num_chains, latent_dim = chains.states.position.shape
     num_draws = num_chains * num_samples
 
-    def accumulate(moments: tuple, index: jax.Array, states: hmc.Chain) -> tuple:
+    def accumulate(moments: tuple, index: jax.Array, states: hmc.HMCState) -> tuple:
         mean, scatter = moments
         deviations = states.position - mean
         mean = mean + jnp.sum(deviations, axis=0) / (num_chains * (index + 1))
@@ -203,11 +205,11 @@ def _best_of_prior(
     params: Params, key: jax.Array, x: jax.Array, model: Model, num_chains: int, num_draws: int
 ) -> jax.Array:
     """`[num_chains, J]`: for each chain, of `num_draws` draws of the prior the one that explains `x` best."""
-    prior = model.prior(params)
+    prior = prior_of(model, params)
 
     def candidate(chain: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         z = jnp.asarray(prior.sample(jax.random.fold_in(jax.random.fold_in(key, chain), position)))
-        return z, jnp.asarray(model.decode(params, z).log_prob(x))
+        return z, jnp.asarray(likelihood_of(model, params, z).log_prob(x))
 
     def chain_start(chain: jax.Array) -> jax.Array:
         def better(best: tuple, first: jax.Array) -> tuple[tuple, None]:
@@ -228,16 +230,16 @@ def _best_of_prior(
     return jax.vmap(chain_start)(jnp.arange(num_chains))
 
 
-def _leave_negligible_modes(states: hmc.Chain) -> hmc.Chain:
-    log_density = states.logdensity  # [C]
+def _leave_negligible_modes(states: hmc.HMCState) -> hmc.HMCState:
+    log_density = states.log_density  # [C]
     best, limit = jnp.argmax(log_density), NEGLIGIBLE + states.position.shape[1]
     is_negligible = log_density < log_density[best] - limit
     choose = jax.vmap(lambda negligible, own, others: jnp.where(negligible, others, own), (0, 0, None))
     return jax.tree.map(lambda leaf: choose(is_negligible, leaf, leaf[best]), states)
 
 
-def _update_moments(moments: Moments, states: hmc.Chain) -> Moments:
-    values = jnp.concatenate([states.position, states.logdensity[:, None]], axis=1)
+def _update_moments(moments: Moments, states: hmc.HMCState) -> Moments:
+    values = jnp.concatenate([states.position, states.log_density[:, None]], axis=1)
     count = moments.size + 1
     deviations = values - moments.mean
     mean = moments.mean + deviations / count

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.arguments import check_counts, check_floating
+from aevb.arguments import check_choice, check_counts, check_key
+from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.mixture import mixture_importance_sampling
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
-from aevb.model import Model, Params
+from aevb.model import Model, Params, check_model
+from aevb.support import check_data
 
 Method: TypeAlias = Literal["is", "hmc", "mixture", "ais"]
 
@@ -46,7 +48,7 @@ class DatasetEstimate(NamedTuple):
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array,
+    data: Any,
     model: Model,
     method: Literal["is", "hmc", "mixture"],
     chunk_size: int = ...,
@@ -59,7 +61,7 @@ def evaluate(
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array,
+    data: Any,
     model: Model,
     method: Literal["ais"],
     chunk_size: int = ...,
@@ -71,14 +73,14 @@ def evaluate(
 def evaluate(
     params: Params,
     key: jax.Array,
-    data: np.ndarray | jax.Array,
+    data: Any,
     model: Model,
     method: Method,
     chunk_size: int = 100,
     on_chunk: Callable[[int], None] | None = None,
     **options: Any,
 ) -> DatasetEstimate | Sandwich[DatasetEstimate]:
-    """Estimates log p(x) of every datapoint, `chunk_size` of them at a time.
+    """Estimate log p(x) of every datapoint, `chunk_size` of them at a time.
 
     A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
     the result by no more than rounding does.
@@ -86,7 +88,7 @@ def evaluate(
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      data: `[N, ...]`, the very targets of the likelihood: after any binarization.
+      data: a pytree of arrays `[N, ...]`, the very targets of the likelihood: after any binarization.
       model: the four functions.
       method: "is" for `importance_sampling`, "hmc" for `hmc_estimator`, "mixture" for `mixture_importance_sampling`,
         "ais" for `annealed_importance_sampling`.
@@ -99,27 +101,30 @@ def evaluate(
       "ais" gives a `Sandwich` of two such.
 
     Raises:
-      ValueError: `data` are empty or integers, the method is unknown, or as for the estimator.
+      ValueError: `data` are empty or outside of the likelihood's support, the method is unknown, or as for the
+        estimator.
       TypeError: the estimator has no such option, or as for the estimator.
     """
-    if method not in _ESTIMATORS:
-        raise ValueError(f"method must be one of {tuple(_ESTIMATORS)}, got {method!r}")
-    if len(data) == 0:
+    check_choice("method", method, tuple(_ESTIMATORS))
+    check_model(model)
+    check_key(key)
+    size = num_rows(data)
+    if size == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
     check_counts(1, chunk_size=chunk_size)
-    chunk_size = min(chunk_size, len(data))
-    data = jnp.asarray(data)
-    check_floating(data.dtype)
+    chunk_size = min(chunk_size, size)
+    data = jax.tree.map(jnp.asarray, as_arrays(data))
+    check_data(params, data, model)
     program, chunks = _program(), []
-    for first in range(0, len(data), chunk_size):
+    for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.
-        positions = np.arange(first, first + chunk_size) % len(data)
+        positions = np.arange(first, first + chunk_size) % size
         chunks.append(
             jax.device_get(program(params, key, data, positions, model, method, tuple(sorted(options.items()))))
         )
         if on_chunk is not None:
-            on_chunk(min(first + chunk_size, len(data)))
-    values = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(data)], *chunks)
+            on_chunk(min(first + chunk_size, size))
+    values = jax.tree.map(lambda *parts: np.concatenate(parts)[:size], *chunks)
     if isinstance(values, Sandwich):
         return Sandwich(_summarize(values.lower), _summarize(values.upper))
     return _summarize(values)
@@ -137,14 +142,16 @@ def _program() -> Callable[..., Any]:
 def _chunk(
     params: Params,
     key: jax.Array,
-    data: jax.Array,
+    data: Any,
     positions: jax.Array,
     model: Model,
     method: Method,
     options: tuple[tuple[str, Any], ...],
 ) -> Any:
     def datapoint(position: jax.Array) -> Any:
-        return _ESTIMATORS[method](params, jax.random.fold_in(key, position), data[position], model, **dict(options))
+        return _ESTIMATORS[method](
+            params, jax.random.fold_in(key, position), rows(data, position), model, **dict(options)
+        )
 
     return jax.vmap(datapoint)(positions)
 

@@ -1,7 +1,7 @@
 """What every estimator returns, and how log weights become an estimate of it."""
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,22 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import logsumexp
 from numpyro.distributions import Distribution, MultivariateNormal
 
-from aevb.model import Model, Params, data_shape
+from aevb.distributions.levels import Raveled
+from aevb.hmc import check_continuous
+from aevb.model import (
+    Datapoint,
+    Latents,
+    Model,
+    Params,
+    bind,
+    check_arguments,
+    check_latents,
+    latent_template,
+    likelihood_of,
+    posterior_of,
+    prior_of,
+)
+from aevb.support import check_support
 
 T = TypeVar("T")
 
@@ -97,29 +112,49 @@ def log_density_of(distribution: Distribution) -> Callable[[jax.Array], jax.Arra
     return lambda z: constant - 0.5 * jnp.sum(jnp.square((z - mean) @ inverse.T), axis=-1)
 
 
-def drawing(distribution: Distribution) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+def drawing(distribution: Distribution) -> Callable[[jax.Array], tuple[Latents, jax.Array]]:
     """`key -> z [J], log density []`; a flow's density is known from the way there alone."""
     log_density = log_density_of(distribution)
 
-    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(key: jax.Array) -> tuple[Latents, jax.Array]:
+        z: Any
         z, intermediates = distribution.sample_with_intermediates(key)
-        z = jnp.asarray(z)
         return z, jnp.asarray(distribution.log_prob(z, intermediates)) if intermediates else log_density(z)
 
     return draw
 
 
-def log_joint(params: Params, x: jax.Array, model: Model) -> Callable[[jax.Array], jax.Array]:
-    """`z [J] -> log p(x, z) []`, nats: the posterior's log density up to the constant that is wanted."""
-    log_prior = log_density_of(model.prior(params))
-    return lambda z: log_prior(z) + jnp.asarray(model.decode(params, z).log_prob(x))
+def log_joint(params: Params, x: Datapoint, model: Model) -> Callable[[Latents], jax.Array]:
+    """Return `z -> log p(x, z)`, `[]`, nats: the posterior's log density up to the constant that is wanted.
+
+    `model` and `x` without a condition.
+    """
+    log_prior = log_density_of(prior_of(model, params))
+    return lambda z: log_prior(z) + jnp.asarray(likelihood_of(model, params, z).log_prob(x))
 
 
-def check(params: Params, x: jax.Array, model: Model) -> None:
-    """Fails at trace time, before any compilation, if `x` is not one datapoint of `model`."""
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be an aevb.Model, got {type(model).__name__}")
-    if jnp.shape(x) != (expected := data_shape(model, params)):
-        batch = jnp.shape(x)[1:] == expected
-        hint = "; this function takes one datapoint: evaluate takes a data set, or jax.vmap it" if batch else ""
-        raise ValueError(f"x has shape {jnp.shape(x)}, the model's datapoints have shape {expected}{hint}")
+def over_vectors(
+    params: Params, key: jax.Array, x: Datapoint, model: Model, method: str, use_encoder: bool = True
+) -> tuple[Model, Datapoint]:
+    """Return the model at the condition of `x` as one over z as a vector, and `x` without its condition.
+
+    Fails at trace time, before any compilation, if the arguments are wrong or z is discrete.
+    """
+    check_arguments(params, key, x, model)
+    model, x = bind(model, x)
+    check_support(likelihood_of(model, params, prior_of(model, params).sample(key)), x)
+    prior = prior_of(model, params)
+    check_continuous(prior, method)
+    if use_encoder:
+        check_latents(posterior_of(model, params, x), prior)
+    template = latent_template(model, params)
+    if isinstance(template, jax.ShapeDtypeStruct) and template.ndim == 1:
+        return model, x
+    raveled = lambda distribution: Raveled(distribution, template)
+    unravel = raveled(prior).unravel
+    return Model(
+        model.init,
+        lambda params, x: raveled(model.encode(params, x)),
+        lambda params, z: model.decode(params, unravel(z)),
+        lambda params: raveled(model.prior(params)),
+    ), x

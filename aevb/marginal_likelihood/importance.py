@@ -3,14 +3,14 @@
 import jax
 
 from aevb.arguments import check_counts
-from aevb.marginal_likelihood.estimate import Estimate, check, drawing, log_joint, log_mean, sum_by_blocks
-from aevb.model import Model, Params
+from aevb.marginal_likelihood.estimate import Estimate, drawing, log_joint, log_mean, sum_by_blocks
+from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_latents, posterior_of, prior_of
 
 
 def importance_sampling(
-    params: Params, key: jax.Array, x: jax.Array, model: Model, num_samples: int = 5000, block_size: int = 100
+    params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int = 5000, block_size: int = 100
 ) -> Estimate:
-    """Estimates log p(x) of one datapoint from K = `num_samples` draws of the encoder.
+    """Estimate log p(x) of one datapoint from K = `num_samples` draws of the encoder.
 
         log p(x) ~= log 1/K sum_k p(x, z_k) / q(z_k|x),     z_k ~ q(z|x)
 
@@ -21,7 +21,7 @@ def importance_sampling(
     Args:
       params: parameters of `model`.
       key: a typed key, consumed; a draw's noise depends on it and on the draw's position alone.
-      x: one datapoint.
+      x: one datapoint, or a `Given`.
       model: the four functions; static.
       num_samples: K.
       block_size: draws in memory at a time.
@@ -33,10 +33,13 @@ def importance_sampling(
       ValueError: `x` has another shape, or a count is too small.
       TypeError: a count is no Python int.
     """
-    check(params, x, model)
     check_counts(2, num_samples=num_samples)
     check_counts(1, block_size=block_size)
-    draw, log_density = drawing(model.encode(params, x)), log_joint(params, x, model)
+    check_arguments(params, key, x, model)
+    model, x = bind(model, x)
+    posterior = posterior_of(model, params, x)
+    check_latents(posterior, prior_of(model, params))
+    draw, log_density = drawing(posterior), log_joint(params, x, model)
 
     def log_weight(position: jax.Array) -> jax.Array:
         z, log_posterior = draw(jax.random.fold_in(key, position))

@@ -13,13 +13,13 @@ from aevb.arguments import check_counts
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, warm_up
 from aevb.marginal_likelihood.estimate import (
     Estimate,
-    check,
     log_density_of,
     log_joint,
     log_mean,
+    over_vectors,
     sum_by_blocks,
 )
-from aevb.model import Model, Params
+from aevb.model import Datapoint, Model, Params, posterior_of, prior_of
 
 _ENCODER_WEIGHT, _ENCODER_SCALE = 0.2, 1.2
 _FITTED_WEIGHT, _FITTED_SCALE = 0.6, 1.1
@@ -38,7 +38,7 @@ class _Component(NamedTuple):
 def mixture_importance_sampling(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_samples: int = 5000,
     block_size: int = 100,
@@ -48,7 +48,7 @@ def mixture_importance_sampling(
     use_encoder: bool = True,
     num_prior_draws: int = 400,
 ) -> Estimate:
-    """Estimates log p(x) of one datapoint from a mixture that covers the posterior by several means.
+    """Estimate log p(x) of one datapoint from a mixture that covers the posterior by several means.
 
         r(z) = 0.2 q(z|x) inflated + 0.6 g(z) inflated + 0.1 g(z) inflated more + 0.1 p(z)
         log p(x) ~= log 1/K sum_k p(x, z_k) / r(z_k),     z_k ~ r
@@ -61,7 +61,7 @@ def mixture_importance_sampling(
     Args:
       params: parameters of `model`.
       key: a typed key, consumed; a draw's noise depends on it and on the draw's position alone.
-      x: one datapoint.
+      x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
       num_samples: K.
       block_size: draws in memory at a time.
@@ -78,7 +78,7 @@ def mixture_importance_sampling(
       ValueError: `x` has another shape, or a count is too small.
       TypeError: a count is no Python int.
     """
-    check(params, x, model)
+    model, x = over_vectors(params, key, x, model, "mixture importance sampling", use_encoder)
     check_counts(2, num_samples=num_samples, num_fit_samples=num_fit_samples)
     check_counts(1, block_size=block_size, num_chains=num_chains)
     check_counts(1, num_warmup=num_warmup, num_prior_draws=num_prior_draws)
@@ -87,14 +87,14 @@ def mixture_importance_sampling(
     chains = warm_up(params, warmup_key, x, model, num_chains, num_warmup, use_encoder, num_prior_draws)
     chains, _, first = fit_gaussian(fit_keys[0], chains, log_density, num_fit_samples)
     _, fitted, second = fit_gaussian(fit_keys[1], chains, log_density, num_fit_samples)
-    prior, mean, log_fitted = model.prior(params), jnp.asarray(fitted.loc), log_density_of(fitted)
+    prior, mean, log_fitted = prior_of(model, params), jnp.asarray(fitted.loc), log_density_of(fitted)
     components = [
         _inflated(_FITTED_WEIGHT, _FITTED_SCALE, mean, fitted, log_fitted),
         _inflated(_WIDE_WEIGHT, _WIDE_SCALE, mean, fitted, log_fitted),
         _Component(_PRIOR_WEIGHT, lambda key: jnp.asarray(prior.sample(key)), log_density_of(prior)),
     ]
     if use_encoder:
-        encoder = model.encode(params, x)
+        encoder = posterior_of(model, params, x)
         centre = jnp.mean(encoder.sample(centre_key, (_NUM_DRAWS_FOR_CENTRE,)), axis=0)
         components.append(_inflated(_ENCODER_WEIGHT, _ENCODER_SCALE, centre, encoder, log_density_of(encoder)))
     log_weights = jnp.log(jnp.asarray([component.weight for component in components]))

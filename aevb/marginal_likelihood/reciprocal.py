@@ -7,8 +7,8 @@ from jax.scipy.special import logsumexp
 
 from aevb.arguments import check_counts
 from aevb.marginal_likelihood.chains import fit_gaussian, r_hat, sample, warm_up
-from aevb.marginal_likelihood.estimate import Estimate, check, log_density_of, log_joint
-from aevb.model import Model, Params
+from aevb.marginal_likelihood.estimate import Estimate, log_density_of, log_joint, over_vectors
+from aevb.model import Datapoint, Model, Params
 
 NUM_DISCARDED = 20
 """Transitions of each chain between the fit and the draws that are weighed. The weights are right on average only for
@@ -22,7 +22,7 @@ _MAX_BLOCKS = 256
 def hmc_estimator(
     params: Params,
     key: jax.Array,
-    x: jax.Array,
+    x: Datapoint,
     model: Model,
     num_samples: int = 200,
     num_fit_samples: int = 100,
@@ -31,7 +31,7 @@ def hmc_estimator(
     use_encoder: bool = True,
     num_prior_draws: int = 400,
 ) -> Estimate:
-    """Estimates log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
+    """Estimate log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
 
     1. chains of Hamiltonian Monte Carlo draw from p(z|x);
     2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;
@@ -46,12 +46,12 @@ def hmc_estimator(
     Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other,
     those in modes of no mass are moved during warm-up (`chains.NEGLIGIBLE`), and the R-hat of all is returned. Where it
     is large, modes of some mass have shares of the draws that are not theirs, and the value is off, mostly downwards.
-    Chains from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
+    ParallelChains from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      x: one datapoint.
+      x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
       num_samples: draws of each chain for step 3.
       num_fit_samples: draws of each chain for step 2.
@@ -67,7 +67,7 @@ def hmc_estimator(
       ValueError: `x` has another shape, or a count is too small.
       TypeError: a count is no Python int.
     """
-    check(params, x, model)
+    model, x = over_vectors(params, key, x, model, "the HMC estimator", use_encoder)
     check_counts(2, num_samples=num_samples, num_fit_samples=num_fit_samples)
     check_counts(1, num_chains=num_chains, num_warmup=num_warmup, num_prior_draws=num_prior_draws)
     warmup_key, fit_key, sample_key = jax.random.split(key, 3)
@@ -79,7 +79,7 @@ def hmc_estimator(
 
     def accumulate(sums: tuple, index: jax.Array, states) -> tuple:
         blocks, squares = sums
-        log_weights = log_fitted(states.position) - states.logdensity  # [C]
+        log_weights = log_fitted(states.position) - states.log_density  # [C]
         block = index * num_blocks // num_samples
         blocks = blocks.at[:, block].set(jnp.logaddexp(blocks[:, block], log_weights))
         return blocks, jnp.logaddexp(squares, logsumexp(2 * log_weights))

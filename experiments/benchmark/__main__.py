@@ -100,7 +100,7 @@ def _check_workdir(workdir: Path, suites: Sequence[str]) -> None:
 
 def _settings() -> Settings:
     """Prepares the data too, so that workers find them."""
-    from aevb import datasets
+    from aevb import data as datasets
 
     names = ("dataset", "data_dir", "source_dir", "num_images", "latent_dim", "hidden_dim", "batch_size")
     named: dict[str, Any] = {name: _FLAGS[name].value for name in names}

@@ -29,7 +29,8 @@ def main() -> None:
 def _until_first_step() -> None:
     import jax
 
-    from aevb import datasets, fit, mlp_vae
+    from aevb import data as datasets
+    from aevb import fit, mlp_vae
 
     print("imported", flush=True)
     train, test = (
@@ -41,8 +42,8 @@ def _until_first_step() -> None:
     print("data loaded", flush=True)
     # No epochs: everything is compiled, and the bounds before training are known, when the first step would be taken.
     fit(
-        model,
         train.pixels(),
+        model,
         key=jax.random.key(0),
         test_data=test.pixels(),
         num_epochs=0,

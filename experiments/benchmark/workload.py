@@ -11,7 +11,7 @@ class Workload:
     """A VAE with one tanh layer either side of z and a Bernoulli likelihood, trained by Adagrad.
 
     Attributes:
-      dataset: as `aevb.datasets.load` takes it.
+      dataset: as `aevb.data.load` takes it.
       data_dir: likewise.
       source_dir: likewise.
       num_images: a random so many of the training images, 0 for all.
@@ -52,9 +52,9 @@ def pixels(workload: Workload) -> np.ndarray:
 
 
 def training_images(workload: Workload) -> Any:
-    """The `aevb.datasets.Dataset` that all train on."""
+    """The `aevb.data.Dataset` that all train on."""
     # Imported late, as in every function here: a worker sets its XLA flags before anything imports JAX.
-    from aevb import datasets
+    from aevb import data as datasets
 
     data = datasets.load(workload.dataset, "train", workload.data_dir, workload.source_dir)
     return data.subset(workload.num_images) if workload.num_images else data

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 import aevb
-from aevb.population import make_train_population, stack
-from aevb.training import Task
+from aevb.training.plan import TrainingPlan
+from aevb.training.population import make_train_population, stack
 from experiments.benchmark.contenders import Train
 from experiments.benchmark.workload import Workload, flax_parameters, initial_parameters, pixels, training_images
 
@@ -44,15 +44,15 @@ def _streaming(workload: Workload, model: aevb.Model, state: aevb.TrainState) ->
     images = training_images(workload)
     stream = aevb.Stream(images.images.reshape(len(images.images), -1), max_value=images.max_value)
     optimizer = aevb.paper_optimizer(workload.learning_rate)
-    task = Task.of(
-        model,
+    plan = TrainingPlan.of(
         stream,
+        model,
         optimizer=optimizer,
         batch_size=workload.batch_size,
         map_prior=False,
         binarization=workload.binarization,
     )
-    train_epochs = task.compile(state, lambda state, seconds: None)
+    train_epochs = plan.compile(state, lambda state, seconds: None)
 
     def train(num_epochs: int) -> float:
         nonlocal state

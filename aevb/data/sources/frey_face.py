@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb.datasets.source import Arrays, DatasetError, Original, Source, SplitRule, random_split
+from aevb.data.source import Arrays, DatasetError, Original, Source, SplitRule, random_split
 
 _SIZE = 1_965
 _SPLIT_SEED = 0

@@ -9,7 +9,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from aevb.datasets.source import DatasetError, Original, Source
+from aevb.data.source import DatasetError, Original, Source
 
 TIMEOUT_SECONDS = 30.0
 _CHUNK = 1 << 20

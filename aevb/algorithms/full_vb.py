@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aevb.model import Model, Params
-from aevb.objectives import KL, minibatch_elbo
-from aevb.training import Algorithm, TrainState, descent
+from aevb.algorithms.auto_encoding import make_objective
+from aevb.algorithms.base import Algorithm, TrainState, descent
+from aevb.model import Datapoint, Model, Params
+from aevb.objectives import Estimator
 
 INITIAL_SCALE = 0.01
 
@@ -22,10 +23,9 @@ def full_vb(
     optimizer: optax.GradientTransformation,
     dataset_size: int,
     map_prior: bool = True,
-    num_samples: int = 1,
-    kl: KL = "analytic",
+    estimator: Estimator | None = None,
 ) -> Algorithm:
-    """Stochastic gradient ascent of the bound on log p(X), on any model whose `params["decoder"]` is theta.
+    """Return stochastic gradient ascent of the bound on log p(X), for any model whose `params["decoder"]` is theta.
 
     One theta is drawn for each minibatch; KL(q(theta) || p(theta)) is exact (Appendix F.1). What is reported while it
     trains is the bound of the latents at a theta drawn from q(theta), anew for each evaluation.
@@ -35,8 +35,7 @@ def full_vb(
       optimizer: any optax transformation.
       dataset_size: N.
       map_prior: must be true: p(theta) is part of the method.
-      num_samples: L, draws of z for each datapoint.
-      kl: which estimator of the bound of the latents, as for `aevb.elbo`.
+      estimator: of the bound of the latents, as for `make_loss`.
 
     Returns:
       The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
@@ -46,30 +45,31 @@ def full_vb(
     """
     if not map_prior:
         raise ValueError("full variational Bayes has a prior over theta: map_prior must be true")
+    bound_of_latents = make_objective(model, dataset_size, estimator)
 
-    def loss(params: Params, key: jax.Array, xs: jax.Array) -> jax.Array:
+    def loss(params: Params, key: jax.Array, xs: Datapoint) -> jax.Array:
         theta_key, bound_key = jax.random.split(key)
-        drawn = draw(params, theta_key)
-        bound = minibatch_elbo(drawn, bound_key, xs, model, dataset_size, num_samples, kl)
+        bound = bound_of_latents(draw(params, theta_key), bound_key, xs)
         return -(bound - kl_from_prior(params)) / dataset_size
 
-    def init(key: jax.Array) -> TrainState:
+    def init(key: jax.Array, x: Datapoint | None = None) -> TrainState:
+        del x
         init_key, train_key = jax.random.split(key)
         params = spread(model.init(init_key))
         return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))
 
-    return descent(model, loss, optimizer)._replace(init=init, evaluated_params=draw)
+    return descent(model, loss, optimizer, estimator)._replace(init=init, evaluated_params=draw)
 
 
 def spread(params: Params) -> Params:
-    """A model's parameters with a narrow q(theta) around `params["decoder"]` in its place."""
+    """Return a model's parameters with a narrow q(theta) around `params["decoder"]` in its place."""
     mean = params["decoder"]
     log_scale = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.log(INITIAL_SCALE)), mean)
     return {**params, "decoder": {"mean": mean, "log_scale": log_scale}}
 
 
 def draw(params: Params, key: jax.Array) -> Params:
-    """A model's parameters with theta = mean + scale * noise from q(theta): differentiable in both (section 2.4)."""
+    """Return a model's parameters with theta = mean + scale * noise drawn from q(theta) (section 2.4)."""
     mean, log_scale = params["decoder"]["mean"], params["decoder"]["log_scale"]
     noise = optax.tree.random_like(key, mean, jax.random.normal)
     theta = jax.tree.map(lambda m, s, n: m + jnp.exp(s) * n, mean, log_scale, noise)
@@ -77,12 +77,12 @@ def draw(params: Params, key: jax.Array) -> Params:
 
 
 def posterior_mean(params: Params) -> Params:
-    """A model's parameters with theta at the mean of q(theta)."""
+    """Return a model's parameters with theta at the mean of q(theta)."""
     return {**params, "decoder": params["decoder"]["mean"]}
 
 
 def kl_from_prior(params: Params) -> jax.Array:
-    """KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as Appendix B)."""
+    """Return KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as Appendix B)."""
 
     def divergence(mean: jax.Array, log_scale: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_scale) - 1 - 2 * log_scale)

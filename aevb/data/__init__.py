@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from aevb.datasets.cache import read_cache, write_cache
-from aevb.datasets.source import Arrays, DatasetError, Source
+from aevb.data.cache import read_cache, write_cache
+from aevb.data.source import Arrays, DatasetError, Source
 
 __all__ = ["NAMES", "Dataset", "DatasetError", "load", "split_rule_of"]
 
@@ -144,7 +144,7 @@ def split_rule_of(name: str, description: str) -> str:
 def _source(name: str) -> Source:
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}: there are {', '.join(NAMES)}")
-    return importlib.import_module(f"aevb.datasets.{name}").SOURCE
+    return importlib.import_module(f"aevb.data.sources.{name}").SOURCE
 
 
 def _data_dir(data_dir: str | os.PathLike | None) -> Path:
@@ -159,7 +159,7 @@ def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stor
     if cached is not None:
         return cached
     # Imported late: TFDS is needed once for each data set, to prepare it.
-    from aevb.datasets.builder import prepare
+    from aevb.data.builder import prepare
 
     splits = prepare(source, data_dir, source_dir)
     write_cache(source, data_dir, splits)

@@ -1,12 +1,12 @@
 """Many members trained by one compiled program: seeds, step sizes and latent sizes as arrays.
 
 A population's `TrainState` has a leading axis of members, `[K, ...]`, on every array of it. One member alone is what
-`aevb.fit` trains: the same key and hyperparameters give the same result but for the rounding of sums.
+`aevb.fit` trains: the same key and hyperparameters give the same result up to the rounding of sums.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +14,26 @@ import numpy as np
 import optax
 
 from aevb import sharding
-from aevb.datasets.binarization import Binarization
-from aevb.divergence import DivergedError, Progress, keeping_the_last_good_state
-from aevb.model import Model
-from aevb.objectives import KL
-from aevb.streaming import Stream
-from aevb.training import (
-    Algorithm,
-    Evaluation,
-    FitResult,
-    MakeAlgorithm,
-    Task,
-    TrainState,
-    check_schedule,
-    stretches,
-    whole_epochs,
-)
+from aevb.algorithms.base import Algorithm, Progress, TrainState
+from aevb.arguments import check_choice, check_key
+from aevb.data.binarization import Binarization
+from aevb.data.rows import rows
+from aevb.data.stream import Stream
+from aevb.model import Given, Model
+from aevb.training.divergence import DivergedError, restoring
+from aevb.training.epochs import TrainEpochs, whole_epochs
+from aevb.training.fit import FitResult
+from aevb.training.plan import Evaluation, TrainingPlan, TrainingSettings, data_and_model, key_pair
+from aevb.training.timetable import segments
 
-Schedule: TypeAlias = Literal["side_by_side", "in_turn"]
+Execution: TypeAlias = Literal["side_by_side", "in_turn"]
+"""How members are trained by one program: each step of all of them at once, or one member after the other."""
+
 Tree = TypeVar("Tree")
 
 
 class Member(NamedTuple):
-    """What became of one member.
+    """What became of one member of a population.
 
     Attributes:
       result: its last good state, without the leading axis, and its history up to there.
@@ -47,8 +44,8 @@ class Member(NamedTuple):
     diverged: DivergedError | None
 
 
-def default_schedule() -> Schedule:
-    """How members are best trained on the default device (RESULTS.md).
+def default_execution() -> Execution:
+    """Return how members are best trained on the default device (RESULTS.md).
 
     An accelerator is bound by launching the kernels of one small network, and side by side they are launched once for
     all; the caches of a CPU hold one member and not eight.
@@ -60,28 +57,30 @@ def init_population(
     algorithm: Algorithm,
     keys: Sequence[jax.Array] | jax.Array,
     hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    x: Any = None,
 ) -> TrainState:
-    """The initial states of K members, `[K, ...]`.
+    """Return the initial states of K members, `[K, ...]`.
 
     Args:
       algorithm: what trains them all.
-      keys: K typed keys, one a member.
+      keys: K typed keys, one per member.
       hyperparameters: K values each of what the optimizer keeps in its state, `{"learning_rate": [0.01, 0.02]}` say:
         `paper_optimizer` does, and what `optax.inject_hyperparams` makes.
+      x: one datapoint, for algorithms whose `init` needs it.
 
     Raises:
       ValueError: a hyperparameter that the optimizer does not keep, or not K of them.
     """
     states = []
     for member, key in enumerate(keys):
-        state = algorithm.init(key)
+        state = algorithm.init(key) if x is None else algorithm.init(key, x)
         values = {name: _of_member(name, of, member, len(keys)) for name, of in (hyperparameters or {}).items()}
         states.append(state._replace(optimizer_state=_with_hyperparameters(state.optimizer_state, values)))
     return stack(states)
 
 
 def stack(members: Sequence[Tree]) -> Tree:
-    """States of single members, or what else each has, as those of one population, `[K, ...]`."""
+    """Stack the states of single members, or other pytrees of theirs, into those of a population, `[K, ...]`."""
     return _stack(list(members))
 
 
@@ -91,7 +90,7 @@ def _stack(members: list[Tree]) -> Tree:
 
 
 def member_of(states: TrainState, member: int) -> TrainState:
-    """The state of one member of a population, without the leading axis."""
+    """Return the state of one member of a population, without the leading axis."""
     return _member_of(states, member)
 
 
@@ -100,163 +99,146 @@ def _member_of(states: TrainState, member: int) -> TrainState:
     return sharding.gather(jax.tree.map(lambda leaf: leaf[member], states))
 
 
-TrainPopulation: TypeAlias = Callable[[TrainState, jax.Array, int | jax.Array], tuple[TrainState, Progress]]
-
-
 def make_train_population(
-    algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", schedule: Schedule | None = None
-) -> TrainPopulation:
-    """Whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, by one compiled program.
+    algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", execution: Execution | None = None
+) -> TrainEpochs:
+    """Return whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, by one compiled program.
 
-    Each member shuffles `data` (`[N, ...]`, held once) by its own key. A member whose loss or parameters stop being
-    finite keeps the state that it came with, and touches no other.
+    Each member shuffles `data` (leaves `[N, ...]`, held once) by its own key. A member whose loss or parameters stop
+    being finite keeps the state that it came with, and touches no other.
 
     Args:
       algorithm: what trains them all.
       batch_size: M.
       binarization: as for `aevb.make_train_epochs`.
-      schedule: "side_by_side", each step of all members at once, or "in_turn"; by default what suits the device.
+      execution: "side_by_side" or "in_turn"; by default what suits the device.
 
     Returns:
       What trains them; `states` are consumed. Its `progress` has `[K]` losses and first bad steps, and their indices,
       `[K, M]`.
 
     Raises:
-      ValueError: an unknown schedule.
+      ValueError: an unknown execution.
     """
-    schedule = schedule or default_schedule()
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"schedule must be one of {get_args(Schedule)}, got {schedule!r}")
+    execution = execution or default_execution()
+    check_choice("execution", execution, get_args(Execution))
     train_epochs = whole_epochs(algorithm, batch_size, binarization)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def side_by_side(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
+    def side_by_side(states: TrainState, data: Any, num_epochs: int | jax.Array) -> Any:
         states, progress = jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
         return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
 
-    one = keeping_the_last_good_state(jax.jit(train_epochs, donate_argnums=0))
+    one = restoring(jax.jit(train_epochs, donate_argnums=0))
 
-    def in_turn(states: TrainState, data: jax.Array, num_epochs: int | jax.Array) -> Any:
+    def in_turn(states: TrainState, data: Any, num_epochs: int | jax.Array) -> Any:
         return stack([one(member_of(states, member), data, num_epochs) for member in range(len(states.step))])
 
-    if schedule == "in_turn" and sharding.axis_size(sharding.MEMBER) == 1:
+    if execution == "in_turn" and sharding.axis_size(sharding.MEMBER) == 1:
         return in_turn
-    return keeping_the_last_good_state(side_by_side, members=True)
+    return restoring(side_by_side, members=True)
 
 
 def fit_population(
+    data: Any,
     model: Model,
-    data: np.ndarray | jax.Array,
     *,
     keys: Sequence[jax.Array] | jax.Array,
     hyperparameters: Mapping[str, Sequence[float]] | None = None,
     initial_states: Sequence[TrainState] | None = None,
-    schedule: Schedule | None = None,
-    test_data: np.ndarray | jax.Array | None = None,
-    optimizer: optax.GradientTransformation | None = None,
-    algorithm: MakeAlgorithm | None = None,
-    num_epochs: int = 50,
-    batch_size: int = 100,
-    num_samples: int = 1,
-    kl: KL = "analytic",
-    map_prior: bool = True,
-    binarization: Binarization = "grey",
-    eval_every: int | Literal["log"] = 1,
+    execution: Execution | None = None,
     states: Sequence[TrainState] | None = None,
     seconds: float = 0.0,
     on_evaluation: Callable[[int, TrainState, Evaluation], None] | None = None,
     on_pause: Callable[[TrainState, float], None] | None = None,
+    **settings: Unpack[TrainingSettings],
 ) -> list[Member]:
-    """Trains K members of one model as one program. What is not below is as for `aevb.fit`.
+    """Train K members of one model as one program.
 
     Args:
+      data: a pytree of arrays `[N, ...]`, held once for all.
       model: what to train.
-      data: `[N, ...]`, held once for all.
       keys: K typed keys; member k is what `aevb.fit(key=keys[k])` trains.
       hyperparameters: as for `init_population`.
-      initial_states: K states to begin with instead, from `aevb.padding.Padding` say.
-      schedule: as for `make_train_population`.
-      test_data: `[T, ...]`.
-      optimizer: `None` is `paper_optimizer()`.
-      algorithm: `None` is `auto_encoding`.
-      num_epochs: when to stop.
-      batch_size: M.
-      num_samples: L.
-      kl: which estimator.
-      map_prior: includes log p(theta).
-      binarization: what the targets are.
-      eval_every: epochs between evaluations, or "log".
+      initial_states: K states to begin with instead, from `aevb.training.padding` say.
+      execution: as for `make_train_population`.
       states: K states to go on from, all at the same step.
       seconds: the training time that they took, all together.
       on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
         population's.
       on_pause: called with the population's states, of which `member_of` takes one, and the seconds so far.
+      **settings: test_data, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size, map_prior,
+        binarization, eval_every and active_units, as for `aevb.fit`.
 
     Returns:
       K members. One that diverged says so and is left out from there on; the others do not notice.
 
     Raises:
       ValueError: an argument out of range, named with its value.
+      TypeError: an argument of another kind than it must be.
     """
-    if isinstance(data, Stream) or isinstance(test_data, Stream):
+    data, model = data_and_model(data, model, "fit_population")
+    if isinstance(data, Stream) or isinstance(settings.get("test_data"), Stream):
         raise TypeError("a population trains on data in memory, held once for all members: not on a Stream")
-    task = Task.of(model, data, test_data, optimizer, algorithm, batch_size, num_samples, kl, map_prior, binarization)
-    check_schedule(num_epochs, eval_every)
-    train_keys, eval_keys = zip(*(jax.random.split(key) for key in keys), strict=True)
-    watch = _Watch(task, eval_keys, on_evaluation)
+    for key in keys:
+        check_key(key)
+    plan = TrainingPlan.of(data, model, **settings)
+    train_keys, evaluation_keys = zip(*(key_pair(key) for key in keys), strict=True)
+    evaluator = _Evaluator(plan, evaluation_keys, on_evaluation)
+    train_data = plan.splits[0]
     if states is None:
+        x = rows(train_data, 0) if isinstance(train_data, Given) else None
         initial = stack(initial_states) if initial_states else None
-        stacked = initial or init_population(task.algorithm, train_keys, hyperparameters)
-        watch.look(stacked, seconds)
+        stacked = initial or init_population(plan.algorithm, train_keys, hyperparameters, x)
+        plan.check_values(member_of(stacked, 0), evaluation_keys[0])
+        evaluator.evaluate(stacked, seconds)
     else:
         stacked = stack(states)
         if len(steps := np.unique(stacked.step)) > 1:
             raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
     stacked = sharding.place(stacked, sharding.MEMBER)
-    train = make_train_population(task.algorithm, batch_size, binarization, schedule)
-    train_data = task.splits[0]
-    assert not isinstance(train_data, Stream)
+    train = make_train_population(plan.algorithm, plan.batch_size, plan.binarization, execution)
     stacked, _ = train(stacked, train_data, 0)  # compiled, before seconds count
 
     def train_all(states: TrainState, num_epochs: int) -> TrainState:
         states, progress = train(states, train_data, num_epochs)
-        watch.divergence(states, jax.device_get(progress))  # waits for the device
+        evaluator.note_divergence(states, jax.device_get(progress))  # waits for the device
         return states
 
-    epoch = int(stacked.step[0]) // task.steps_per_epoch
-    pauses = on_pause is not None
-    for stacked, stretch, arrived in stretches(train_all, stacked, epoch, num_epochs, eval_every, pauses):  # noqa: B020
-        seconds += stretch
-        if arrived:
-            watch.look(stacked, seconds)
+    epoch, pauses = int(stacked.step[0]) // plan.steps_per_epoch, on_pause is not None
+    for segment in segments(train_all, stacked, epoch, plan.num_epochs, plan.eval_every, pauses):
+        stacked = segment.state
+        seconds += segment.seconds
+        if segment.is_evaluation:
+            evaluator.evaluate(stacked, seconds)
         elif on_pause is not None:
             on_pause(stacked, seconds)
-        if watch.all_diverged():
+        if evaluator.all_diverged():
             break
-    return watch.members(stacked)
+    return evaluator.members(stacked)
 
 
-class _Watch:
+class _Evaluator:
     """Evaluates members one by one, and remembers which of them diverged."""
 
-    def __init__(self, task: Task, keys: Sequence[jax.Array], on_evaluation: Callable | None):
-        self._task, self._keys, self._on_evaluation = task, keys, on_evaluation
+    def __init__(self, plan: TrainingPlan, keys: Sequence[jax.Array], on_evaluation: Callable | None):
+        self._plan, self._keys, self._on_evaluation = plan, keys, on_evaluation
         self._histories: list[list[Evaluation]] = [[] for _ in keys]
         self._diverged: dict[int, DivergedError] = {}
 
-    def divergence(self, states: TrainState, progress: Progress) -> None:
+    def note_divergence(self, states: TrainState, progress: Progress) -> None:
         for member in np.flatnonzero(progress.first_bad_step >= 0).tolist():
             if member not in self._diverged:
                 of_member = Progress(*(values[member] for values in progress))
-                self._diverged[member] = self._task.diverged(member_of(states, member), of_member, member)
+                self._diverged[member] = self._plan.diverged(member_of(states, member), of_member, member)
 
-    def look(self, states: TrainState, seconds: float) -> None:
+    def evaluate(self, states: TrainState, seconds: float) -> None:
         for member, key in enumerate(self._keys):
             if member in self._diverged:
                 continue
             state = member_of(states, member)
             try:
-                row = self._task.look(key, state, seconds, member)
+                row = self._plan.evaluate(key, state, seconds, member)
             except DivergedError as error:
                 self._diverged[member] = error
                 continue

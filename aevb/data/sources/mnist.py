@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb.datasets.source import Arrays, DatasetError, Original, Source, SplitRule
+from aevb.data.source import Arrays, DatasetError, Original, Source, SplitRule
 
 _MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb.datasets.source import Arrays, Source
+from aevb.data.source import Arrays, Source
 
 _MANIFEST = "manifest.json"
 

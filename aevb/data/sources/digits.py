@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb.datasets.source import Arrays, DatasetError, Source, random_split
+from aevb.data.source import Arrays, DatasetError, Source, random_split
 
 _SIZE = 1_797
 _SPLIT_SEED = 0

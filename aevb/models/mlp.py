@@ -1,4 +1,4 @@
-"""The networks of Appendix C, in Flax, assembled into `Model`s.
+"""The networks of Appendix C assembled into a `Model`.
 
     decoder   h = tanh(W3 z + b3)      Bernoulli:  logits = W4 h + b4                               (C.1)
                                        Gaussian:   mean = W4 h + b4,  log sigma^2 = W5 h + b5       (C.2)
@@ -11,100 +11,60 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.likelihoods import GreyBernoulli
+from aevb.arguments import check_choice, check_counts, describe
+from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
+from aevb.models.families import family
+from aevb.networks import MLP, InverseAutoregressiveFlow, WeightInit
 
-Likelihood: TypeAlias = Literal["bernoulli", "gaussian"]
 Posterior: TypeAlias = Literal["gaussian", "full_covariance", "flow"]
-WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot"]
-
-FLOW_LAYERS = 2
-
-
-class MLP(nn.Module):
-    """Hidden tanh layers and a linear head.
-
-    Attributes:
-      hidden_dims: the width of each hidden layer.
-      output_dim: the width of the head.
-      weight_init: see `mlp_vae`.
-      compute_dtype: of the matrix products; `None` follows the inputs and parameters.
-      param_dtype: of the parameters.
-    """
-
-    hidden_dims: tuple[int, ...]
-    output_dim: int
-    weight_init: WeightInit
-    compute_dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        """`[..., inputs] -> [..., output_dim]`, in `param_dtype` or wider whatever the products were computed in."""
-        if self.weight_init == "glorot":
-            kernel_init, bias_init = nn.initializers.glorot_normal(), nn.initializers.zeros_init()
-        else:
-            # The paper draws "all parameters" so, and biases are parameters.
-            kernel_init = bias_init = nn.initializers.normal(float(self.weight_init.removeprefix("normal_")))
-        dense = functools.partial(
-            nn.Dense,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            dtype=self.compute_dtype,
-            param_dtype=self.param_dtype,
-        )
-        hidden = inputs
-        for width in self.hidden_dims:
-            hidden = jnp.tanh(dense(width)(hidden))
-        outputs = dense(self.output_dim)(hidden)
-        # Distributions need the precision that products do not: bfloat16 log-densities lose whole nats.
-        return outputs.astype(jnp.promote_types(outputs.dtype, self.param_dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `mlp_vae`, checked and in one spelling, so that equal ones give one and the same model."""
+    """The arguments of `mlp_vae`, checked and in one spelling."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
     hidden_dims: tuple[int, ...]
     likelihood: Likelihood
     posterior: Posterior
-    squash_mean: bool
     weight_init: WeightInit
     compute_dtype: str | None
     param_dtype: str
 
 
+@family("mlp")
 def mlp_vae(
     data_shape: Sequence[int],
     latent_dim: int,
     hidden_dim: int | Sequence[int] = 500,
-    likelihood: Likelihood = "bernoulli",
+    likelihood: str = "bernoulli",
     posterior: Posterior = "gaussian",
     squash_mean: bool = False,
     weight_init: WeightInit = "normal_0.01",
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """The paper's variational auto-encoder: tanh MLPs either side of z, prior p(z) = N(0, I) (Appendix C).
+    """Return the paper's variational auto-encoder: tanh MLPs either side of z, prior p(z) = N(0, I) (Appendix C).
 
     Args:
       data_shape: the shape of one datapoint; the networks see it flattened.
       latent_dim: J.
       hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
-      likelihood: "bernoulli" (C.1), or "gaussian" with a log-variance for each value (C.2).
+      likelihood: "bernoulli" (C.1), "gaussian" with a log-variance for each value (C.2), or another of
+        `aevb.likelihoods`.
       posterior: the family of q(z|x). "gaussian" has a diagonal covariance, as in the paper (eq. 9);
         "full_covariance" outputs a Cholesky factor; "flow" passes the diagonal Gaussian through two inverse
         autoregressive layers (Kingma et al. 2016). The last two have no registered KL: use `kl="sampled"`.
-      squash_mean: passes the Gaussian likelihood's mean through a sigmoid, as the paper does for Frey Face.
+      squash_mean: passes the Gaussian likelihood's mean through a sigmoid, as the paper does for Frey Face: another
+        spelling of "squashed_gaussian".
       weight_init: the paper draws all parameters from "N(0, 0.01)", which can be read as a standard deviation of 0.01
         ("normal_0.01") or as a variance of 0.01 ("normal_0.1"); "glorot" draws weights by fan-in and fan-out, and
         biases are 0. The default is what the first author's code of the time does, and the slowest start of the
@@ -121,14 +81,13 @@ def mlp_vae(
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     if not isinstance(data_shape, Sequence):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {data_shape!r}")
+        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
     _check_sizes("data_shape", data_shape)
     _check_sizes("latent_dim", [latent_dim])
     _check_sizes("hidden_dim", hidden_dims)
-    _check_choice("likelihood", likelihood, get_args(Likelihood))
-    _check_choice("posterior", posterior, get_args(Posterior))
-    _check_choice("weight_init", weight_init, get_args(WeightInit))
-    if squash_mean and likelihood != "gaussian":
+    check_choice("posterior", posterior, get_args(Posterior))
+    check_choice("weight_init", weight_init, get_args(WeightInit))
+    if squash_mean and likelihood not in ("gaussian", "squashed_gaussian"):
         raise ValueError(f'squash_mean is for likelihood="gaussian", not {likelihood!r}')
     if posterior == "flow" and latent_dim < 2:
         raise ValueError(f'posterior="flow" needs latent_dim of at least 2, got {latent_dim}')
@@ -137,9 +96,8 @@ def mlp_vae(
             tuple(data_shape),
             latent_dim,
             hidden_dims,
-            likelihood,
+            LIKELIHOODS.get("squashed_gaussian" if squash_mean else likelihood),
             posterior,
-            squash_mean,
             weight_init,
             None if compute_dtype is None else jnp.dtype(compute_dtype).name,
             jnp.dtype(param_dtype).name,
@@ -154,8 +112,8 @@ def _build(spec: _Specification) -> Model:
     )
     data_dim = math.prod(spec.data_shape)
     encoder = mlp(spec.hidden_dims, _posterior_outputs(spec))
-    decoder = mlp(spec.hidden_dims[::-1], data_dim * (2 if spec.likelihood == "gaussian" else 1))
-    flow = _Flow(spec.latent_dim, spec.param_dtype) if spec.posterior == "flow" else None
+    decoder = mlp(spec.hidden_dims[::-1], data_dim * spec.likelihood.num_outputs)
+    flow = InverseAutoregressiveFlow(spec.latent_dim, spec.param_dtype) if spec.posterior == "flow" else None
 
     def init(key: jax.Array) -> Params:
         encoder_key, decoder_key, flow_key = jax.random.split(key, 3)
@@ -179,13 +137,8 @@ def _build(spec: _Specification) -> Model:
 
     def decode(params: Params, z: jax.Array) -> dist.Distribution:
         outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
-        if spec.likelihood == "bernoulli":
-            likelihood = GreyBernoulli(outputs.reshape(spec.data_shape))
-        else:
-            mean, log_variance = outputs.reshape((2, *spec.data_shape))
-            mean = nn.sigmoid(mean) if spec.squash_mean else mean
-            likelihood = dist.Normal(mean, jnp.exp(0.5 * log_variance))
-        return likelihood.to_event(len(spec.data_shape))
+        outputs = outputs.reshape((spec.likelihood.num_outputs, *spec.data_shape))
+        return spec.likelihood.distribution(*outputs).to_event(len(spec.data_shape))
 
     def prior(params: Params) -> dist.Distribution:
         dtype = jax.tree.leaves(params["decoder"])[0].dtype
@@ -194,59 +147,20 @@ def _build(spec: _Specification) -> Model:
     return Model(init, encode, decode, prior)
 
 
-class _Flow:
-    """Inverse autoregressive layers, the order of the dimensions reversed between them."""
-
-    def __init__(self, latent_dim: int, param_dtype: str):
-        # Imported late: numpyro.nn is only for those who ask for a flow.
-        from numpyro.distributions.flows import InverseAutoregressiveTransform
-        from numpyro.distributions.transforms import PermuteTransform
-        from numpyro.nn import AutoregressiveNN
-
-        self._affine, self._permute = InverseAutoregressiveTransform, PermuteTransform
-        hidden_dims = [max(32, 2 * latent_dim)]
-        self._networks = [AutoregressiveNN(latent_dim, hidden_dims) for _ in range(FLOW_LAYERS)]
-        self._latent_dim, self._param_dtype = latent_dim, param_dtype
-
-    def init(self, key: jax.Array) -> Params:
-        keys = jax.random.split(key, FLOW_LAYERS)
-        shape = (self._latent_dim,)
-        params = [net[0](layer_key, shape)[1] for net, layer_key in zip(self._networks, keys, strict=True)]
-        # Small weights: the flow starts near the identity, so that training starts from the paper's posterior.
-        return jax.tree.map(lambda w: 0.1 * w.astype(self._param_dtype), params)
-
-    def transform(self, params: Params, base: dist.Distribution) -> dist.Distribution:
-        layers = []
-        for (_, apply), weights in zip(self._networks, params, strict=True):
-            layers += [self._affine(functools.partial(apply, weights)), self._reverse()]
-        return dist.TransformedDistribution(base, layers[:-1])
-
-    def _reverse(self) -> Any:
-        return self._permute(jnp.arange(self._latent_dim)[::-1])
-
-
 def _posterior_outputs(spec: _Specification) -> int:
     below_diagonal = spec.latent_dim * (spec.latent_dim - 1) // 2
     return 2 * spec.latent_dim + (below_diagonal if spec.posterior == "full_covariance" else 0)
 
 
 def _cholesky_factor(log_variance: jax.Array, below_diagonal: jax.Array) -> jax.Array:
-    """`[J], [J (J - 1) / 2] -> [J, J]` lower triangular, its diagonal exp(log_variance / 2)."""
+    """Return `[J, J]` lower triangular from `[J]` and `[J (J - 1) / 2]`, its diagonal exp(log_variance / 2)."""
     size = log_variance.shape[0]
     rows, columns = jnp.tril_indices(size, -1)
     return jnp.diag(jnp.exp(0.5 * log_variance)).at[rows, columns].set(below_diagonal)
 
 
 def _check_sizes(name: str, sizes: Sequence[int]) -> None:
-    for size in sizes:
-        if not isinstance(size, int) or isinstance(size, bool):
-            raise TypeError(f"{name} must be a positive integer or a sequence of them, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name} must be positive, got {size}")
     if not sizes:
         raise ValueError(f"{name} must not be empty")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+    for size in sizes:
+        check_counts(1, **{name: size})

@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
-from aevb.datasets.originals import locate_originals
-from aevb.datasets.source import Arrays, DatasetError, Source
+from aevb.data.originals import locate_originals
+from aevb.data.source import Arrays, DatasetError, Source
 
 
 class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

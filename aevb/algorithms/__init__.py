@@ -1,0 +1,47 @@
+"""Ways to train a model, for `aevb.fit(..., algorithm=...)`. A new one is a file and a line in `BUILT_IN`."""
+
+from aevb.algorithms.auto_encoding import auto_encoding, make_loss
+from aevb.algorithms.base import (
+    Algorithm,
+    Loss,
+    MakeAlgorithm,
+    Progress,
+    TrainState,
+    descent,
+    init_train_state,
+    standard_normal_log_prior,
+)
+from aevb.algorithms.full_vb import full_vb
+from aevb.algorithms.monte_carlo_em import monte_carlo_em
+from aevb.algorithms.wake_sleep import wake_sleep
+from aevb.registry import Registry
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Loss",
+    "MakeAlgorithm",
+    "Progress",
+    "TrainState",
+    "auto_encoding",
+    "descent",
+    "full_vb",
+    "init_train_state",
+    "make_loss",
+    "monte_carlo_em",
+    "register",
+    "standard_normal_log_prior",
+    "wake_sleep",
+]
+
+ALGORITHMS: Registry[MakeAlgorithm] = Registry(
+    "algorithm",
+    {
+        "aevb": "aevb.algorithms.auto_encoding:auto_encoding",
+        "wake_sleep": "aevb.algorithms.wake_sleep:wake_sleep",
+        "monte_carlo_em": "aevb.algorithms.monte_carlo_em:monte_carlo_em",
+        "full_vb": "aevb.algorithms.full_vb:full_vb",
+    },
+)
+
+register = ALGORITHMS.register

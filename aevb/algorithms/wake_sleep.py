@@ -1,0 +1,83 @@
+"""The wake-sleep algorithm (Hinton et al. 1995), with the encoder, decoder and optimizer of AEVB (section 5).
+
+It trains the same two networks, but not by one objective. The decoder learns from data, with z from the encoder; the
+encoder learns from what the decoder dreams:
+
+    wake    ascend  E_{q(z|x)}[log p(x, z)]   in theta, over data x
+    sleep   ascend  E_{p(x, z)}[log q(z|x)]   in phi
+
+The sleep phase descends KL(p(z|x) || q(z|x)) on dreams, where the bound has KL(q(z|x) || p(z|x)) on data.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from aevb.algorithms.base import Algorithm, descent, standard_normal_log_prior
+from aevb.distributions import Observed
+from aevb.model import Datapoint, Model, Params, bind, check_arguments, likelihood_of, posterior_of, prior_of
+
+
+def wake_sleep(
+    model: Model, optimizer: optax.GradientTransformation, dataset_size: int, map_prior: bool = True
+) -> Algorithm:
+    """Return wake-sleep, both phases in one step: a minibatch of data and as many dreams.
+
+    Dreams of a model with a condition are dreamt given the conditions of the minibatch. What is missing from a
+    datapoint (`Observed`) is missing from its dream.
+
+    Args:
+      model: the four functions. theta and phi must share no parameters: each phase moves its own alone.
+      optimizer: any optax transformation.
+      dataset_size: N.
+      map_prior: whether the wake phase includes log p(theta), weighed 1/N as in AEVB.
+
+    Returns:
+      The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
+    """
+
+    def loss(params: Params, key: jax.Array, xs: Datapoint) -> jax.Array:
+        # One sum for two objectives: no gradient passes through z of the wake phase to phi, or through the dreams of
+        # the sleep phase to theta.
+        wake_keys, sleep_keys = jax.random.split(key, (2, len(jax.tree.leaves(xs)[0])))
+        wake = jnp.mean(jax.vmap(lambda key, x: log_joint(params, key, x, model))(wake_keys, xs))
+        sleep = jnp.mean(jax.vmap(lambda key, x: log_recognition_of_dream(params, key, x, model))(sleep_keys, xs))
+        if map_prior:
+            wake += standard_normal_log_prior(params) / dataset_size
+        return -(wake + sleep)
+
+    return descent(model, loss, optimizer)
+
+
+def log_joint(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
+    """Return the wake phase at one datapoint: log p(x, z) in nats, `[]`, at a z of the encoder that is held fixed."""
+    check_arguments(params, key, x, model)
+    model, x = bind(model, x)
+    z = jax.lax.stop_gradient(posterior_of(model, params, x).sample(key))
+    return jnp.asarray(prior_of(model, params).log_prob(z)) + likelihood_of(model, params, z).log_prob(x)
+
+
+def log_recognition_of_dream(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
+    """Return the sleep phase at one dream: log q(z|dream) in nats, `[]`, at a dream and its z held fixed.
+
+    Of `x` only the condition and what is missing are used.
+    """
+    z_key, dream_key = jax.random.split(key)
+    model, x = bind(model, x)
+    z = prior_of(model, params).sample(z_key)
+    likelihood = likelihood_of(model, params, z)
+    dream = _like(x, likelihood.sample(dream_key), isinstance(likelihood, Observed))
+    z, dream = jax.lax.stop_gradient((z, dream))
+    return jnp.asarray(posterior_of(model, params, dream).log_prob(z))
+
+
+def _like(x: Datapoint, dream: Datapoint, may_be_missing: bool) -> Any:
+    """Return the dream with the dtypes of the data, and NaN where they have it."""
+
+    def one(seen: jax.Array, dreamt: jax.Array) -> jax.Array:
+        dreamt = jnp.asarray(dreamt, seen.dtype)
+        return jnp.where(jnp.isnan(seen), jnp.nan, dreamt) if may_be_missing else dreamt
+
+    return jax.tree.map(one, x, dream)

@@ -1,0 +1,57 @@
+"""Data sets as pytrees: N on the leading axis of every array."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.arguments import describe
+from aevb.model import Given, Model
+
+
+def num_rows(data: Any, name: str = "data") -> int:
+    """Return N, of a pytree of arrays `[N, ...]` or of anything that is no pytree and has a length.
+
+    Raises:
+      TypeError: `data` are a model, or something without rows.
+      ValueError: the arrays do not all have the same number of rows.
+    """
+    if isinstance(data, Model):
+        raise TypeError(f"{name} must be arrays, got a Model: data come first, then the model")
+    sizes = {_place(path): _size(leaf, name) for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
+    if not sizes:
+        raise TypeError(f"{name} must be arrays, got {describe(data)}")
+    if len(set(sizes.values())) > 1:
+        each = ", ".join(f"{path or 'value'} has {size}" for path, size in sizes.items())
+        raise ValueError(f"every array of {name} must have the same number of rows: {each}")
+    return next(iter(sizes.values()))
+
+
+def rows(data: Any, indices: Any) -> Any:
+    """Return the datapoints at `indices`: an integer, an array of them, or a slice."""
+    return jax.tree.map(lambda leaf: leaf[indices], data)
+
+
+def as_arrays(data: Any) -> Any:
+    """Return `data` with lists and numbers as NumPy arrays, and everything that has a dtype as it is."""
+    return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else np.asarray(leaf), data)
+
+
+def map_value(function: Callable[[Any], Any], data: Any) -> Any:
+    """Apply `function` to the floating-point arrays that are modelled: not to integers, and not to a condition."""
+    if isinstance(data, Given):
+        return data._replace(value=map_value(function, data.value))
+    return jax.tree.map(lambda leaf: function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, data)
+
+
+def _size(leaf: Any, name: str) -> int:
+    try:
+        return len(leaf)
+    except TypeError:
+        raise TypeError(f"{name} must be arrays [N, ...], got {describe(leaf)}") from None
+
+
+def _place(path: Any) -> str:
+    return jax.tree_util.keystr(path).lstrip(".")

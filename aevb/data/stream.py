@@ -1,0 +1,161 @@
+"""Data that do not fit in device memory, or in any: blocks of records, read ahead by Grain's threads."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.arguments import check_integers
+from aevb.data.binarization import Binarization, binarize_once, check_binarization
+from aevb.model import Given
+
+
+class RandomAccessSource(Protocol):
+    """Records by their position: a TFDS data source, an ArrayRecord file, a memory-mapped array, a list.
+
+    Where there is a `__getitems__(list of int) -> records`, as TFDS has it, whole blocks are read by it.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+    """A data set that is read while it is trained on, in place of an array, for `aevb.fit` and `aevb.evaluate`.
+
+    Datapoints cross to the device as they are stored and become floats there. About `num_threads + 2` blocks of
+    `block_size` datapoints are held at a time.
+
+    Attributes:
+      source: the records; read from several threads at once.
+      transform: `record -> datapoint`, a NumPy array, a pytree of them or a `Given`:
+        `lambda record: record["image"].reshape(-1)`. `None` where the records are datapoints already.
+      max_value: of pixels, uint8 or uint16, the value that becomes 1; 0 becomes 0. Integers of other dtypes and those
+        of a condition are left alone.
+      block_size: datapoints that are read and sent at a time; rounded to whole minibatches in training.
+      num_threads: blocks that are read at once.
+    """
+
+    source: RandomAccessSource | np.ndarray
+    transform: Callable[[Any], Any] | None = None
+    max_value: float | None = None
+    block_size: int = 5000
+    num_threads: int = 2
+
+    def __post_init__(self) -> None:
+        check_integers(block_size=self.block_size, num_threads=self.num_threads)
+        for name in ("block_size", "num_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a Stream must be at least 1, got {getattr(self, name)}")
+        if self.max_value is not None and not 0 < self.max_value < float("inf"):
+            raise ValueError(f"max_value of a Stream must be positive and finite, got {self.max_value}")
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, indices: np.ndarray) -> Any:
+        """Return the datapoints at `indices` `[n]` as they are stored, leaves `[n, ...]`.
+
+        Raises:
+          ValueError: a pixel is above `max_value`.
+        """
+        datapoints = self._read(indices)
+        if self.max_value is not None:
+            for pixels in filter(_is_pixels, jax.tree.leaves(_value(datapoints))):
+                if len(pixels) and (highest := pixels.max()) > self.max_value:
+                    raise ValueError(f"a pixel of the Stream is {highest}, above its max_value of {self.max_value:g}")
+        return datapoints
+
+    def _read(self, indices: np.ndarray) -> Any:
+        if isinstance(self.source, np.ndarray) and self.transform is None:
+            return np.take(np.asarray(self.source), indices, axis=0)  # a memory map's own `take` is slower
+        positions = [int(index) for index in indices]
+        read_many = getattr(self.source, "__getitems__", None)
+        records: Sequence[Any] = read_many(positions) if read_many else [self.source[i] for i in positions]
+        datapoints = records if self.transform is None else [self.transform(record) for record in records]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *datapoints)
+
+    def intensities(self, datapoints: Any, binarization: Binarization) -> Any:
+        """Return, on the device, what was read with pixels as floats, and after `binarize_once`."""
+        if isinstance(datapoints, Given):
+            return datapoints._replace(value=self.intensities(datapoints.value, binarization))
+        return binarize_once(jax.tree.map(self._scaled, datapoints), binarization)
+
+    def check(self, binarization: Binarization) -> None:
+        """Read one datapoint and raise `ValueError` where this stream cannot be trained on."""
+        check_binarization(binarization)
+        if binarization == "fixed":
+            raise ValueError(
+                'binarization="fixed" is one draw for a whole array, which a Stream does not hold: binarize the '
+                'source beforehand, or use "stochastic"'
+            )
+        if len(self) == 0:
+            return
+        dtypes = {np.dtype(leaf.dtype) for leaf in jax.tree.leaves(_value(self.read(np.zeros(1, np.int32))))}
+        if self.max_value is None and (pixels := dtypes & _PIXELS):
+            raise ValueError(f"data are pixels of {pixels.pop()}: give the Stream a max_value to scale by")
+        if self.max_value is not None and not dtypes & _PIXELS:
+            found = ", ".join(sorted(map(str, dtypes)))
+            raise ValueError(f"max_value of a Stream scales uint8 and uint16, not {found}")
+
+    def _scaled(self, pixels: Any) -> Any:
+        if self.max_value is None or not _is_pixels(pixels):
+            return pixels
+        # Looked up, because a compiled division need not round as NumPy's does, from which other data come.
+        values = np.arange(jnp.iinfo(pixels.dtype).max + 1).astype(pixels.dtype)
+        return jnp.asarray(values / np.float32(self.max_value))[pixels]
+
+
+_PIXELS = {np.dtype(np.uint8), np.dtype(np.uint16)}
+
+
+def _is_pixels(leaf: Any) -> bool:
+    return np.dtype(leaf.dtype) in _PIXELS
+
+
+def _value(datapoints: Any) -> Any:
+    return datapoints.value if isinstance(datapoints, Given) else datapoints
+
+
+def blocks_in_order(stream: Stream, binarization: Binarization) -> Iterator[tuple[int, Any, int]]:
+    """Yield all of a stream once: where each block starts, its datapoints, and how many of them count.
+
+    All blocks have one size, so that one program does for them; what fills the last one up does not count.
+    """
+    stream.check(binarization)
+    size = len(stream)
+    block_size = min(stream.block_size, size)
+    prepare = jax.jit(functools.partial(stream.intensities, binarization=binarization))
+    chunks = [np.arange(start, min(start + block_size, size)) for start in range(0, size, block_size)]
+    with contextlib.closing(read_ahead(stream, chunks, block_size)) as blocks:
+        for chunk, xs in zip(chunks, blocks, strict=True):
+            yield int(chunk[0]), prepare(xs), len(chunk)
+
+
+def read_ahead(stream: Stream, chunks: Sequence[np.ndarray], size: int) -> Generator[Any]:
+    """Yield for each of `chunks` of indices `[n, ...]` a block `[size, ...]` on the device.
+
+    Grain's threads read and send. Where n is less than `size`, the rest of the block is zero.
+    """
+    # Imported late: it takes half a second, and only streams need it.
+    import grain
+
+    def load(chunk: np.ndarray) -> Any:
+        def shaped(leaf: np.ndarray) -> np.ndarray:
+            leaf = leaf.reshape(*chunk.shape, *leaf.shape[1:])
+            rest = np.zeros((size - len(chunk), *leaf.shape[1:]), leaf.dtype)
+            return np.concatenate([leaf, rest]) if len(rest) else leaf
+
+        return jax.device_put(jax.tree.map(shaped, stream.read(chunk.reshape(-1))))
+
+    options = grain.ReadOptions(num_threads=stream.num_threads, prefetch_buffer_size=stream.num_threads)
+    blocks = grain.MapDataset.source(chunks).map(load).to_iter_dataset(options)
+    with contextlib.closing(iter(blocks)) as iterator:
+        yield from iterator

@@ -1,0 +1,11 @@
+"""Distributions that numpyro does not have: latents in levels, latents along time, data of which a part is missing.
+
+Each is a `numpyro.distributions.Distribution` and a pytree with static structure, so it passes through `jax.jit`,
+`jax.vmap` and `jax.grad` as an argument, inside, and as a result.
+"""
+
+from aevb.distributions.chain import Chain
+from aevb.distributions.markov import Markov
+from aevb.distributions.observed import Observed, zeros_and_mask
+
+__all__ = ["Chain", "Markov", "Observed", "zeros_and_mask"]

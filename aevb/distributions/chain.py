@@ -1,0 +1,168 @@
+"""Latents in levels: a joint distribution of named levels, each given the ones before it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution
+
+from aevb.arguments import describe
+from aevb.distributions.functions import check_static, is_pytree, over_leading_axes
+from aevb.distributions.markov import Markov
+
+Level: TypeAlias = Distribution | Callable[[dict[str, Any]], Distribution]
+
+
+class Chain(Distribution):
+    """A distribution p(a) p(b|a) p(c|a, b)... over named levels; a draw is a dict by level.
+
+        Chain(z2=Normal(...).to_event(1), z1=lambda z: Normal(f(z["z2"]), 1.0).to_event(1))
+
+    It can stand for a prior, a posterior and, over several modalities, a likelihood. Levels are paired by name: a
+    posterior may draw them in another order than the prior (from the data up, or from the top down).
+
+    To pass through `jax.jit`, `jax.vmap` or a scan, a level that is a function must not close over arrays: write
+    `jax.tree_util.Partial(function, arrays)`, which calls `function(arrays, z)`.
+    """
+
+    def __init__(self, **levels: Level):
+        """Take each level as a distribution, or as a function from a dict of the levels before it to one."""
+        if not levels:
+            raise TypeError("a Chain needs at least one level: Chain(z=Normal(...).to_event(1))")
+        for name, level in levels.items():
+            if not callable(level) and not isinstance(level, Distribution):
+                raise TypeError(
+                    f"level {name!r} of a Chain must be a distribution or a function, got {describe(level)}"
+                )
+        self.levels = levels
+        super().__init__()
+
+    def at(self, z: dict[str, Any]) -> dict[str, Distribution]:
+        """Return the distribution of each level given the earlier levels of one draw `z`."""
+        return self._walk(lambda name, distribution: distribution, z)
+
+    @property
+    def event_shape(self) -> Any:
+        """The shape of each level, a dict."""
+        return jax.tree.map(lambda leaf: leaf.shape, self._traced[0])
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether every level can be reparameterized."""
+        return not self.levels_without_rsample
+
+    @property
+    def levels_without_rsample(self) -> dict[str, str]:
+        """The family of each level that cannot be reparameterized, by the level's name."""
+        return self._traced[1]
+
+    def sample_with_intermediates(self, key: Any, sample_shape: tuple[int, ...] = ()) -> tuple[Any, Any]:
+        def one(key: jax.Array) -> tuple[dict, dict]:
+            keys, kept = dict(zip(self.levels, jax.random.split(key, len(self.levels)), strict=True)), {}
+
+            def draw(name: str, distribution: Distribution) -> Any:
+                value, kept[name] = distribution.sample_with_intermediates(keys[name])
+                return value
+
+            return self._walk(draw), kept
+
+        return over_leading_axes(one, len(sample_shape))(jax.random.split(key, sample_shape) if sample_shape else key)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        return self.sample_with_intermediates(key, sample_shape)[0]
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
+        densities = self.log_probs(value, intermediates)
+        by_level = [jnp.sum(densities[name], axis=-1) if self._is_path(name) else densities[name] for name in densities]
+        return functools.reduce(jnp.add, by_level)
+
+    def log_probs(self, value: dict[str, Any], intermediates: Any = None) -> dict[str, jax.Array]:
+        """Return the log density of each level given the earlier ones, `[...]` for draws `[..., event]`, in nats.
+
+        Of a level that is a path, the densities of its steps, `[..., T]`.
+        """
+
+        def one(value: dict, kept: dict) -> dict[str, jax.Array]:
+            return {name: _density(of, value[name], kept.get(name)) for name, of in self.at(value).items()}
+
+        template = jax.tree.leaves(self._traced[0])[0]
+        return over_leading_axes(one, jnp.ndim(jax.tree.leaves(value)[0]) - template.ndim)(value, intermediates or {})
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        data, static = [], []
+        for name, level in self.levels.items():
+            if is_pytree(level):
+                data.append(level)
+                static.append(None)
+            else:
+                check_static(level, f"level {name!r} of a Chain")
+                static.append(level)
+        return tuple(data), (tuple(self.levels), tuple(static))
+
+    @classmethod
+    def tree_unflatten(cls, aux_data: tuple, params: tuple) -> "Chain":
+        names, static = aux_data
+        data = iter(params)
+        chain = cls.__new__(cls)
+        chain.levels = {name: next(data) if level is None else level for name, level in zip(names, static, strict=True)}
+        Distribution.__init__(chain)
+        return chain
+
+    @functools.cached_property
+    def _traced(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, str], frozenset[str]]:
+        """The shapes of a draw, the levels that cannot be reparameterized, and those that are paths."""
+        fixed, paths = {}, set()
+
+        def look(name: str, distribution: Distribution) -> Any:
+            if not distribution.has_rsample:
+                fixed[name] = type(_base(distribution)).__name__
+            if isinstance(distribution, Markov):
+                paths.add(name)
+            return distribution.sample(jax.random.key(0))
+
+        return jax.eval_shape(lambda: self._walk(look)), fixed, frozenset(paths)
+
+    def _is_path(self, name: str) -> bool:
+        return name in self._traced[2]
+
+    def _walk(self, visit: Callable[[str, Distribution], Any], z: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Visit each level given the earlier ones: what was returned for those, or their values in `z`."""
+        visited: dict[str, Any] = {}
+        for name in self.levels:
+            before = {earlier: (visited if z is None else z)[earlier] for earlier in visited}
+            visited[name] = visit(name, self._level(name, before))
+        return visited
+
+    def _level(self, name: str, before: dict[str, Any]) -> Distribution:
+        level: Any = self.levels[name]
+        if not isinstance(level, Distribution):
+            try:
+                level = level(before)
+            except KeyError as error:
+                if error.args and error.args[0] in self.levels:
+                    message = f"level {name!r} of a Chain asks for {error.args[0]!r}, which does not come before it"
+                    raise ValueError(message) from None
+                raise
+        if not isinstance(level, Distribution):
+            raise TypeError(f"level {name!r} of a Chain must be a numpyro distribution, got {describe(level)}")
+        if level.batch_shape:
+            raise ValueError(
+                f"level {name!r} of a Chain has the batch shape {level.batch_shape}: end it with "
+                f".to_event({len(level.batch_shape)})"
+            )
+        return level
+
+
+def _density(distribution: Distribution, value: Any, intermediates: Any) -> jax.Array:
+    if isinstance(distribution, Markov):
+        return distribution.log_probs(value)
+    if intermediates:
+        return jnp.asarray(distribution.log_prob(value, intermediates))
+    return jnp.asarray(distribution.log_prob(value))
+
+
+def _base(distribution: Any) -> Distribution:
+    """The family under `Independent` and its like."""
+    return _base(distribution.base_dist) if hasattr(distribution, "base_dist") else distribution

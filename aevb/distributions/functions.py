@@ -1,0 +1,44 @@
+"""Functions in distributions: which may stand in the static structure of a pytree, and `vmap` over leading axes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def over_leading_axes(function: Callable, number: int) -> Callable:
+    """Return `function` mapped over `number` leading axes of all its arguments."""
+    return functools.reduce(lambda mapped, _: jax.vmap(mapped), range(number), function)
+
+
+def is_pytree(value: Any) -> bool:
+    """Tell whether `value` is a pytree of its own, as a distribution or a `jax.tree_util.Partial` is."""
+    return not jax.tree_util.all_leaves([value])
+
+
+def check_static(function: Callable, owner: str) -> None:
+    """Raise `TypeError` if `function`, part of the static structure of `owner`, closes over arrays."""
+    if _hides_arrays(function):
+        raise TypeError(
+            f"{owner} is a function that closes over arrays, which cannot cross jax.jit, jax.vmap or a scan: "
+            f"write jax.tree_util.Partial(function, arrays) with the arrays as its first arguments"
+        )
+
+
+def _hides_arrays(value: Any, depth: int = 3) -> bool:
+    if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value)):
+        return True
+    if not callable(value) or depth == 0:
+        return False
+    cells = [_contents(cell) for cell in getattr(value, "__closure__", None) or ()]
+    hidden = [*cells, *(getattr(value, "__defaults__", None) or ())]
+    return any(_hides_arrays(each, depth - 1) for each in hidden)
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not assigned yet
+        return None

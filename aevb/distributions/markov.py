@@ -1,0 +1,111 @@
+"""Latents along time: a distribution over paths whose every step depends on the one before."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution, constraints
+
+from aevb.arguments import describe
+from aevb.distributions.functions import check_static
+
+
+class Markov(Distribution):
+    """A distribution over paths z `[T, J]`: z_t ~ step(params, z_{t-1}, inputs_t), z_0 = start.
+
+    A path is one event. Only drawing one is a scan: the densities along a given path are one batched call.
+
+        Markov(step, params["decoder"], start=jnp.zeros(J), inputs=jnp.arange(T))
+
+    `step` must broadcast over leading axes: it is given one step, z `[..., J]` with inputs of one time, to draw, and a
+    whole path, z `[..., T, J]` with all inputs `[T, ...]`, for densities. It returns a distribution with the event
+    shape `[J]`. To pass through `jax.jit` or `jax.vmap` it must not close over arrays: they go into `params`.
+    """
+
+    pytree_data_fields = ("params", "start", "inputs")
+    pytree_aux_fields = ("step",)
+
+    def __init__(self, step: Callable[[Any, jax.Array, Any], Distribution], params: Any, start: jax.Array, inputs: Any):
+        """Define the steps.
+
+        Args:
+          step: `(params, previous, inputs) -> distribution`.
+          params: a pytree of arrays, handed to every step.
+          start: `[J]`, z_0, which the first step depends on and which is not part of the path.
+          inputs: a pytree of arrays `[T, ...]`, of which each step is given its own; `jnp.arange(T)` where there is
+            nothing to give.
+
+        Raises:
+          TypeError: `step` is no function, or `inputs` have no array.
+        """
+        if not callable(step):
+            raise TypeError(f"step of a Markov must be a function, got {describe(step)}")
+        if not jax.tree.leaves(inputs):
+            raise TypeError(
+                "inputs of a Markov must have an array [T, ...]: jnp.arange(T) where there is nothing to give"
+            )
+        self.step, self.params, self.start, self.inputs = step, params, jnp.asarray(start), inputs
+        super().__init__((), (len(jax.tree.leaves(inputs)[0]), *jnp.shape(start)))
+
+    @property
+    def support(self) -> Any:
+        first: Any = self._first.support
+        return constraints.independent(first, 1)
+
+    @property
+    def has_rsample(self) -> bool:
+        return self._first.has_rsample
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        def draw(previous: jax.Array, at: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+            key, inputs = at
+            # A step that does not look at `previous` has no axes for the draws.
+            z = jnp.asarray(self._step(previous, inputs).expand(sample_shape).sample(key))
+            return z, z
+
+        length, *event = self.event_shape
+        first = jnp.broadcast_to(self.start, (*sample_shape, *event)).astype(self._drawn_dtype)
+        path = jax.lax.scan(draw, first, (jax.random.split(key, length), self.inputs))[1]
+        return jnp.moveaxis(path, 0, len(sample_shape))
+
+    def conditionals(self, z: jax.Array) -> Distribution:
+        """Return the distributions of every z_t given z_{t-1} along paths `[..., T, J]`: batch shape `[..., T]`."""
+        axis = z.ndim - len(self.event_shape)
+        start = jnp.broadcast_to(self.start, (*z.shape[:axis], 1, *self.event_shape[1:])).astype(z.dtype)
+        previous = jnp.concatenate([start, jax.lax.slice_in_dim(z, 0, self.event_shape[0] - 1, axis=axis)], axis=axis)
+        return self._step(previous, self.inputs)
+
+    def log_probs(self, z: jax.Array) -> jax.Array:
+        """Return the log density of every step of paths `[..., T, J]`, `[..., T]`, in nats."""
+        return jnp.asarray(self.conditionals(z).log_prob(z))
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
+        return jnp.sum(self.log_probs(value), axis=-1)
+
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        check_static(self.step, "step of a Markov")
+        return super().tree_flatten()
+
+    @property
+    def _first(self) -> Distribution:
+        """The distribution of the first step, traced and not computed: for its family, not its numbers."""
+        found = []
+        jax.eval_shape(lambda: found.append(self._step(self.start, jax.tree.map(lambda leaf: leaf[0], self.inputs))))
+        return found[0]
+
+    @property
+    def _drawn_dtype(self) -> Any:
+        inputs = lambda: jax.tree.map(lambda leaf: leaf[0], self.inputs)
+        return jax.eval_shape(lambda: self._step(self.start, inputs()).sample(jax.random.key(0))).dtype
+
+    def _step(self, previous: jax.Array, inputs: Any) -> Distribution:
+        distribution = self.step(self.params, previous, inputs)
+        if not isinstance(distribution, Distribution):
+            raise TypeError(f"step of a Markov must return a numpyro distribution, got {describe(distribution)}")
+        if distribution.event_shape != self.event_shape[1:]:
+            raise ValueError(
+                f"step of a Markov must return a distribution of event shape {self.event_shape[1:]}, that of start, "
+                f"but its event shape is {distribution.event_shape}: end it with .to_event({len(self.event_shape) - 1})"
+            )
+        return distribution

@@ -1,0 +1,233 @@
+"""Estimators of a bound's gradient, over one sampling core.
+
+Which one it is changes the gradient alone: the value of a bound is the same for all, and all are unbiased.
+
+    "pathwise"                      through z = g(noise, x), the paper's (section 2.4)
+    "sticking_the_landing"          without the score, whose mean is 0, in the pathwise one (Roeder et al. 2017)
+    "doubly_reparameterized"        the same idea for the importance weighted bound (Tucker et al. 2018)
+    "score_function"                f(z) grad log q(z|x): needs no g, varies most (section 2.1; Paisley et al. 2012)
+    "score_function_leave_one_out"  with the other samples' mean, or bound, as a baseline (Mnih & Rezende 2016)
+"""
+
+import math
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution
+
+from aevb.distributions import Chain
+from aevb.distributions.levels import log_densities, total
+from aevb.model import Datapoint, Latents, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of
+from aevb.support import check_support
+
+Gradient: TypeAlias = Literal[
+    "pathwise",
+    "sticking_the_landing",
+    "doubly_reparameterized",
+    "score_function",
+    "score_function_leave_one_out",
+]
+
+SCORE_FUNCTION: tuple[Gradient, ...] = ("score_function", "score_function_leave_one_out")
+
+
+class Draws(NamedTuple):
+    """Samples of z and the log densities there, in nats.
+
+    Attributes:
+      posterior: q(z|x).
+      prior: p(z).
+      z: leaves `[L, ...]`, differentiable in phi unless the gradient is a score function's.
+      log_likelihood: `[L]`, log p(x|z).
+      log_prior: log p(z) by level, `[L]` each, of a path `[L, T]`.
+      log_posterior: log q(z|x) by level: differentiable in phi and z ("pathwise"), in z alone ("sticking_the_landing",
+        "doubly_reparameterized") or in phi alone, which is the score (the score functions).
+    """
+
+    posterior: Distribution
+    prior: Distribution
+    z: Latents
+    log_likelihood: jax.Array
+    log_prior: dict[str, jax.Array]
+    log_posterior: dict[str, jax.Array]
+
+
+def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Any:
+    """Draw z = g(noise), differentiable in the parameters of `distribution` (section 2.4).
+
+    All three of the paper's families are covered: a tractable inverse CDF (exponential, Cauchy, Weibull...), location
+    and scale (normal, Laplace, Student t...), and composition (log-normal, gamma, Dirichlet, normalizing flows...).
+
+    Args:
+      distribution: what to draw from.
+      key: a typed key.
+      sample_shape: leading axes of independent draws.
+
+    Returns:
+      `sample_shape + distribution.batch_shape + distribution.event_shape`; of a `Chain` a dict by level.
+
+    Raises:
+      TypeError: the distribution, or a level of it, has no differentiable transformation of noise, as a discrete one
+        has none.
+    """
+    return _reparameterize(distribution, key, sample_shape)[0]
+
+
+def draw(
+    params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int, gradient: Gradient | None
+) -> Draws:
+    """Draw `num_samples` z from q(z|x): what is differentiated, and in what, is decided here.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      x: one datapoint, with its condition if it has one.
+      model: the four functions.
+      num_samples: L.
+      gradient: which estimator; `None` where nobody differentiates, so that any posterior will do.
+    """
+    bound, value = bind(model, x)
+    posterior, prior = posterior_of(bound, params, value), prior_of(bound, params)
+    check_latents(posterior, prior)
+    if gradient is None or gradient == "pathwise":
+        sample = posterior.sample_with_intermediates if gradient is None else _reparameterizable(posterior)
+        z, intermediates = sample(key, (num_samples,))
+        log_posterior = log_densities(posterior, z, intermediates)
+    elif gradient in SCORE_FUNCTION:
+        z = jax.lax.stop_gradient(posterior.sample(key, (num_samples,)))
+        log_posterior = log_densities(posterior, z)
+    else:
+        z = reparameterize(posterior, key, (num_samples,))
+        log_posterior = log_posterior_of_z_alone(params, x, model, z)
+    log_likelihood = _log_likelihood(params, value, bound, z)
+    return Draws(posterior, prior, z, log_likelihood, log_densities(prior, z), log_posterior)
+
+
+def log_posterior_of_z_alone(params: Params, x: Datapoint, model: Model, z: Latents) -> dict[str, jax.Array]:
+    """Return log q(z|x) by level as a constant in phi: its gradient reaches phi through z and no other way.
+
+    The condition's path to phi is cut like the datapoint's.
+    """
+    frozen_params, frozen_x = jax.lax.stop_gradient((params, x))
+    model, value = bind(model, frozen_x)
+    return log_densities(posterior_of(model, frozen_params, value), z)
+
+
+def expectation(values: jax.Array, draws: Draws, gradient: Gradient | None) -> jax.Array:
+    """Return the mean over draws of `values` f(z_l) `[L, ...]`, with the gradient that the estimator asks for.
+
+    Where z is not a function of noise, that is the term f(z_l) grad log q(z_l|x) as well.
+    """
+    mean = jnp.mean(values, axis=0)
+    if gradient not in SCORE_FUNCTION:
+        return mean
+    baseline: Any = 0.0
+    if gradient == "score_function_leave_one_out":
+        baseline = (jnp.sum(values, axis=0) - values) / (len(values) - 1)
+    signals = jax.lax.stop_gradient(values - baseline)
+    score = total(draws.log_posterior).reshape(-1, *[1] * (values.ndim - 1))
+    return with_gradient_of(mean, jnp.mean(values + signals * score, axis=0))
+
+
+def weighted_bound(
+    params: Params, x: Datapoint, model: Model, draws: Draws, gradient: Gradient | None, kl_weight: Any = None
+) -> jax.Array:
+    """Return log 1/K sum_k w_k, `[]`, with the gradient that the estimator asks for.
+
+    Args:
+      params: parameters of `model`.
+      x: one datapoint, with its condition if it has one.
+      model: the four functions.
+      draws: K of them.
+      gradient: which estimator.
+      kl_weight: the exponent b of the weights w = p(x|z) (p(z) / q(z|x))^b; `None` is 1.
+    """
+    log_weights = _log_weights(draws.log_likelihood, draws.log_posterior, draws.log_prior, kl_weight)
+    bound = _log_mean_exp(log_weights)
+    if gradient == "doubly_reparameterized":
+        return with_gradient_of(bound, _doubly_reparameterized(params, x, model, draws, log_weights, kl_weight))
+    if gradient in SCORE_FUNCTION:
+        # All of the bound answers for each sample; the baseline is the bound that the others make without it.
+        baseline = _leave_one_out_bounds(log_weights) if gradient == "score_function_leave_one_out" else 0.0
+        signals = jax.lax.stop_gradient(bound - baseline)
+        return with_gradient_of(bound, bound + jnp.sum(signals * total(draws.log_posterior)))
+    return bound
+
+
+def _log_weights(log_likelihood: jax.Array, log_posterior: dict, log_prior: dict, kl_weight: Any) -> jax.Array:
+    divergence = total(log_posterior) - total(log_prior)
+    return log_likelihood - (divergence if kl_weight is None else kl_weight * divergence)
+
+
+def _doubly_reparameterized(
+    params: Params, x: Datapoint, model: Model, draws: Draws, log_weights: jax.Array, kl_weight: Any
+) -> jax.Array:
+    """Return what to differentiate: theta weighs sample k by its normalized weight v_k, the path through z by v_k^2.
+
+    With an exponent b the score that is left out has the factor b, and the path through z the weight (1 - b) v + b v^2.
+    """
+    weights = jax.nn.softmax(jax.lax.stop_gradient(log_weights))
+    of_path = weights if kl_weight is None else (1 - kl_weight) + kl_weight * weights
+    z = jax.tree.map(lambda z: with_gradient_of(z, jax.vmap(jnp.multiply)(of_path, z)), draws.z)
+    bound, value = bind(model, x)
+    # The densities of `draw` once more, at the same points: a compiler computes them once.
+    log_likelihood, log_prior = _log_likelihood(params, value, bound, z), log_densities(draws.prior, z)
+    if kl_weight is None:
+        log_joint = log_likelihood + total(log_prior)
+        return jnp.sum(weights * (log_joint - total(log_posterior_of_z_alone(params, x, model, z))))
+    log_posterior = log_posterior_of_z_alone(params, x, model, z)
+    return jnp.sum(weights * _log_weights(log_likelihood, log_posterior, log_prior, kl_weight))
+
+
+def _log_likelihood(params: Params, x: Datapoint, model: Model, z: Latents) -> jax.Array:
+    """Return log p(x|z), `[L]`, at each of `z` `[L, ...]`; `model` and `x` without a condition."""
+
+    def one(z: Latents) -> jax.Array:
+        likelihood = likelihood_of(model, params, z)
+        check_support(likelihood, x)
+        return jnp.asarray(likelihood.log_prob(x))
+
+    return jax.vmap(one)(z)
+
+
+def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(log_weights, axis=-1) - math.log(log_weights.shape[-1])
+
+
+def _leave_one_out_bounds(log_weights: jax.Array) -> jax.Array:
+    """Return for each of K samples the bound of the other K - 1, `[K]`."""
+    size = len(log_weights)
+    # Masked, not subtracted from the whole: the largest weight is often all of the sum.
+    others = jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, log_weights[None, :])
+    return jax.nn.logsumexp(others, axis=-1) - math.log(size - 1)
+
+
+@jax.custom_jvp
+def with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
+    """Return `value`, bit for bit, with the derivative of `surrogate`."""
+    del surrogate
+    return value
+
+
+@with_gradient_of.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return primals[0], tangents[1]
+
+
+def _reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...]) -> tuple[Any, Any]:
+    return _reparameterizable(distribution)(key, sample_shape)
+
+
+def _reparameterizable(distribution: Distribution) -> Any:
+    """Return the distribution's sampling function, with the intermediate values that a flow's density is known from."""
+    if not distribution.has_rsample:
+        name = type(distribution).__name__
+        if isinstance(distribution, Chain):
+            levels = distribution.levels_without_rsample.items()
+            name = ", ".join(f"level {level!r} ({family})" for level, family in levels)
+        raise TypeError(
+            f"{name} cannot be reparameterized: no differentiable z = g(noise) is known; "
+            f'gradient="score_function" needs none'
+        )
+    return distribution.sample_with_intermediates

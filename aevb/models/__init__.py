@@ -1,0 +1,6 @@
+"""Models by name: `build("mlp", data_shape=(784,), latent_dim=20)`. A new family is a file and a line in `FAMILIES`."""
+
+from aevb.models.families import FAMILIES, build, recipe_of, register
+from aevb.models.mlp import mlp_vae
+
+__all__ = ["FAMILIES", "build", "mlp_vae", "recipe_of", "register"]

@@ -1,0 +1,105 @@
+"""Model families by name: what builds a model, and how a model remembers what built it."""
+
+import dataclasses
+import functools
+import inspect
+import json
+import numbers
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from aevb.arguments import describe
+from aevb.likelihoods import LIKELIHOODS
+from aevb.model import Model, Recipe, check_model
+from aevb.registry import Registry
+
+Builder = TypeVar("Builder", bound=Callable[..., Model])
+
+FAMILIES: Registry[Callable[..., Model]] = Registry("model family", {"mlp": "aevb.models.mlp:mlp_vae"})
+
+
+def build(name: str, **arguments: Any) -> Model:
+    """Return the model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
+
+    Equal arguments give the same model, so that programs compiled for one are used for the other.
+
+    Raises:
+      ValueError: no family of that name is registered, or as for the family.
+      TypeError: the family takes no such argument, or as for the family.
+    """
+    return FAMILIES.get(name)(**arguments)
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
+
+    Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
+    strings, booleans, `None`, lists and dicts of them. A tuple comes back as a list.
+
+    Raises:
+      ValueError: the name is built in, or no identifier.
+    """
+
+    def decorate(builder: Builder) -> Builder:
+        return FAMILIES.register(name, family(name)(builder))
+
+    return decorate
+
+
+def family(name: str) -> Callable[[Builder], Builder]:
+    """Return a decorator of a function that builds models, so that they remember their family and arguments."""
+
+    def decorate(builder: Builder) -> Builder:
+        models: dict[tuple[str, int], Model] = {}
+        signature = inspect.signature(builder)
+
+        @functools.wraps(builder)
+        def with_recipe(*args: Any, **kwargs: Any) -> Model:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments = _as_json(name, bound.arguments)
+            which = arguments, LIKELIHOODS.version
+            if which not in models:
+                model = builder(*args, **kwargs)
+                check_model(model)
+                models[which] = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
+            return models[which]
+
+        return with_recipe  # type: ignore[return-value]
+
+    return decorate
+
+
+def recipe_of(model: Model) -> tuple[str, dict[str, Any]]:
+    """Return the family of a model and the arguments that it was built with.
+
+    Raises:
+      ValueError: it was not built by name.
+    """
+    if model.recipe is None:
+        raise ValueError(
+            "the model was not built by name, so nothing says how to build it again: put what builds it into a "
+            'function, register it with @aevb.models.register("name"), and call that'
+        )
+    return model.recipe.family, json.loads(model.recipe.arguments)
+
+
+def _rebuild(name: str, arguments: str) -> Model:
+    return build(name, **json.loads(arguments))
+
+
+def _as_json(name: str, arguments: dict[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real):
+            return float(value)
+        try:
+            return np.dtype(value).name
+        except TypeError:
+            message = f"arguments of the model family {name!r} must be such as JSON has, got {describe(value)}"
+            raise TypeError(message) from None
+
+    return json.dumps(arguments, default=plain, sort_keys=True)

@@ -1,0 +1,45 @@
+"""Inverse autoregressive flow (Kingma et al. 2016)."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from aevb.model import Params
+
+NUM_LAYERS = 2
+
+
+class InverseAutoregressiveFlow:
+    """Inverse autoregressive layers, with the order of the dimensions reversed between them."""
+
+    def __init__(self, latent_dim: int, param_dtype: str):
+        """Take J, at least 2, and the dtype of the parameters."""
+        # Imported late: numpyro.nn is only for those who ask for a flow.
+        from numpyro.distributions.flows import InverseAutoregressiveTransform
+        from numpyro.distributions.transforms import PermuteTransform
+        from numpyro.nn import AutoregressiveNN
+
+        self._affine, self._permute = InverseAutoregressiveTransform, PermuteTransform
+        hidden_dims = [max(32, 2 * latent_dim)]
+        self._networks = [AutoregressiveNN(latent_dim, hidden_dims) for _ in range(NUM_LAYERS)]
+        self._latent_dim, self._param_dtype = latent_dim, param_dtype
+
+    def init(self, key: jax.Array) -> Params:
+        """Return initial parameters: small, so that the flow starts near the identity."""
+        keys = jax.random.split(key, NUM_LAYERS)
+        shape = (self._latent_dim,)
+        params = [net[0](layer_key, shape)[1] for net, layer_key in zip(self._networks, keys, strict=True)]
+        return jax.tree.map(lambda w: 0.1 * w.astype(self._param_dtype), params)
+
+    def transform(self, params: Params, base: dist.Distribution) -> dist.Distribution:
+        """Return `base` passed through the layers."""
+        layers = []
+        for (_, apply), weights in zip(self._networks, params, strict=True):
+            layers += [self._affine(functools.partial(apply, weights)), self._reverse()]
+        return dist.TransformedDistribution(base, layers[:-1])
+
+    def _reverse(self) -> Any:
+        return self._permute(jnp.arange(self._latent_dim)[::-1])

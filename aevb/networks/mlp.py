@@ -1,0 +1,50 @@
+"""The multilayer perceptron of Appendix C."""
+
+import functools
+from typing import Any, Literal, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot"]
+
+
+class MLP(nn.Module):
+    """Hidden tanh layers and a linear head.
+
+    Attributes:
+      hidden_dims: the width of each hidden layer.
+      output_dim: the width of the head.
+      weight_init: see `mlp_vae`.
+      compute_dtype: dtype of the matrix products; `None` follows the inputs and parameters.
+      param_dtype: dtype of the parameters.
+    """
+
+    hidden_dims: tuple[int, ...]
+    output_dim: int
+    weight_init: WeightInit
+    compute_dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Return `[..., output_dim]` from `[..., inputs]`, in `param_dtype` or wider whatever the products' dtype."""
+        if self.weight_init == "glorot":
+            kernel_init, bias_init = nn.initializers.glorot_normal(), nn.initializers.zeros_init()
+        else:
+            # The paper draws "all parameters" so, and biases are parameters.
+            kernel_init = bias_init = nn.initializers.normal(float(self.weight_init.removeprefix("normal_")))
+        dense = functools.partial(
+            nn.Dense,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            dtype=self.compute_dtype,
+            param_dtype=self.param_dtype,
+        )
+        hidden = inputs
+        for width in self.hidden_dims:
+            hidden = jnp.tanh(dense(width)(hidden))
+        outputs = dense(self.output_dim)(hidden)
+        # Distributions need the precision that products do not: bfloat16 log-densities lose whole nats.
+        return outputs.astype(jnp.promote_types(outputs.dtype, self.param_dtype))

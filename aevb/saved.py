@@ -1,0 +1,156 @@
+"""Trained models on disk: those that an experiment trained, and those that were saved by hand."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from aevb import models
+from aevb.algorithms.full_vb import posterior_mean
+from aevb.checkpoints import RunError, open_checkpoints, read_arrays, write_arrays
+from aevb.model import Model, Params, check_model
+
+FORMAT_VERSION = 2
+"""Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone."""
+
+CONFIG_FILE = "config.json"
+
+MODEL_FORMAT_VERSION = 1
+"""Of what `save` writes."""
+
+_MODEL_FILE = "model.json"
+_PARAMS_FOLDER = "params"
+
+# What older runs did before they could be told otherwise.
+_DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
+
+
+def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
+    """Return the configuration that a run folder was made with, in this version's format.
+
+    Raises:
+      RunError: there is none, it is damaged, or a newer version of this project wrote it.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text())
+        version = config["format_version"]
+        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
+    except FileNotFoundError:
+        raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+    if version == 1:
+        config |= {"format_version": FORMAT_VERSION, "model": {"name": "mlp", "arguments": config.get("model")}}
+    elif version != FORMAT_VERSION:
+        raise RunError(f"{workdir} was written in format {version}, this version reads formats 1 to {FORMAT_VERSION}")
+    return config
+
+
+def model_of(config: dict[str, Any]) -> Model:
+    """Return the model that a configuration describes.
+
+    Raises:
+      KeyError, TypeError, ValueError: it describes none.
+    """
+    return models.build(config["model"]["name"], **config["model"]["arguments"])
+
+
+def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model, Params]:
+    """Return a trained model out of a run folder: `model, params = aevb.load_run(workdir)`.
+
+    Args:
+      workdir: a folder that one of the experiments wrote.
+      step: which checkpoint; `None` is the last that is whole.
+
+    Returns:
+      The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
+
+    Raises:
+      RunError: the folder is not there, not a run, damaged, or has no such checkpoint.
+    """
+    config = read_config(workdir)
+    try:
+        model = model_of(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {error}") from None
+    checkpoints = open_checkpoints(workdir)
+    try:
+        params = checkpoints.restore_params(step)
+    finally:
+        checkpoints.close()
+    return model, posterior_mean(params) if config["training"]["algorithm"] == "full_vb" else params
+
+
+def save(path: str | os.PathLike, model: Model, params: Params) -> None:
+    """Save a model that was built by name, and its parameters, into a new folder.
+
+    Args:
+      path: the folder, which must not be there yet; it appears whole or not at all.
+      model: built by `aevb.mlp_vae`, `aevb.models.build` or a function that was registered.
+      params: its parameters.
+
+    Raises:
+      ValueError: the model was not built by name, or `params` are not of the structure and shapes of its parameters.
+      FileExistsError: there is something at `path`.
+      OSError: it cannot be written.
+    """
+    check_model(model)
+    family, arguments = models.recipe_of(model)
+    _check_params(model, params)
+    path = Path(path).expanduser()
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: save into a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        sha256 = write_arrays(partial / _PARAMS_FOLDER, params)
+        described = {
+            "format_version": MODEL_FORMAT_VERSION,
+            "model": {"name": family, "arguments": arguments},
+            "sha256": sha256,
+        }
+        (partial / _MODEL_FILE).write_text(json.dumps(described, indent=2) + "\n")
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load(path: str | os.PathLike) -> tuple[Model, Params]:
+    """Return a model and its parameters out of a folder that `save` wrote.
+
+    Raises:
+      RunError: the folder is not there, damaged or something else, or the model's family is not registered here.
+    """
+    path = Path(path).expanduser()
+    try:
+        described = json.loads((path / _MODEL_FILE).read_text())
+        version, sha256 = described["format_version"], dict(described["sha256"])
+    except FileNotFoundError:
+        hint = ": it is a run folder, which aevb.load_run reads" if (path / CONFIG_FILE).exists() else ""
+        raise RunError(f"{path} is no saved model{hint}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path / _MODEL_FILE} cannot be read: {error}") from None
+    if version != MODEL_FORMAT_VERSION:
+        raise RunError(f"{path} was written in format {version}, this version reads format {MODEL_FORMAT_VERSION}")
+    try:
+        model = model_of(described)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path / _MODEL_FILE} describes no model: {error}") from None
+    template = jax.eval_shape(model.init, jax.random.key(0))
+    return model, read_arrays(path / _PARAMS_FOLDER, template, sha256)
+
+
+def _check_params(model: Model, params: Params) -> None:
+    found, expected = jax.eval_shape(lambda: params), jax.eval_shape(model.init, jax.random.key(0))
+    if jax.tree.structure(found) != jax.tree.structure(expected):
+        raise ValueError("params are not the parameters of this model: their structure is another than init's")
+    for (place, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        if one.shape != other.shape:
+            raise ValueError(
+                f"params{jax.tree_util.keystr(place)} has shape {one.shape}, the model's has shape {other.shape}"
+            )

@@ -1,0 +1,19 @@
+"""Training: epochs as one program, many members at once, streams, and what to do when numbers stop being finite."""
+
+from aevb.training.divergence import DivergedError
+from aevb.training.epochs import make_train_epochs, make_train_step
+from aevb.training.fit import FitResult, fit
+from aevb.training.optimizers import paper_optimizer
+from aevb.training.plan import Evaluation
+from aevb.training.population import fit_population
+
+__all__ = [
+    "DivergedError",
+    "Evaluation",
+    "FitResult",
+    "fit",
+    "fit_population",
+    "make_train_epochs",
+    "make_train_step",
+    "paper_optimizer",
+]

@@ -1,0 +1,126 @@
+"""Whole epochs as one compiled program: shuffle, gather, step, again."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.core import Tracer
+
+from aevb import sharding
+from aevb.algorithms.base import Algorithm, Loss, Progress, TrainState, descent_step
+from aevb.data.binarization import Binarization, binarize_batch, check_binarization
+from aevb.data.rows import num_rows, rows
+from aevb.model import Datapoint
+from aevb.random_bits import fused, unfused
+
+TrainEpochs: TypeAlias = Callable[[TrainState, Datapoint, int | jax.Array], tuple[TrainState, Progress]]
+"""`(state, data, num_epochs) -> (state, progress)`."""
+
+MinibatchStep: TypeAlias = Callable[[TrainState, Datapoint, jax.Array], tuple[TrainState, jax.Array]]
+"""`(state, xs, indices) -> (state, loss)`."""
+
+
+class DonatingProgram:
+    """A compiled program that consumes its first argument, a state, and says so when it is given one twice."""
+
+    def __init__(self, program: jax.stages.Wrapped):
+        """Wrap a program that donates the buffers of its first argument."""
+        self._program = program
+
+    def __call__(self, state: TrainState, *arguments: Any) -> Any:
+        check_not_donated(state)
+        return self._program(state, *arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """Lower the program, as a jitted function does."""
+        return self._program.lower(*arguments)
+
+
+def make_train_step(loss: Loss, optimizer: optax.GradientTransformation) -> DonatingProgram:
+    """Return one update on one minibatch, `(state, xs) -> (state, loss)`, compiled. The state's buffers are donated.
+
+    Args:
+      loss: `(params, key, xs) -> []`, from `make_loss` or your own.
+      optimizer: any optax transformation.
+    """
+    return DonatingProgram(jax.jit(descent_step(loss, optimizer), donate_argnums=0))
+
+
+def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> DonatingProgram:
+    """Return whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one compiled program.
+
+    Shuffling, gathering, noise, gradient and update all happen on the device that holds `data`, leaves `[N, ...]`, and
+    the number of epochs is an argument of the program, not part of it. An epoch is N // M minibatches: the N mod M
+    datapoints that an epoch leaves out are other ones each time. The state's buffers are donated.
+
+    Args:
+      algorithm: from `auto_encoding`, `descent` of your own loss, or another of `aevb.algorithms`.
+      batch_size: M.
+      binarization: "stochastic" redraws the targets of every minibatch.
+    """
+    return DonatingProgram(jax.jit(whole_epochs(algorithm, batch_size, binarization), donate_argnums=0))
+
+
+def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> TrainEpochs:
+    """Return what `make_train_epochs` compiles, to be transformed further first. Arguments as there."""
+    check_binarization(binarization)
+    # Compiled for itself, though only called where it is inlined: so that it is traced once.
+    one_step = jax.jit(minibatch_step(algorithm, binarization))
+
+    def train_epochs(state: TrainState, data: Datapoint, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
+        def epoch(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
+            before, progress = carry
+            key, shuffle_key = jax.random.split(before.key)
+            batches = epoch_batches(shuffle_key, num_rows(data), batch_size)
+            step = lambda state, indices: one_step(state, rows(data, indices), indices)
+            state, losses = jax.lax.scan(step, before._replace(key=key), batches)
+            return state, _first_bad(progress, before.step, losses, batches)
+
+        _, loss = jax.eval_shape(one_step, state, rows(data, slice(batch_size)), jnp.arange(batch_size))
+        nothing = Progress(jnp.zeros((), loss.dtype), jnp.int32(-1), jnp.zeros(batch_size, jnp.int32))
+        return jax.lax.fori_loop(0, num_epochs, epoch, (state, nothing))
+
+    return train_epochs
+
+
+def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:
+    """Return the minibatches of one epoch, in order: indices `[N // M, M]`."""
+    num_batches = dataset_size // batch_size
+    order = jax.random.permutation(key, dataset_size)
+    return order[: num_batches * batch_size].reshape(num_batches, batch_size)
+
+
+def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> MinibatchStep:
+    """Return the algorithm's step on a minibatch as it is in the data: split over a mesh, binarized, its key fused."""
+
+    def step(state: TrainState, xs: Datapoint, indices: jax.Array) -> tuple[TrainState, jax.Array]:
+        key = fused(state.key)
+        key, binarize_key = jax.random.split(key) if binarization == "stochastic" else (key, key)
+        xs = binarize_batch(binarize_key, sharding.split(xs, sharding.BATCH), binarization)
+        state, loss = algorithm.step(state._replace(key=key), xs, indices)
+        return state._replace(key=unfused(state.key)), loss
+
+    return step
+
+
+def check_not_donated(state: TrainState) -> None:
+    """Raise `ValueError` if the buffers of `state` are gone."""
+    buffers = (leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
+    if any(not isinstance(buffer, Tracer) and buffer.is_deleted() for buffer in buffers):
+        raise ValueError(
+            "this state was given to a training step before, which reused its buffers: go on from the state that the "
+            "step returned, or keep a copy, jax.tree.map(jnp.copy, state)"
+        )
+
+
+def _first_bad(progress: Progress, start: jax.Array, losses: jax.Array, batches: jax.Array) -> Progress:
+    """Return the progress after an epoch from step `start`, whose losses are `[N // M]`."""
+    bad = ~jnp.isfinite(losses)
+    number = jnp.where(jnp.any(bad), jnp.argmax(bad), len(bad) - 1)
+    here = jnp.where(jnp.any(bad), start + number.astype(jnp.int32), -1), batches[number].astype(jnp.int32)
+    known = progress.first_bad_step >= 0
+    first = jax.tree.map(functools.partial(jnp.where, known), tuple(progress[1:]), here)
+    return Progress(jnp.mean(losses), *first)

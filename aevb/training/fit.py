@@ -1,0 +1,125 @@
+"""Training one model, from data and a key to a state and a history."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from aevb import sharding
+from aevb.algorithms.base import MakeAlgorithm, TrainState
+from aevb.arguments import check_key
+from aevb.data.binarization import Binarization
+from aevb.model import Model
+from aevb.objectives import Estimator
+from aevb.training.epochs import check_not_donated
+from aevb.training.plan import Evaluation, TrainingPlan, data_and_model, key_pair
+from aevb.training.timetable import EvalEvery, segments
+
+
+class FitResult(NamedTuple):
+    """What `fit` gives back: the last state, and an `Evaluation` for each time it looked."""
+
+    state: TrainState
+    history: list[Evaluation]
+
+
+def fit(
+    data: Any,
+    model: Model,
+    *,
+    key: jax.Array,
+    test_data: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    algorithm: MakeAlgorithm | None = None,
+    estimator: Estimator | None = None,
+    evaluation: Estimator | None = None,
+    num_epochs: int = 50,
+    batch_size: int = 100,
+    map_prior: bool = True,
+    binarization: Binarization = "grey",
+    eval_every: EvalEvery = 1,
+    active_units: bool | None = None,
+    state: TrainState | None = None,
+    seconds: float = 0.0,
+    on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
+    on_pause: Callable[[TrainState, float], None] | None = None,
+) -> FitResult:
+    """Train a model, by AEVB unless told otherwise; defaults as in section 5.
+
+    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits. Data that
+    do not fit in device memory come as a `Stream`, in the same order and with the same noise.
+
+    Args:
+      data: a pytree of arrays `[N, ...]`, a `Given` of two, or a `Stream`. NumPy arrays are put on the default device.
+      model: what to train.
+      key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
+      test_data: of the same structure, or a `Stream`, evaluated beside `data`.
+      optimizer: any optax transformation; `None` is `paper_optimizer()`.
+      algorithm: `aevb.algorithms.wake_sleep`, say, or `functools.partial(aevb.auto_encoding, kl_weight=4.0)`; `None` is
+        `auto_encoding` with `estimator`.
+      estimator: of the bound that AEVB ascends, and of the one that is reported; of the ELBO with one draw and the
+        analytic KL by default. An `algorithm` carries its own.
+      evaluation: of the bound that is reported, where that should be another.
+      num_epochs: when to stop, counted from the beginning also when resuming.
+      batch_size: M.
+      map_prior: whether to include log p(theta) = log N(theta; 0, I).
+      binarization: what the targets are; see `aevb.data.binarization`.
+      eval_every: epochs between evaluations, or "log" for eight per decade. There is always one before the first epoch
+        and one after the last.
+      active_units: whether to count them, as for `evaluate`.
+      state: where to go on from, a state that `on_evaluation` or `on_pause` was given; consumed.
+      seconds: the training time that `state` took.
+      on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
+        during the call only; copy what is to be kept.
+      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, and of a
+        `Stream` after every block, in mid-epoch too. With the state and the seconds of training so far: to save, and
+        to stop by raising. The numbers are the same with and without it.
+
+    Returns:
+      The last state and the history.
+
+    Raises:
+      ValueError: an argument out of range, named with its value, or data outside of the likelihood's support.
+      TypeError: an argument of another kind than it must be.
+      DivergedError: the objective or its gradient became NaN or infinite; says at which step and on which datapoints.
+    """
+    data, model = data_and_model(data, model, "fit")
+    check_key(key)
+    plan = TrainingPlan.of(
+        data, model, test_data, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size, map_prior,
+        binarization, eval_every, active_units,
+    )  # fmt: skip
+    train_key, evaluation_key = key_pair(key)
+    history: list[Evaluation] = []
+
+    def record(state: TrainState, row: Evaluation) -> None:
+        history.append(row)
+        if on_evaluation is not None:
+            on_evaluation(state, row)
+
+    first_row = None
+    if state is None:
+        state = sharding.place(plan.init(train_key))
+        plan.check_values(state, evaluation_key)
+        first_row = plan.start_evaluation(evaluation_key, state, seconds, check_values=True)
+    else:
+        check_not_donated(state)
+        state = sharding.place(state)  # a checkpoint may come back on one device
+        plan.check_values(state, evaluation_key)
+
+    def pause(state: TrainState, since: float) -> None:
+        if on_pause is not None:
+            on_pause(state, seconds + since)
+
+    train, epoch = plan.compile(state, pause), int(state.step) // plan.steps_per_epoch
+    if first_row is not None:
+        record(state, first_row())  # which was under way while the program was compiled
+    for segment in segments(train, state, epoch, num_epochs, eval_every, pauses=on_pause is not None):
+        state = segment.state
+        seconds += segment.seconds
+        if segment.is_evaluation:
+            record(state, plan.evaluate(evaluation_key, state, seconds))
+        elif on_pause is not None:
+            on_pause(state, seconds)
+    return FitResult(state, history)

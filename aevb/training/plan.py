@@ -1,0 +1,353 @@
+"""What is trained on what, and how it is evaluated: what single runs and populations share."""
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aevb import sharding
+from aevb.algorithms.auto_encoding import auto_encoding
+from aevb.algorithms.base import Algorithm, MakeAlgorithm, Progress, TrainState
+from aevb.arguments import check_integers, check_optimizer, describe
+from aevb.data.binarization import Binarization, binarize_once, check_binarization
+from aevb.data.rows import as_arrays, map_value, num_rows, rows
+from aevb.data.stream import Stream
+from aevb.evaluation import Bound, non_finite_datapoints, start_evaluation
+from aevb.model import Datapoint, Given, Model, check_model
+from aevb.objectives import Estimator
+from aevb.support import check_data
+from aevb.training.divergence import DivergedError, restoring, watching_parameters
+from aevb.training.epochs import check_not_donated, make_train_epochs, minibatch_step
+from aevb.training.optimizers import paper_optimizer
+from aevb.training.streaming import compile_streamed_epochs
+from aevb.training.timetable import EvalEvery, check_timetable
+
+NAN = math.nan
+
+TrainSome = Callable[[TrainState, int], TrainState]
+"""`(state, num_epochs) -> state`."""
+
+
+class Evaluation(NamedTuple):
+    """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
+
+    Attributes:
+      epoch: epochs done.
+      num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
+      train_elbo: the bound on the training data; NaN where the algorithm trains no recognition model, as for all below.
+      test_elbo: the bound on the test data; NaN where there are none, as for the two below.
+      test_reconstruction: its first term.
+      test_kl: its second term.
+      active_units: latent dimensions in use, on the test data, or on the training data where there are none; `None`
+        where they are not counted.
+      seconds: spent training so far, without compilation and evaluation.
+      test_kl_by_level: the second term by level of latents, summed over the steps of a path.
+      active_units_by_level: the active units of each level.
+      train_iwae: the importance weighted bound on the training data; NaN unless the estimator is of that bound.
+      test_iwae: the same on the test data.
+    """
+
+    epoch: int
+    num_train_samples: int
+    train_elbo: float
+    test_elbo: float
+    test_reconstruction: float
+    test_kl: float
+    active_units: int | None
+    seconds: float
+    test_kl_by_level: dict[str, float] = {}  # noqa: RUF012, never changed
+    active_units_by_level: dict[str, int] = {}  # noqa: RUF012
+    train_iwae: float = NAN
+    test_iwae: float = NAN
+
+
+class TrainingSettings(TypedDict, total=False):
+    """The arguments of `fit` that say what is trained and how, by name. `fit` documents them."""
+
+    test_data: Any
+    optimizer: optax.GradientTransformation | None
+    algorithm: MakeAlgorithm | None
+    estimator: Estimator | None
+    evaluation: Estimator | None
+    num_epochs: int
+    batch_size: int
+    map_prior: bool
+    binarization: Binarization
+    eval_every: EvalEvery
+    active_units: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained on what.
+
+    Attributes:
+      model: what is trained.
+      algorithm: what is done with a minibatch.
+      splits: the training data, leaves `[N, ...]`, and, where there are any, the test data, after `binarize_once`; or
+        streams.
+      batch_size: M.
+      binarization: what the targets are.
+      num_epochs: when to stop.
+      eval_every: as for `fit`.
+      evaluation: how the reported bound is estimated.
+      active_units: as for `evaluate`.
+    """
+
+    model: Model
+    algorithm: Algorithm
+    splits: list[Any]
+    batch_size: int
+    binarization: Binarization
+    num_epochs: int
+    eval_every: EvalEvery
+    evaluation: Estimator
+    active_units: bool | None
+
+    @classmethod
+    def of(
+        cls,
+        data: Any,
+        model: Model,
+        test_data: Any = None,
+        optimizer: optax.GradientTransformation | None = None,
+        algorithm: MakeAlgorithm | None = None,
+        estimator: Estimator | None = None,
+        evaluation: Estimator | None = None,
+        num_epochs: int = 50,
+        batch_size: int = 100,
+        map_prior: bool = True,
+        binarization: Binarization = "grey",
+        eval_every: EvalEvery = 1,
+        active_units: bool | None = None,
+    ) -> "TrainingPlan":
+        """Check the arguments of `fit` and assemble them."""
+        check_model(model)
+        check_timetable(num_epochs, eval_every)
+        _check_sizes(data, test_data, batch_size)
+        optimizer = paper_optimizer() if optimizer is None else optimizer
+        check_optimizer(optimizer)
+        made = _make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
+        if not isinstance(made, Algorithm):
+            raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
+        splits = [_prepare(split, binarization) for split in (data, test_data) if split is not None]
+        evaluation = evaluation or made.estimator
+        return cls(model, made, splits, batch_size, binarization, num_epochs, eval_every, evaluation, active_units)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """N // M."""
+        return num_rows(self.splits[0]) // self.batch_size
+
+    def init(self, key: jax.Array) -> TrainState:
+        """Return the initial state, made by one compiled program."""
+        x = self._datapoint()
+        return jax.jit(self.algorithm.init)(*((key, x) if isinstance(x, Given) else (key,)))
+
+    def check_values(self, state: TrainState, key: jax.Array) -> None:
+        """Raise `ValueError` if data lie outside of the likelihood's support; of a `Stream`, in its first block."""
+        check_not_donated(state)
+        evaluated_params = self.algorithm.evaluated_params
+        params = state.params if evaluated_params is None else evaluated_params(state.params, key)
+        for name, split in zip(("data", "test_data"), self.splits, strict=False):
+            if isinstance(split, Stream):
+                first = split.read(np.arange(min(split.block_size, len(split))))
+                split = split.intensities(first, self.binarization)
+            check_data(params, split, self.model, name)
+
+    def compile(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> TrainSome:
+        """Return `(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`.
+
+        Args:
+          state: like those that will be trained.
+          on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
+        """
+        train_epochs = self._compile(state, on_block)
+
+        def train(state: TrainState, num_epochs: int) -> TrainState:
+            state, progress = train_epochs(state, num_epochs)
+            if int(progress.first_bad_step) >= 0:
+                raise self.diverged(state, progress)
+            return state
+
+        return train
+
+    def diverged(self, last_good: TrainState, progress: Progress, member: int | None = None) -> DivergedError:
+        """Find out what went wrong first, by training again from the last good state with an eye on every parameter.
+
+        Only losses are looked at while all is well, and a gradient that is not finite shows in the next step's. This
+        takes at most as long as the training from `last_good` did, and a compilation.
+
+        Args:
+          last_good: the state before it happened; consumed.
+          progress: what the epochs from there reported.
+          member: which one of a population.
+        """
+        first, last = (int(step) // self.steps_per_epoch for step in (last_good.step, progress.first_bad_step))
+        watchful = dataclasses.replace(self, algorithm=watching_parameters(self.algorithm))
+        _, again = watchful._compile(last_good, None)(last_good, last - first + 1)
+        # Two programs need not round alike: what overflows in one need not in the other.
+        found = again if int(again.first_bad_step) >= 0 else progress
+        return DivergedError.at(int(found.first_bad_step), np.asarray(found.indices).tolist(), member)
+
+    def evaluate(self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None) -> Evaluation:
+        """Return the bounds of the training split and, where there is one, the test split.
+
+        Raises:
+          DivergedError: the bound of the training split is not finite.
+        """
+        return self.start_evaluation(key, state, seconds, member)()
+
+    def start_evaluation(
+        self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None, check_values: bool = False
+    ) -> Callable[[], Evaluation]:
+        """Start an evaluation and return a function that waits for its result. `check_values` is for streams."""
+        step = int(state.step)
+        epoch = step // self.steps_per_epoch
+        counts = (epoch, step * self.batch_size)
+        if self.algorithm.evaluated_params is None:
+            return lambda: Evaluation(*counts, NAN, NAN, NAN, NAN, None, seconds)
+        *keys, params_key = _evaluation_keys(key, epoch)
+        params = self.algorithm.evaluated_params(state.params, params_key)
+        settings: Any = {
+            "model": self.model,
+            "estimator": self.evaluation,
+            "binarization": self.binarization,
+            "active_units": self.active_units,
+        }
+        bounds = [
+            start_evaluation(params, key, split, check_values=check_values and isinstance(split, Stream), **settings)
+            for key, split in zip(keys, self.splits, strict=False)
+        ]
+
+        def finish() -> Evaluation:
+            train, *test = (bound() for bound in bounds)
+            if not np.isfinite(train.elbo):
+                indices = non_finite_datapoints(params, keys[0], self.splits[0], **settings)
+                raise DivergedError.in_evaluation(step, train.elbo, indices, member)
+            return _row(counts, train, test[0] if test else None, seconds)
+
+        return finish
+
+    def _datapoint(self) -> Datapoint:
+        """Return one datapoint, for its shapes."""
+        data = self.splits[0]
+        if not isinstance(data, Stream):
+            return rows(data, 0)
+        return rows(data.intensities(data.read(np.zeros(1, np.int32)), self.binarization), 0)
+
+    def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
+        """Return `(state, num_epochs) -> (state, progress)` that restores the last good state."""
+        data = self.splits[0]
+        if isinstance(data, Stream):
+            step = minibatch_step(self.algorithm, self.binarization)
+            return restoring(compile_streamed_epochs(step, self.batch_size, state, data, self.binarization, on_block))
+        if state.shuffle_key is not None:
+            raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
+        train_epochs = make_train_epochs(self.algorithm, self.batch_size, self.binarization)
+        compiled: Any = train_epochs
+        if not jax.config.values["jax_disable_jit"]:
+            compiled = train_epochs.lower(state, data, 1).compile()
+        return restoring(lambda state, num_epochs: compiled(state, data, num_epochs))
+
+
+def data_and_model(data: Any, model: Any, function: str) -> tuple[Any, Model]:
+    """Return the two in their order, with a warning where they come in that of earlier versions."""
+    if isinstance(data, Model) and not isinstance(model, Model):
+        warnings.warn(
+            f"{function}(model, data) is deprecated: the data come first, {function}(data, model)",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return model, data
+    return data, model
+
+
+# Programs, because each operation on keys by itself is one too, of 20 ms at every start.
+@jax.jit
+def key_pair(key: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the keys of training and of evaluation."""
+    return tuple(jax.random.split(key))
+
+
+@jax.jit
+def _evaluation_keys(key: jax.Array, epoch: int | jax.Array) -> tuple[jax.Array, ...]:
+    """Return the keys of the training split, the test split and the parameters."""
+    return tuple(jax.random.split(jax.random.fold_in(key, epoch), 3))
+
+
+def _row(counts: tuple[int, int], train: Bound, test: Bound | None, seconds: float) -> Evaluation:
+    shown = test or train  # active units are those of the training data where there are no others
+    return Evaluation(
+        *counts,
+        train.elbo,
+        *((test.elbo, test.reconstruction, test.kl) if test else (NAN, NAN, NAN)),
+        shown.active_units,
+        seconds,
+        {level: float(np.sum(kl)) for level, kl in test.kl_by_level.items()} if test else {},
+        shown.active_units_by_level,
+        train.iwae,
+        test.iwae if test else NAN,
+    )
+
+
+def _make_algorithm(algorithm: MakeAlgorithm | None, estimator: Estimator | None) -> MakeAlgorithm:
+    if algorithm is None:
+        return functools.partial(auto_encoding, estimator=estimator)
+    if estimator is not None:
+        raise ValueError(
+            "an algorithm carries its own estimator: algorithm=functools.partial(aevb.auto_encoding, "
+            "estimator=...); evaluation= is that of the reported bound"
+        )
+    if not callable(algorithm):
+        raise TypeError(
+            f"algorithm must be a function that makes one, got {describe(algorithm)}: aevb.auto_encoding, say"
+        )
+    return algorithm
+
+
+def _prepare(data: Any, binarization: Binarization) -> Any:
+    """Return data on the device, after `binarize_once`; a stream as it is."""
+    if isinstance(data, Stream):
+        data.check(binarization)
+        return data
+    check_binarization(binarization)
+    placed = jax.tree.map(sharding.place_rows, as_arrays(data))
+    if binarization != "grey":
+        map_value(lambda values: _check_complete(values, binarization), placed)
+    return binarize_once(placed, binarization)
+
+
+def _check_complete(values: jax.Array, binarization: Binarization) -> jax.Array:
+    if bool(_has_nan(values)):
+        raise ValueError(f'data have NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
+    return values
+
+
+@jax.jit
+def _has_nan(values: jax.Array) -> jax.Array:
+    return sharding.gather(jnp.any(jnp.isnan(values)))
+
+
+def _check_sizes(data: Any, test_data: Any, batch_size: int) -> None:
+    check_integers(batch_size=batch_size)
+    size = num_rows(data)
+    if not 1 <= batch_size <= size:
+        raise ValueError(f"batch_size must be between 1 and the data set's {size}, got {batch_size}")
+    if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
+        raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
+    if test_data is None:
+        return
+    if num_rows(test_data, "test_data") == 0:
+        raise ValueError("test_data is empty: leave it out instead")
+    if not isinstance(data, Stream) and not isinstance(test_data, Stream):
+        found, expected = (jax.tree.map(lambda leaf: np.shape(leaf)[1:], split) for split in (test_data, data))
+        if found != expected:
+            raise ValueError(f"datapoints of test_data have shape {found}, those of data {expected}")

@@ -1,0 +1,130 @@
+"""Training on a `Stream`: block by block, in the order and with the noise of data in memory.
+
+The order is drawn on the device by the key that draws it for data in memory, so that a run does not depend on where its
+data are: only the indices of an epoch, `[N]`, are ever held at once.
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.algorithms.base import Progress, TrainState
+from aevb.data.binarization import Binarization
+from aevb.data.rows import rows
+from aevb.data.stream import Stream, read_ahead
+from aevb.model import Datapoint
+from aevb.training.epochs import MinibatchStep, epoch_batches
+
+
+class _FirstBad(NamedTuple):
+    """The first step whose loss was not finite, `[]`, or -1, and the indices of its minibatch, `[M]`."""
+
+    step: jax.Array
+    indices: jax.Array
+
+
+def compile_streamed_epochs(
+    step: MinibatchStep,
+    batch_size: int,
+    state: TrainState,
+    stream: Stream,
+    binarization: Binarization,
+    on_block: Callable[[TrainState, float], None] | None = None,
+) -> Callable[[TrainState, int], tuple[TrainState, Progress]]:
+    """Return whole epochs over a stream, compiled; the same order, noise and updates as in `aevb.make_train_epochs`.
+
+    A state in mid-epoch holds the key of that epoch's order, its `shuffle_key`: what is left of the epoch is done first
+    and counts as one.
+
+    Args:
+      step: `(state, xs, indices) -> (state, loss)` for a minibatch of floats, leaves `[M, ...]`.
+      batch_size: M.
+      state: like those that will be trained; its values are not used.
+      stream: what is trained on.
+      binarization: as for `make_train_epochs`, but not "fixed".
+      on_block: called after every block but an epoch's last, with the state and the seconds since the call that it is
+        part of.
+
+    Returns:
+      `(state, num_epochs) -> (state, progress)`, whose mean loss is not computed; training ends soon after a bad step.
+      The state's buffers are donated.
+    """
+    stream.check(binarization)
+    num_batches = len(stream) // batch_size
+    # Blocks of one size, so that the last has little left to be filled up.
+    num_blocks = -(-num_batches * batch_size // stream.block_size)
+    block = -(-num_batches // num_blocks)
+    train_block = _compile_block(step, state, stream, binarization, (block, batch_size))
+    draw_order = jax.jit(functools.partial(epoch_batches, dataset_size=len(stream), batch_size=batch_size))
+
+    def finish_epoch(state: TrainState, start: float) -> tuple[TrainState, _FirstBad]:
+        done, shuffle_key = 0, state.shuffle_key
+        if shuffle_key is None:
+            key, shuffle_key = jax.random.split(state.key)
+            state = state._replace(key=key)
+        else:
+            done, state = int(state.step) % num_batches, state._replace(shuffle_key=None)
+        batches = np.asarray(draw_order(shuffle_key))
+        chunks = [batches[first : first + block] for first in range(done, num_batches, block)]
+        first_bad = _none_bad(batch_size)
+        with contextlib.closing(read_ahead(stream, chunks, block)) as blocks:
+            for number, (chunk, xs) in enumerate(zip(chunks, blocks, strict=True)):
+                before = first_bad.step
+                indices = np.resize(chunk, (block, batch_size))
+                state, first_bad = train_block(state, first_bad, xs, indices, len(chunk))
+                if on_block is not None and number + 1 < len(chunks):
+                    on_block(state._replace(shuffle_key=shuffle_key), time.perf_counter() - start)
+                # Waits for the block before, while the device has this one: no more than two are under way.
+                if int(before) >= 0:
+                    break
+        return state, first_bad
+
+    def train_epochs(state: TrainState, num_epochs: int) -> tuple[TrainState, Progress]:
+        start, first_bad = time.perf_counter(), _none_bad(batch_size)
+        for _ in range(num_epochs):
+            state, first_bad = finish_epoch(state, start)
+            if int(first_bad.step) >= 0:
+                break
+        return state, Progress(jnp.float32(jnp.nan), *first_bad)
+
+    return train_epochs
+
+
+def _none_bad(batch_size: int) -> _FirstBad:
+    return _FirstBad(jnp.int32(-1), jnp.zeros(batch_size, jnp.int32))
+
+
+def _compile_block(
+    step: MinibatchStep, state: TrainState, stream: Stream, binarization: Binarization, shape: tuple[int, int]
+) -> Callable[..., tuple[TrainState, _FirstBad]]:
+    """Return one block of `shape` (minibatches, M): `(state, first_bad, xs, indices, count) -> (state, first_bad)`.
+
+    The number of minibatches in it, `count`, is an argument, so that the end of an epoch needs no program of its own.
+    """
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_block(
+        state: TrainState, first_bad: _FirstBad, xs: Datapoint, indices: jax.Array, count: jax.Array
+    ) -> tuple[TrainState, _FirstBad]:
+        def body(i: jax.Array, carry: tuple[TrainState, _FirstBad]) -> tuple[TrainState, _FirstBad]:
+            state, first_bad = carry
+            after, loss = step(state, stream.intensities(rows(xs, i), binarization), indices[i])
+            none_yet = first_bad.step < 0
+            here = _FirstBad(jnp.where(jnp.isfinite(loss), -1, state.step), indices[i])
+            return after, jax.tree.map(functools.partial(jnp.where, none_yet), here, first_bad)
+
+        return jax.lax.fori_loop(0, count, body, (state, first_bad))
+
+    if jax.config.values["jax_disable_jit"]:
+        return train_block
+    datapoints = stream.read(np.zeros(1, np.int32))
+    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape[1:]), leaf.dtype), datapoints)
+    indices = jax.ShapeDtypeStruct(shape, jnp.int32)
+    abstract = (state._replace(shuffle_key=None), _none_bad(shape[1]), xs, indices, jnp.int32(0))
+    return train_block.lower(*abstract).compile()
