@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 
 from aevb.arguments import describe
 from aevb.distributions.functions import check_static, is_pytree, over_leading_axes
@@ -117,7 +117,7 @@ class Chain(Distribution):
 
         def look(name: str, distribution: Distribution) -> Any:
             if not distribution.has_rsample:
-                fixed[name] = type(_base(distribution)).__name__
+                fixed[name] = family_name(distribution)
             if isinstance(distribution, Markov):
                 paths.add(name)
             return distribution.sample(jax.random.key(0))
@@ -163,6 +163,8 @@ def _density(distribution: Distribution, value: Any, intermediates: Any) -> jax.
     return jnp.asarray(distribution.log_prob(value))
 
 
-def _base(distribution: Any) -> Distribution:
-    """The family under `Independent` and its like."""
-    return _base(distribution.base_dist) if hasattr(distribution, "base_dist") else distribution
+def family_name(distribution: Any) -> str:
+    """Return the name of the family under `Independent` and `Expanded`."""
+    while isinstance(distribution, Independent | ExpandedDistribution):
+        distribution = distribution.base_dist
+    return type(distribution).__name__

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Distribution, constraints, kl_divergence
 
-from aevb.distributions.chain import Chain
+from aevb.distributions.chain import Chain, family_name
 from aevb.distributions.functions import over_leading_axes
 from aevb.distributions.markov import Markov
 from aevb.distributions.observed import Observed
@@ -121,7 +121,7 @@ def _registered(posterior: Distribution, prior: Distribution, z: Any, where: str
             return jnp.broadcast_to(by_step, (*leading, posterior.event_shape[0]))
         return kl_divergence(posterior, prior)
     except NotImplementedError:
-        names = f"{type(posterior).__name__} from {type(prior).__name__}"
+        names = f"{family_name(posterior)} from {family_name(prior)}"
         raise ValueError(f'no closed-form KL divergence of {names} is registered{where}: use kl="sampled"') from None
 
 
