@@ -43,6 +43,10 @@ class Chain(Distribution):
         """Return the distribution of each level given the earlier levels of one draw `z`."""
         return self._walk(lambda name, distribution: distribution, z)
 
+    def means(self) -> dict[str, Any]:
+        """Return the mean of each level given the means of the ones before it."""
+        return self._walk(lambda name, distribution: distribution.mean)
+
     @property
     def event_shape(self) -> Any:
         """The shape of each level, a dict."""

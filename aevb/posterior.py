@@ -1,0 +1,278 @@
+"""What one does with a trained model, on batches: encode, reconstruct, sample.
+
+    found = aevb.posterior.encode(params, xs, model)             # means and scales of q(z|x)
+    found = aevb.posterior.encode(params, xs, model, key=key, num_samples=10)      # and draws of it
+    pictures = aevb.posterior.reconstruct(params, xs, model)
+    pictures = aevb.posterior.sample(params, key, 100, model)
+
+A datapoint's noise depends on the key and on its position alone; `chunk_size` bounds memory and changes nothing else.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.arguments import check_counts, check_key
+from aevb.data.rows import as_arrays, num_rows, rows
+from aevb.distributions import Chain
+from aevb.model import (
+    Datapoint,
+    Given,
+    Latents,
+    Model,
+    Params,
+    bind,
+    check_arguments,
+    check_model,
+    likelihood_of,
+    posterior_of,
+    prior_of,
+)
+from aevb.support import check_data
+
+NUM_SAMPLES = 64
+"""Draws that a mean is estimated from where the posterior does not know its own."""
+
+OnChunk = Callable[[int], None]
+"""Called after every chunk with the number of datapoints done."""
+
+
+class Encoded(NamedTuple):
+    """q(z|x) of each datapoint, leaves `[N, ...]` of NumPy arrays; of a `Chain` dicts by level.
+
+    Attributes:
+      mean: E_q[z]: exact where the family knows it, else the mean of the samples.
+      scale: the standard deviation of each dimension, exact or estimated in the same way.
+      samples: draws, leaves `[N, L, ...]`; `None` where none were asked for.
+    """
+
+    mean: Any
+    scale: Any
+    samples: Any
+
+
+def encode(
+    params: Params,
+    xs: Datapoint,
+    model: Model,
+    *,
+    key: jax.Array | None = None,
+    num_samples: int = 0,
+    chunk_size: int = 1000,
+    on_chunk: OnChunk | None = None,
+) -> Encoded:
+    """Return the means, the scales and, if asked for, samples of q(z|x) for every datapoint.
+
+    Args:
+      params: parameters of `model`.
+      xs: leaves `[N, ...]`, or a `Given` of two.
+      model: the four functions.
+      key: a typed key, for samples, and for posteriors that do not know their mean.
+      num_samples: L, draws for each datapoint.
+      chunk_size: datapoints at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of datapoints done.
+
+    Raises:
+      ValueError: `xs` are empty, of another shape or outside of the likelihood's support; or there is no key where the
+        posterior does not know its mean, or samples are asked for.
+      TypeError: as for `aevb.elbo`.
+    """
+    check_counts(0, num_samples=num_samples)
+    xs = _checked(params, xs, model)
+    if key is None and (num_samples or not _knows_its_mean(params, xs, model)):
+        what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws"
+        raise ValueError(f"{what} need a key: encode(params, xs, model, key=jax.random.key(0))")
+    return _in_chunks(_encode_chunk, params, key, xs, model, (num_samples,), chunk_size, on_chunk)
+
+
+def reconstruct(
+    params: Params,
+    xs: Datapoint,
+    model: Model,
+    *,
+    key: jax.Array | None = None,
+    num_samples: int = 0,
+    chunk_size: int = 1000,
+    on_chunk: OnChunk | None = None,
+) -> Any:
+    """Return the mean of p(x|z) for every datapoint, leaves `[N, ...]` of NumPy arrays.
+
+    Args:
+      params: parameters of `model`.
+      xs: leaves `[N, ...]`, or a `Given` of two.
+      model: the four functions.
+      key: a typed key, for samples, and for posteriors that do not know their mean.
+      num_samples: of z, over which the mean is taken; by default z is the posterior's mean, or where that is not known
+        one draw.
+      chunk_size: datapoints at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of datapoints done.
+
+    Raises:
+      ValueError: as for `encode`.
+      TypeError: as for `aevb.elbo`.
+    """
+    check_counts(0, num_samples=num_samples)
+    xs = _checked(params, xs, model)
+    if not num_samples and not _knows_its_mean(params, xs, model):
+        num_samples = 1
+    if num_samples and key is None:
+        raise ValueError("draws of z need a key: reconstruct(params, xs, model, key=jax.random.key(0))")
+    return _in_chunks(_reconstruct_chunk, params, key, xs, model, (num_samples,), chunk_size, on_chunk)
+
+
+def sample(
+    params: Params,
+    key: jax.Array,
+    num_samples: int,
+    model: Model,
+    *,
+    condition: Any = None,
+    mean: bool = True,
+    chunk_size: int = 1000,
+    on_chunk: OnChunk | None = None,
+) -> Any:
+    """Return data that the model makes up, leaves `[n, ...]` of NumPy arrays: z from the prior, x from p(x|z).
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      num_samples: n.
+      model: the four functions.
+      condition: what to sample given, one for all, for a model that takes a condition.
+      mean: whether x is the mean of p(x|z), as pictures show it, or a draw.
+      chunk_size: samples at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of samples done.
+
+    Raises:
+      ValueError: a count is not positive.
+      TypeError: the model takes a condition and there is none, or the other way round.
+    """
+    check_model(model)
+    check_key(key)
+    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
+    given = None if condition is None else Given(None, jax.tree.map(jnp.asarray, as_arrays(condition)))
+    bind(model, given)
+    positions = np.arange(num_samples)
+    return _chunked(
+        lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk
+    )
+
+
+def _knows_its_mean(params: Params, xs: Datapoint, model: Model) -> bool:
+    def look(x: Datapoint) -> None:
+        bound, value = bind(model, x)
+        posterior_of(bound, params, value).mean  # noqa: B018, raises where it is not known
+
+    try:
+        jax.eval_shape(look, rows(xs, 0))
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _checked(params: Params, xs: Datapoint, model: Model) -> Datapoint:
+    """Return the datapoints on the device, checked against the model."""
+    check_model(model)
+    if num_rows(xs, "xs") == 0:
+        raise ValueError("xs are empty: there is nothing to encode")
+    xs = jax.tree.map(jnp.asarray, as_arrays(xs))
+    jax.eval_shape(lambda x: check_arguments(params, jax.random.key(0), x, model), rows(xs, 0))
+    check_data(params, xs, model, "xs")
+    return xs
+
+
+def _in_chunks(
+    program: Callable[..., Any],
+    params: Params,
+    key: jax.Array | None,
+    xs: Datapoint,
+    model: Model,
+    options: tuple,
+    chunk_size: int,
+    on_chunk: OnChunk | None,
+) -> Any:
+    """Put all datapoints through a program, a chunk at a time."""
+    if key is not None:
+        check_key(key)
+    check_counts(1, chunk_size=chunk_size)
+    noise_key = jax.random.key(0) if key is None else key  # nothing is drawn without one
+    return _chunked(
+        lambda chunk: program(params, noise_key, rows(xs, chunk), chunk, model, *options),
+        np.arange(num_rows(xs)),
+        chunk_size,
+        on_chunk,
+    )
+
+
+def _chunked(program: Callable[[Any], Any], positions: np.ndarray, chunk_size: int, on_chunk: OnChunk | None) -> Any:
+    size = len(positions)
+    chunk_size = min(chunk_size, size)
+    found = []
+    for first in range(0, size, chunk_size):
+        # The last chunk is filled up with the first positions, whose values are cut off.
+        found.append(jax.device_get(program(positions[np.arange(first, first + chunk_size) % size])))
+        if on_chunk is not None:
+            on_chunk(min(first + chunk_size, size))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:size], *found)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _encode_chunk(
+    params: Params, key: jax.Array, xs: Datapoint, positions: jax.Array, model: Model, num_samples: int
+) -> Encoded:
+    def one(x: Datapoint, position: jax.Array) -> Encoded:
+        bound, value = bind(model, x)
+        posterior, own_key = posterior_of(bound, params, value), jax.random.fold_in(key, position)
+        samples = posterior.sample(own_key, (num_samples,)) if num_samples else None
+        try:
+            mean, scale = posterior.mean, jnp.sqrt(posterior.variance)
+        except NotImplementedError:
+            draws = samples if num_samples > 1 else posterior.sample(own_key, (NUM_SAMPLES,))
+            mean, scale = (
+                jax.tree.map(functools.partial(statistic, axis=0), draws) for statistic in (jnp.mean, jnp.std)
+            )
+        return Encoded(mean, scale, samples)
+
+    return jax.vmap(one)(xs, positions)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _reconstruct_chunk(
+    params: Params, key: jax.Array, xs: Datapoint, positions: jax.Array, model: Model, num_samples: int
+) -> Any:
+    def one(x: Datapoint, position: jax.Array) -> Any:
+        bound, value = bind(model, x)
+        posterior = posterior_of(bound, params, value)
+        if not num_samples:
+            return _mean(likelihood_of(bound, params, posterior.mean))
+        draws = posterior.sample(jax.random.fold_in(key, position), (num_samples,))
+        means = jax.vmap(lambda z: _mean(likelihood_of(bound, params, z)))(draws)
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), means)
+
+    return jax.vmap(one)(xs, positions)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "mean"))
+def _sample_chunk(
+    params: Params, key: jax.Array, positions: jax.Array, given: Given | None, model: Model, mean: bool
+) -> Any:
+    bound = bind(model, given)[0]
+
+    def one(position: jax.Array) -> Any:
+        z_key, x_key = jax.random.split(jax.random.fold_in(key, position))
+        z: Latents = prior_of(bound, params).sample(z_key)
+        likelihood = likelihood_of(bound, params, z)
+        return _mean(likelihood) if mean else likelihood.sample(x_key)
+
+    return jax.vmap(one)(positions)
+
+
+def _mean(likelihood: Any) -> Any:
+    """Return the mean of p(x|z); of a `Chain` of modalities, of each given the means of those before it."""
+    if not isinstance(likelihood, Chain):
+        return likelihood.mean
+    return likelihood.means()
