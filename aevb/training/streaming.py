@@ -76,8 +76,8 @@ def compile_streamed_epochs(
         with contextlib.closing(read_ahead(stream, chunks, block)) as blocks:
             for number, (chunk, xs) in enumerate(zip(chunks, blocks, strict=True)):
                 before = first_bad.step
-                indices = np.resize(chunk, (block, batch_size))
-                state, first_bad = train_block(state, first_bad, xs, indices, len(chunk))
+                indices = np.resize(chunk, (block, batch_size)).astype(np.int32)
+                state, first_bad = train_block(state, first_bad, xs, indices, np.int32(len(chunk)))
                 if on_block is not None and number + 1 < len(chunks):
                     on_block(state._replace(shuffle_key=shuffle_key), time.perf_counter() - start)
                 # Waits for the block before, while the device has this one: no more than two are under way.
