@@ -20,7 +20,7 @@ Builder = TypeVar("Builder", bound=Callable[..., Model])
 FAMILIES: Registry[Callable[..., Model]] = Registry("model family", {"mlp": "aevb.models.mlp:mlp_vae"})
 
 
-def build(name: str, **arguments: Any) -> Model:
+def build(name: str, /, **arguments: Any) -> Model:
     """Return the model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
 
     Equal arguments give the same model, so that programs compiled for one are used for the other.
