@@ -11,13 +11,13 @@ to estimate the same gradient.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from aevb import gradients
-from aevb.arguments import check_choice, check_counts
+from aevb.arguments import check_choice, check_counts, check_key, describe
 from aevb.distributions.levels import ONE_LEVEL, closed_form_kl, sampled_kl
 from aevb.gradients import SCORE_FUNCTION, Draws, Gradient, expectation
 from aevb.model import Datapoint, Model, Params, check_arguments
@@ -53,6 +53,13 @@ class Estimator:
         check_choice("gradient", self.gradient, get_args(Gradient))
         check_choice("bound", self.bound, get_args(BoundName))
         _check_unbiased(self)
+
+
+def check_estimator(estimator: Any, name: str = "estimator") -> None:
+    """Raise `TypeError` unless `estimator` is one, or `None`."""
+    if estimator is not None and not isinstance(estimator, Estimator):
+        example = "aevb.Estimator(num_samples=10), say"
+        raise TypeError(f"{name} must be an aevb.Estimator, got {describe(estimator)}: {example}")
 
 
 class ElboTerms(NamedTuple):
@@ -193,6 +200,8 @@ def minibatch_elbo(
     Returns:
       `[]`, nats per data set; divide by `dataset_size` for nats per datapoint.
     """
+    check_counts(1, dataset_size=dataset_size)
+    check_key(key)
     batch_size = len(jax.tree.leaves(xs)[0])
     if not 1 <= batch_size <= dataset_size:
         raise ValueError(f"a minibatch of {batch_size} cannot come from a data set of {dataset_size}")

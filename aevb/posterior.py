@@ -26,7 +26,7 @@ from aevb.model import (
     Model,
     Params,
     bind,
-    check_arguments,
+    check_decoder,
     check_model,
     likelihood_of,
     posterior_of,
@@ -84,7 +84,7 @@ def encode(
     check_counts(0, num_samples=num_samples)
     xs = _checked(params, xs, model)
     if key is None and (num_samples or not _knows_its_mean(params, xs, model)):
-        what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws"
+        what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws,"
         raise ValueError(f"{what} need a key: encode(params, xs, model, key=jax.random.key(0))")
     return _in_chunks(_encode_chunk, params, key, xs, model, (num_samples,), chunk_size, on_chunk)
 
@@ -155,7 +155,7 @@ def sample(
     check_key(key)
     check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
     given = None if condition is None else Given(None, jax.tree.map(jnp.asarray, as_arrays(condition)))
-    bind(model, given)
+    check_decoder(params, bind(model, given)[0])
     positions = np.arange(num_samples)
     return _chunked(
         lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk
@@ -180,7 +180,6 @@ def _checked(params: Params, xs: Datapoint, model: Model) -> Datapoint:
     if num_rows(xs, "xs") == 0:
         raise ValueError("xs are empty: there is nothing to encode")
     xs = jax.tree.map(jnp.asarray, as_arrays(xs))
-    jax.eval_shape(lambda x: check_arguments(params, jax.random.key(0), x, model), rows(xs, 0))
     check_data(params, xs, model, "xs")
     return xs
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.arguments import check_choice, check_counts, check_key
+from aevb.arguments import check_choice, check_counts, check_key, describe
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
@@ -115,6 +115,9 @@ def evaluate(
     chunk_size = min(chunk_size, size)
     data = jax.tree.map(jnp.asarray, as_arrays(data))
     check_data(params, data, model)
+    for name, value in options.items():
+        if isinstance(value, jax.Array | np.ndarray):
+            raise TypeError(f"{name} must be a Python number, got {describe(value)}")
     program, chunks = _program(), []
     for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.
