@@ -41,6 +41,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     Raises:
       ValueError: the name is built in, or no identifier.
     """
+    FAMILIES.check_name(name)
 
     def decorate(builder: Builder) -> Builder:
         return FAMILIES.register(name, family(name)(builder))
@@ -57,8 +58,7 @@ def family(name: str) -> Callable[[Builder], Builder]:
 
         @functools.wraps(builder)
         def with_recipe(*args: Any, **kwargs: Any) -> Model:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+            bound = _bind(name, signature, args, kwargs)
             arguments = _as_json(name, bound.arguments)
             which = arguments, LIKELIHOODS.version
             if which not in models:
@@ -90,6 +90,20 @@ def _rebuild(name: str, arguments: str) -> Model:
     return build(name, **json.loads(arguments))
 
 
+def _bind(name: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    """Return all arguments of a family, defaults included."""
+    unknown = [key for key in kwargs if key not in signature.parameters]
+    if unknown and not any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+        known = ", ".join(signature.parameters)
+        raise TypeError(f"the model family {name!r} takes no {unknown[0]!r}, but {known}")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"the model family {name!r}: {error}") from None
+    bound.apply_defaults()
+    return bound
+
+
 def _as_json(name: str, arguments: dict[str, Any]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, numbers.Integral):
@@ -97,9 +111,19 @@ def _as_json(name: str, arguments: dict[str, Any]) -> str:
         if isinstance(value, numbers.Real):
             return float(value)
         try:
-            return np.dtype(value).name
+            dtype = np.dtype(value)
         except TypeError:
-            message = f"arguments of the model family {name!r} must be such as JSON has, got {describe(value)}"
-            raise TypeError(message) from None
+            dtype = np.dtype(object)
+        if dtype.hasobject:
+            raise TypeError(describe(value))
+        return dtype.name
 
+    for argument, value in arguments.items():
+        try:
+            json.dumps(value, default=plain)
+        except TypeError as error:
+            raise TypeError(
+                f"{argument} of the model family {name!r} must be such as JSON has, numbers, strings and lists or "
+                f"dicts of them, got {error}"
+            ) from None
     return json.dumps(arguments, default=plain, sort_keys=True)
