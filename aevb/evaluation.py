@@ -12,7 +12,7 @@ import numpy as np
 
 from aevb import gradients, sharding
 from aevb.arguments import check_counts, check_key
-from aevb.data.binarization import Binarization, binarize_batch, check_intensities
+from aevb.data.binarization import Binarization, binarize_batch, check_intensities, possible_targets
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.data.stream import Stream, blocks_in_order
 from aevb.distributions import Chain
@@ -186,8 +186,8 @@ def _blocks(
     def evaluated(start: int, xs: Any, size: int) -> _Block:
         if check_values:
             counting = xs if size == num_rows(xs) else rows(xs, slice(size))
-            check_data(params, counting, model)
             check_intensities(counting, binarization)
+            check_data(params, counting, model, targets=possible_targets(binarization))
         in_chunk = min(chunk_size, num_rows(xs))
         values = _evaluate_chunks(params, key, xs, start, model, estimator, binarization, active_units, in_chunk)
         return _Block(start, values, size)

@@ -186,6 +186,7 @@ def _doubly_reparameterized(
 
 def _log_likelihood(params: Params, x: Datapoint, model: Model, z: Latents) -> jax.Array:
     """Return log p(x|z), `[L]`, at each of `z` `[L, ...]`; `model` and `x` without a condition."""
+    x = jax.tree.map(jnp.asarray, x)  # numpyro takes a NumPy array for one whose support is known without tracing
     return jax.vmap(lambda z: jnp.asarray(likelihood_of(model, params, z).log_prob(x)))(z)
 
 

@@ -11,7 +11,7 @@ from jax.core import Tracer
 from numpyro.distributions import constraints
 
 from aevb import sharding
-from aevb.arguments import check_not_donated
+from aevb.arguments import check_not_donated, describe
 from aevb.distributions.levels import ONE_LEVEL, LevelSupport, of_level, supports
 from aevb.distributions.observed import filled
 from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_rows, likelihood_of, prior_of
@@ -33,7 +33,9 @@ def check_value(params: Params, x: Datapoint, model: Model) -> None:
                 raise ValueError(_complaint("x", support, value))
 
 
-def check_data(params: Params, data: Datapoint, model: Model, name: str = "data") -> bool:
+def check_data(
+    params: Params, data: Datapoint, model: Model, name: str = "data", targets: Callable[[Any], Any] | None = None
+) -> bool:
     """Check a whole data set against a model, before anything else is compiled.
 
     Args:
@@ -41,6 +43,7 @@ def check_data(params: Params, data: Datapoint, model: Model, name: str = "data"
       data: leaves `[N, ...]`.
       model: the four functions.
       name: of the data, for the message.
+      targets: what the model sees of `data`, where they are binarized first.
 
     Returns:
       Whether everything was checked.
@@ -54,10 +57,10 @@ def check_data(params: Params, data: Datapoint, model: Model, name: str = "data"
     check_rows(params, data, model, name)
     has_numbers = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
-    check = _check(model, _Shapes.of(params), _Shapes.of(row))
+    check = _check(model, _Shapes.of(params), _Shapes.of(row), targets)
     inside = [*check.inside(bind(model, data)[1])]
     if check.depending and has_numbers:
-        inside += zip(check.depending, _depending_inside(params, data, model), strict=True)
+        inside += zip(check.depending, _depending_inside(params, data, model, targets), strict=True)
     for support, is_inside in inside:
         if not is_inside:
             raise ValueError(_complaint(name, support, bind(model, data)[1]))
@@ -92,7 +95,7 @@ class _Check(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _check(model: Model, params: _Shapes, x: _Shapes) -> _Check:
+def _check(model: Model, params: _Shapes, x: _Shapes, targets: Callable[[Any], Any] | None) -> _Check:
     """Trace the model once for data of one shape: nothing is computed, and no network is part of what is compiled."""
     jax.eval_shape(lambda params, x: check_arguments(params, jax.random.key(0), x, model), params.tree(), x.tree())
     found = _supports(params.tree(), x.tree(), model)
@@ -101,14 +104,18 @@ def _check(model: Model, params: _Shapes, x: _Shapes) -> _Check:
 
     @jax.jit
     def inside(value: Any) -> list[jax.Array]:
+        value = targets(value) if targets else value
         return sharding.gather([_all_inside(support, of_level(value, support.level)) for support in fixed])
 
     return _Check(lambda value: zip(fixed, inside(value), strict=True), depending)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _depending_inside(params: Params, data: Datapoint, model: Model) -> list[jax.Array]:
+@functools.partial(jax.jit, static_argnames=("model", "targets"))
+def _depending_inside(
+    params: Params, data: Datapoint, model: Model, targets: Callable[[Any], Any] | None
+) -> list[jax.Array]:
     """Return whether all of `data` lie in each of the supports that depend on parameters."""
+    data = targets(data) if targets else data
 
     def one(x: Datapoint) -> list[jax.Array]:
         value = bind(model, x)[1]
@@ -158,10 +165,13 @@ def _complaint(name: str, support: LevelSupport, value: Any) -> str:
     constraint = support.constraint
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
-    words = next((words for known, words in _SUPPORTS if known is constraint), type(constraint).__name__.strip("_"))
+    bounds = "an interval that depends on the parameters" if _is_traced(constraint) else describe(str(constraint))
+    words = next((words for known, words in _SUPPORTS if known is constraint), bounds)
     text = f"{name} ranges from {low:g} to {high:g}, outside of the likelihood's support, {words}"
-    if constraint is constraints.unit_interval and high > 1:
+    if constraint in (constraints.unit_interval, constraints.boolean) and high > 1:
         text += ": scale it first, x / 255 for pixels of 0 to 255"
+    elif constraint is constraints.boolean and low >= 0:
+        text += ': binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are'
     return text
 
 

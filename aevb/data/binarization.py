@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
@@ -91,6 +92,18 @@ def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any
         # Exact for 0 and 1, and too dear for XLA to do twice: without it every use of the targets draws them again.
         return map_value(jnp.sqrt, _drawn(fused(key), data))
     return data
+
+
+def possible_targets(binarization: Binarization) -> Callable[[Any], Any] | None:
+    """Return what makes data, after `binarize_once`, some of the targets that may be drawn of them; `None` for itself.
+
+    It draws nothing: a pixel that may become 1 does.
+    """
+    return _possible if binarization == "stochastic" else None
+
+
+def _possible(data: Any) -> Any:
+    return map_value(jnp.ceil, data)
 
 
 def _cut(images: jax.Array) -> jax.Array:

@@ -129,7 +129,7 @@ def log_joint(params: Params, x: Datapoint, model: Model) -> Callable[[Latents],
 
     `model` and `x` without a condition.
     """
-    log_prior = log_density_of(prior_of(model, params))
+    log_prior, x = log_density_of(prior_of(model, params)), jax.tree.map(jnp.asarray, x)
     return lambda z: log_prior(z) + jnp.asarray(likelihood_of(model, params, z).log_prob(x))
 
 

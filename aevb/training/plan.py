@@ -13,7 +13,7 @@ import optax
 
 from aevb.algorithms.base import Algorithm, MakeAlgorithm, Progress, TrainState
 from aevb.arguments import check_optimizer, describe
-from aevb.data.binarization import Binarization
+from aevb.data.binarization import Binarization, possible_targets
 from aevb.data.rows import num_rows, rows
 from aevb.data.stream import Stream
 from aevb.evaluation import Bound, non_finite_datapoints, start_evaluation
@@ -198,7 +198,7 @@ class TrainingPlan:
             if isinstance(split, Stream):
                 first = split.read(np.arange(min(split.block_size, len(split))))
                 split = split.intensities(first, self.binarization)
-            complete.append(check_data(params, split, self.model, name))
+            complete.append(check_data(params, split, self.model, name, possible_targets(self.binarization)))
         return all(complete)
 
     @property
