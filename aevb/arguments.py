@@ -36,6 +36,8 @@ def check_key(key: Any, name: str = "key") -> None:
         if dtype == np.uint32 and shape == (2,):
             raise TypeError(f"{wanted}, got an old-style key: jax.random.wrap_key_data converts it")
         raise TypeError(f"{wanted}, got {describe(key)}")
+    if not isinstance(key, Tracer) and key.is_deleted():
+        raise ValueError(f"{name} was part of a state that a training step consumed: split a key before using it twice")
     if shape != ():
         raise TypeError(f"{wanted}, got keys of shape {shape}: jax.vmap over them, or take one")
 

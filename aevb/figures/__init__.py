@@ -1,0 +1,23 @@
+"""Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
+
+from aevb.figures.curves import Curve, Panel, bound_panels, lower_bounds, reconstruction_and_kl
+from aevb.figures.images import image_grid, image_panels, latent_scatter, manifold, reconstructions
+from aevb.figures.measurements import costs, gradient_variances, turns
+from aevb.figures.style import save
+
+__all__ = [
+    "Curve",
+    "Panel",
+    "bound_panels",
+    "costs",
+    "gradient_variances",
+    "image_grid",
+    "image_panels",
+    "latent_scatter",
+    "lower_bounds",
+    "manifold",
+    "reconstruction_and_kl",
+    "reconstructions",
+    "save",
+    "turns",
+]

@@ -1,0 +1,150 @@
+"""Bounds against training samples."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aevb.figures.style import LEGEND_ENTRY, STYLE, palette
+
+
+class Curve(NamedTuple):
+    """A bound against training samples seen.
+
+    Attributes:
+      label: for the legend.
+      num_train_samples: `[T]`.
+      train: `[T]` or `[S, T]` for S seeds, nats per datapoint.
+      test: as `train`.
+    """
+
+    label: str
+    num_train_samples: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+
+
+class Panel(NamedTuple):
+    """One set of axes of a figure of several: a title, the curves in it, and what they are against."""
+
+    title: str
+    curves: Sequence[Curve]
+    x_label: str = "training samples"
+
+
+def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
+    """Lower bound against training samples on a log axis, train dashed and test solid, as in Figure 2."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, max(len(curves), 1)))
+        for curve, color in zip(curves, colors, strict=True):
+            seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
+            samples = np.asarray(curve.num_train_samples)[seen]
+            marker = "o" if seen.sum() == 1 else None  # a line through one point shows nothing
+            label = f"{curve.label} " if curve.label else ""
+            test = np.asarray(curve.test)[seen]
+            axes.plot(samples, test, color=color, label=f"{label}test ({_last(test)})", marker=marker)
+            train = np.asarray(curve.train)[seen]
+            axes.plot(samples, train, color=color, linestyle="--", linewidth=1, label=f"{label}train", marker=marker)
+        axes.set_xscale("log")
+        axes.set_xlabel("training samples evaluated")
+        axes.set_ylabel("lower bound (nats per datapoint)")
+        axes.set_title(title)
+        axes.set_ylim(*_bound_limits(curves))
+        axes.legend(loc="lower right", ncols=1 if len(curves) < 3 else 2)
+    return figure
+
+
+def bound_panels(
+    panels: Sequence[Panel], num_columns: int, y_label: str = "lower bound (nats per datapoint)", y_quantile: float = 15
+) -> Figure:
+    """Panels of bounds against training samples on a log axis, train dashed and test solid, as Figures 2 and 3.
+
+    A band is one standard deviation over seeds either side of their mean.
+
+    Args:
+      panels: row by row.
+      num_columns: panels in a row.
+      y_label: of the leftmost axes.
+      y_quantile: how many per cent of a panel's values, the earliest ones, may fall below its axis.
+    """
+    num_rows = -(-len(panels) // num_columns)
+    num_columns = min(num_columns, len(panels))
+    with matplotlib.rc_context(STYLE):
+        width = max(2.35 * num_columns, 4.5)
+        figure = Figure(figsize=(width, 2.4 * num_rows + 0.4), layout="constrained")
+        grid = figure.subplots(num_rows, num_columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw_panel(axes, panel, y_quantile)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes in grid[:, 0]:
+            axes.set_ylabel(y_label)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, int(width // LEGEND_ENTRY)))
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
+    shown = []
+    for curve, color in zip(panel.curves, palette(len(panel.curves)), strict=True):
+        seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
+        samples = np.asarray(curve.num_train_samples)[seen]
+        for name, line in (("test", "-"), ("train", "--")):
+            values = np.atleast_2d(getattr(curve, name))[:, seen]
+            mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else None
+            marker = "o" if len(samples) == 1 else None  # a line of one point is none
+            label = f"{curve.label} ({name})"
+            axes.plot(samples, mean, line, color=color, linewidth=1.3, markersize=4, marker=marker, label=label)
+            if deviation is not None:
+                axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
+            shown.append(mean)
+    values = np.concatenate(shown) if shown else np.zeros(0)
+    values = values[np.isfinite(values)]
+    if len(values):
+        low, high = np.percentile(values, y_quantile), values.max()
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low) + 1e-6)
+    axes.set_xscale("log")
+    axes.set_xlabel(panel.x_label)
+    axes.set_title(panel.title)
+
+
+def reconstruction_and_kl(
+    num_train_samples: np.ndarray, reconstruction: np.ndarray, kl: np.ndarray, title: str
+) -> Figure:
+    """The two terms of the test bound, apart, against training samples on a log axis."""
+    seen = np.asarray(num_train_samples) > 0
+    samples = np.asarray(num_train_samples)[seen]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        panels = figure.subplots(1, 2)
+        names = (r"$E_q[\log p(x|z)]$", r"KL$(q(z|x)\,\|\,p(z))$")
+        for axes, values, name in zip(panels, (reconstruction, kl), names, strict=True):
+            values = np.asarray(values)[seen]
+            axes.plot(samples, values, color="#31688e", marker="o" if len(samples) == 1 else None)
+            axes.set_xscale("log")
+            axes.set_xlabel("training samples evaluated")
+            axes.set_ylabel("nats per datapoint")
+            axes.set_title(f"{name}, test: {_last(values)}")
+        figure.suptitle(title)
+    return figure
+
+
+def _last(values: np.ndarray) -> str:
+    return f"{values[-1]:,.1f}" if len(values) else "none"
+
+
+def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
+    """Cuts off the first moments, whose bounds are hundreds of nats below all that follows."""
+    values = [np.concatenate([c.train, c.test])[np.tile(np.asarray(c.num_train_samples) > 0, 2)] for c in curves]
+    found = np.concatenate(values) if values else np.array([])
+    found = found[np.isfinite(found)]
+    if len(found) < 3:
+        return None, None
+    low, high = np.percentile(found, 3), found.max()
+    margin = 0.06 * max(high - low, 1e-6)
+    return float(low - margin), float(high + margin)

@@ -1,0 +1,111 @@
+"""Images, and the latent space."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aevb.figures.style import PANELS_WIDTH, STYLE
+
+_GAP = 1  # pixels between the images of a grid, before enlargement
+
+
+def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
+    """Images `[N, H, W]` of intensities in [0, 1], row by row."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _grid_figure(_tile(images, num_columns), title)
+        axes.set_axis_off()
+    return figure
+
+
+def image_panels(panels: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
+    """Square grids of images `[K * K, H, W]` side by side, each under its own title, as Figures 4 and 5."""
+    canvases = [_tile(images, math.isqrt(len(images))) for _, images in panels]
+    widths = [canvas.shape[1] / canvas.shape[0] for canvas in canvases]  # at the same height
+    height = PANELS_WIDTH / sum(widths)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PANELS_WIDTH, height + 0.6), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)
+        for axes, (name, _), canvas in zip(grid.flat, panels, canvases, strict=True):
+            axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(name)
+            axes.set_axis_off()
+        figure.suptitle(title)
+    return figure
+
+
+def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_columns: int, title: str) -> Figure:
+    """Rows of originals `[N, H, W]`, each above the row of their reconstructions."""
+    rows = []
+    for start in range(0, len(originals), num_columns):
+        rows += [originals[start : start + num_columns], reconstructed[start : start + num_columns]]
+    tiles = np.concatenate(rows)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _grid_figure(_tile(tiles, num_columns), title)
+        height = originals.shape[1] + _GAP
+        num_rows = len(tiles) // num_columns
+        axes.set_yticks([(row + 0.5) * height for row in range(num_rows)], ["x", "mean of p(x|z)"] * (num_rows // 2))
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return figure
+
+
+def manifold(images: np.ndarray, title: str) -> Figure:
+    """The learned manifold `[K, K, H, W]`: the decoder's means over a grid of z, as in Figure 4.
+
+    Rows go down as the first latent dimension goes up, columns rightwards with the second.
+    """
+    rows, columns = images.shape[:2]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _grid_figure(_tile(images.reshape(rows * columns, *images.shape[2:]), columns), title)
+        axes.set_axis_off()
+    return figure
+
+
+def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
+    """Posterior means `[N, 2]` in latent space, coloured by class `[N]` where there are classes."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        size = float(np.clip(30_000 / len(means), 2, 18))
+        if labels is None:
+            axes.scatter(means[:, 0], means[:, 1], s=size, color="#31688e", alpha=0.7, linewidths=0)
+        else:
+            colors = matplotlib.colormaps["tab10"]
+            # In the order of the data, not class by class: the last class drawn would cover the others.
+            axes.scatter(means[:, 0], means[:, 1], s=size, c=labels % 10, cmap=colors, vmin=0, vmax=9, linewidths=0)
+            for value in np.unique(labels):
+                axes.scatter([], [], s=25, color=colors(int(value) % 10), label=str(value))
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1)
+        axes.set_aspect("equal")
+        axes.set_xlabel("$z_1$")
+        axes.set_ylabel("$z_2$")
+        axes.set_title(title)
+    return figure
+
+
+def _tile(images: np.ndarray, num_columns: int) -> np.ndarray:
+    """`[N, H, W] -> one image`, white lines between; an incomplete last row is filled with white."""
+    (count, height, width), gap = images.shape, _GAP
+    num_rows = -(-count // num_columns)
+    canvas = np.ones((num_rows * (height + gap) - gap, num_columns * (width + gap) - gap))
+    for index, image in enumerate(np.clip(images, 0, 1)):
+        top, left = (index // num_columns) * (height + gap), (index % num_columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def _grid_figure(canvas: np.ndarray, title: str) -> tuple[Figure, Axes]:
+    height, width = canvas.shape
+    figure_width = 5.6
+    figure = Figure(figsize=(figure_width, figure_width * height / width + 0.35), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=(0, width, height, 0))
+    axes.set_title(title)
+    return figure, axes
