@@ -161,12 +161,12 @@ def check_arguments(params: Params, key: jax.Array, x: Datapoint, model: Model) 
       TypeError: `model` is no `Model`, or `key` is not one typed key.
       ValueError: `x` has another shape than the decoder declares, or `params` are not the model's.
     """
-    bound, value = bind(model, x)
+    value = bind(model, x)[1]
     if isinstance(params, jax.Array) and jnp.issubdtype(params.dtype, jax.dtypes.prng_key):
         raise TypeError(f"params must be parameters, got a key, and key is {describe(key)}: params come before the key")
     check_key(key)
     check_not_donated(params, "params")
-    found, expected = shapes(value), _declared_shape(bound, params, value)
+    found, expected = shapes(value), _declared_shape(model, params, x)
     if found != expected:
         batch = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], value) == expected
         hint = "; this function takes one datapoint, jax.vmap it over a batch" if batch else _hint(found)
@@ -181,8 +181,7 @@ def check_rows(params: Params, data: Datapoint, model: Model, name: str = "data"
       ValueError: as for `check_arguments`.
     """
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
-    bound, value = bind(model, row)
-    found, expected = shapes(value), _declared_shape(bound, params, value)
+    found, expected = shapes(bind(model, row)[1]), _declared_shape(model, params, row)
     if found != expected:
         is_one = shapes(bind(model, data)[1]) == expected
         hint = "; one datapoint alone must have a leading axis too, x[None]" if is_one else _hint(found)
@@ -209,26 +208,30 @@ def check_latents(posterior: Distribution, prior: Distribution) -> None:
         raise ValueError(reason)
 
 
-def _declared_shape(model: Model, params: Params, value: Datapoint = None) -> Any:
-    """Return `data_shape`; where the model's own functions fail, raise what explains it better, if anything does."""
+def _declared_shape(model: Model, params: Params, x: Datapoint = None) -> Any:
+    """Return `data_shape` at the condition of `x`.
+
+    Where the model's own functions fail, raise what explains it better, if anything does.
+    """
     try:
-        return data_shape(model, params)
+        return _traced(lambda params, x: data_shape(bind(model, x)[0], params), params, x)
     except Exception:
-        reason = _reason(model, params, value)
+        reason = _reason(model, params, x)
         if reason is None:
             raise
     raise ValueError(reason)
 
 
-def _reason(model: Model, params: Params, value: Datapoint) -> str | None:
+def _reason(model: Model, params: Params, x: Datapoint) -> str | None:
     """Return why functions of a model may have failed: they are given other parameters, or latents of another shape."""
 
-    def latents(params: Params, value: Datapoint) -> tuple[Any, Any]:
-        return posterior_of(model, params, value).event_shape, prior_of(model, params).event_shape
+    def latents(params: Params, x: Datapoint) -> tuple[Any, Any]:
+        bound, value = bind(model, x)
+        return posterior_of(bound, params, value).event_shape, prior_of(bound, params).event_shape
 
     try:
         reason = _other_params(model, params)
-        return reason or (None if value is None else _other_latents(*_traced(latents, params, value)))
+        return reason or (None if x is None else _other_latents(*_traced(latents, params, x)))
     except Exception:  # the error that is there already says as much
         return None
 
