@@ -188,7 +188,7 @@ def _blocks(
             counting = xs if size == num_rows(xs) else rows(xs, slice(size))
             check_intensities(counting, binarization)
             check_data(params, counting, model, targets=possible_targets(binarization))
-        in_chunk = min(chunk_size, num_rows(xs))
+        in_chunk = min(int(chunk_size), num_rows(xs))
         values = _evaluate_chunks(params, key, xs, start, model, estimator, binarization, active_units, in_chunk)
         return _Block(start, values, size)
 

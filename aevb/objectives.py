@@ -49,6 +49,7 @@ class Estimator:
 
     def __post_init__(self) -> None:
         check_counts(1, num_samples=self.num_samples)
+        object.__setattr__(self, "num_samples", int(self.num_samples))  # NumPy's integers overflow
         check_choice("kl", self.kl, get_args(KL))
         check_choice("gradient", self.gradient, get_args(Gradient))
         check_choice("bound", self.bound, get_args(BoundName))
@@ -89,7 +90,7 @@ def elbo_terms(
     """Return the two terms of the evidence lower bound at one datapoint. Arguments as for `elbo`."""
     estimator = Estimator(num_samples, kl, gradient)
     check_arguments(params, key, x, model)
-    return elbo_terms_of(gradients.draw(params, key, x, model, num_samples, gradient), estimator)
+    return elbo_terms_of(gradients.draw(params, key, x, model, estimator.num_samples, gradient), estimator)
 
 
 def elbo(
@@ -167,9 +168,9 @@ def iwae_bound(
       ValueError: as for `elbo`.
       TypeError: as for `elbo`.
     """
-    Estimator(num_samples, "sampled", gradient, "iwae")
+    estimator = Estimator(num_samples, "sampled", gradient, "iwae")
     check_arguments(params, key, x, model)
-    draws = gradients.draw(params, key, x, model, num_samples, gradient)
+    draws = gradients.draw(params, key, x, model, estimator.num_samples, gradient)
     return gradients.weighted_bound(params, x, model, draws, gradient)
 
 
@@ -207,7 +208,7 @@ def minibatch_elbo(
         raise ValueError(f"a minibatch of {batch_size} cannot come from a data set of {dataset_size}")
     keys = jax.random.split(key, batch_size)
     bounds = jax.vmap(lambda key, x: elbo(params, key, x, model, num_samples, kl, gradient))(keys, xs)
-    return dataset_size / batch_size * jnp.sum(bounds)
+    return int(dataset_size) / batch_size * jnp.sum(bounds)
 
 
 def elbo_terms_of(draws: Draws, estimator: Estimator, differentiable: bool = True) -> ElboTerms:

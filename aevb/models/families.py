@@ -20,7 +20,7 @@ Builder = TypeVar("Builder", bound=Callable[..., Model])
 FAMILIES: Registry[Callable[..., Model]] = Registry("model family", {"mlp": "aevb.models.mlp:mlp_vae"})
 
 
-def build(name: str, **arguments: Any) -> Model:
+def build(name: str, /, **arguments: Any) -> Model:
     """Return the model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
 
     Equal arguments give the same model, so that programs compiled for one are used for the other.
@@ -36,7 +36,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
-    strings, booleans, `None`, lists and dicts of them. A tuple comes back as a list.
+    strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
 
     Raises:
       ValueError: the name is built in, or no identifier.
@@ -55,14 +55,18 @@ def family(name: str) -> Callable[[Builder], Builder]:
     def decorate(builder: Builder) -> Builder:
         models: dict[tuple[str, int], Model] = {}
         signature = inspect.signature(builder)
+        for each in signature.parameters.values():
+            if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
+                raise TypeError(
+                    f"the model family {name!r} is built by the names of its arguments: {each.name} has none"
+                )
 
         @functools.wraps(builder)
         def with_recipe(*args: Any, **kwargs: Any) -> Model:
-            bound = _bind(name, signature, args, kwargs)
-            arguments = _as_json(name, bound.arguments)
+            arguments = _as_json(name, _all_arguments(name, signature, args, kwargs))
             which = arguments, LIKELIHOODS.version
             if which not in models:
-                model = builder(*args, **kwargs)
+                model = builder(**json.loads(arguments))  # as it will be built again
                 check_model(model)
                 models[which] = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
             return models[which]
@@ -90,10 +94,11 @@ def _rebuild(name: str, arguments: str) -> Model:
     return build(name, **json.loads(arguments))
 
 
-def _bind(name: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """Return all arguments of a family, defaults included."""
+def _all_arguments(name: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a family by name, defaults included."""
     unknown = [key for key in kwargs if key not in signature.parameters]
-    if unknown and not any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+    rest = [each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
+    if unknown and not rest:
         known = ", ".join(signature.parameters)
         raise TypeError(f"the model family {name!r} takes no {unknown[0]!r}, but {known}")
     try:
@@ -101,7 +106,8 @@ def _bind(name: str, signature: inspect.Signature, args: tuple, kwargs: dict[str
     except TypeError as error:
         raise TypeError(f"the model family {name!r}: {error}") from None
     bound.apply_defaults()
-    return bound
+    others = bound.arguments.pop(rest[0]) if rest else {}
+    return bound.arguments | others
 
 
 def _as_json(name: str, arguments: dict[str, Any]) -> str:

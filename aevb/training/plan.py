@@ -139,7 +139,8 @@ class TrainingPlan:
             raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
         splits = [prepare(split, binarization) for split in (data, test_data) if split is not None]
         evaluation = evaluation or made.estimator
-        return cls(model, made, splits, batch_size, binarization, num_epochs, eval_every, evaluation, active_units)
+        numbers = int(batch_size), int(num_epochs), eval_every if isinstance(eval_every, str) else int(eval_every)
+        return cls(model, made, splits, numbers[0], binarization, *numbers[1:], evaluation, active_units)
 
     @property
     def steps_per_epoch(self) -> int:
