@@ -9,11 +9,13 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+_LONGEST = 60  # characters of a value in a message
+
 
 def check_integers(**values: Any) -> None:
     """Raise `TypeError` unless every one of `values` is an integer; NumPy's are."""
     for name, value in values.items():
-        if isinstance(value, bool | np.bool_) or not _is_integer(value):
+        if not is_integer(value):
             hint = ": bind it with functools.partial before jax.jit" if isinstance(value, Tracer) else ""
             raise TypeError(f"{name} must be an integer, got {describe(value)}{hint}")
 
@@ -40,10 +42,27 @@ def check_key(key: Any, name: str = "key") -> None:
         raise TypeError(f"{wanted}, got keys of shape {shape}: jax.vmap over them, or take one")
 
 
+def check_not_donated(tree: Any, name: str) -> None:
+    """Raise `ValueError` if a training step reused the buffers of arrays in `tree`."""
+    buffers = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    if any(not isinstance(buffer, Tracer) and buffer.is_deleted() for buffer in buffers):
+        raise ValueError(
+            f"the buffers of {name} are gone, because a training step that was given them reused them: go on from the "
+            f"state that it returned, or keep a copy, jax.tree.map(jnp.copy, {name})"
+        )
+
+
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise `ValueError` unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def describe_shapes(shapes: Any) -> str:
+    """Write the shapes of a pytree, or where that would be long how many arrays it has: "x has ..."."""
+    text = f"shape {shapes}"
+    is_long = len(text) > _LONGEST or isinstance(shapes, list)
+    return f"{len(jax.tree.leaves(shapes, is_leaf=_is_shape))} arrays in {describe(shapes)}" if is_long else text
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -58,22 +77,27 @@ def describe(value: Any) -> str:
     """Say in a few words what `value` is, whatever its size."""
     if isinstance(value, str | bool | int | float | np.generic | None):
         text = repr(value)
-        return text if len(text) <= 60 else f"{text[:57]}..."
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     if isinstance(value, dict):
         return f"a dict with the entries {', '.join(map(str, list(value)[:5]))}{', ...' if len(value) > 5 else ''}"
     if callable(value) and hasattr(value, "__name__"):
-        return f"the function {value.__name__}"
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def _is_integer(value: Any) -> bool:
-    if isinstance(value, jax.Array):  # concrete or traced: a program cannot depend on its value
+def is_integer(value: Any) -> bool:
+    """Tell whether `value` is an integer, of Python or NumPy, that a compiled program can depend on."""
+    if isinstance(value, bool | np.bool_ | jax.Array):
         return False
     try:
         operator.index(value)
     except TypeError:
         return False
     return True
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(size, int) for size in value)

@@ -12,13 +12,13 @@ import numpy as np
 
 from aevb import gradients, sharding
 from aevb.arguments import check_counts, check_key
-from aevb.data.binarization import Binarization, binarize_batch
+from aevb.data.binarization import Binarization, binarize_batch, check_intensities, possible_targets
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.data.stream import Stream, blocks_in_order
 from aevb.distributions import Chain
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.model import Model, Params, bind, check_arguments, check_model, posterior_of
-from aevb.objectives import Estimator, elbo_terms_of
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of
 from aevb.random_bits import fused
 from aevb.support import check_data
 
@@ -104,12 +104,13 @@ def evaluate(
       A `Bound` of Python numbers, averaged in float64.
 
     Raises:
-      ValueError: `data` are empty, have rows of different numbers or values outside of the likelihood's support, or as
-        for `elbo`.
+      ValueError: `data` are empty, have rows of different numbers or values outside of the likelihood's support or, if
+        they are to be drawn, of [0, 1]; or as for `elbo`.
       TypeError: as for `elbo`.
     """
     check_model(model)
     check_key(key)
+    check_estimator(estimator)
     settings = {"estimator": estimator or Estimator(), "binarization": binarization, "active_units": active_units}
     return start_evaluation(params, key, data, model, chunk_size=chunk_size, check_values=True, **settings)()
 
@@ -184,8 +185,10 @@ def _blocks(
 
     def evaluated(start: int, xs: Any, size: int) -> _Block:
         if check_values:
-            check_data(params, xs if size == num_rows(xs) else rows(xs, slice(size)), model)
-        in_chunk = min(chunk_size, num_rows(xs))
+            counting = xs if size == num_rows(xs) else rows(xs, slice(size))
+            check_intensities(counting, binarization)
+            check_data(params, counting, model, targets=possible_targets(binarization))
+        in_chunk = min(int(chunk_size), num_rows(xs))
         values = _evaluate_chunks(params, key, xs, start, model, estimator, binarization, active_units, in_chunk)
         return _Block(start, values, size)
 

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
+from aevb.arguments import check_key
 from aevb.distributions import Chain
+from aevb.distributions.chain import family_name
 from aevb.distributions.levels import log_densities, total
 from aevb.model import Datapoint, Latents, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of
-from aevb.support import check_support
+from aevb.support import check_value
 
 Gradient: TypeAlias = Literal[
     "pathwise",
@@ -69,8 +71,9 @@ def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tup
 
     Raises:
       TypeError: the distribution, or a level of it, has no differentiable transformation of noise, as a discrete one
-        has none.
+        has none; or `key` is not one typed key.
     """
+    check_key(key)
     return _reparameterize(distribution, key, sample_shape)[0]
 
 
@@ -87,6 +90,7 @@ def draw(
       num_samples: L.
       gradient: which estimator; `None` where nobody differentiates, so that any posterior will do.
     """
+    check_value(params, x, model)
     bound, value = bind(model, x)
     posterior, prior = posterior_of(bound, params, value), prior_of(bound, params)
     check_latents(posterior, prior)
@@ -182,13 +186,8 @@ def _doubly_reparameterized(
 
 def _log_likelihood(params: Params, x: Datapoint, model: Model, z: Latents) -> jax.Array:
     """Return log p(x|z), `[L]`, at each of `z` `[L, ...]`; `model` and `x` without a condition."""
-
-    def one(z: Latents) -> jax.Array:
-        likelihood = likelihood_of(model, params, z)
-        check_support(likelihood, x)
-        return jnp.asarray(likelihood.log_prob(x))
-
-    return jax.vmap(one)(z)
+    x = jax.tree.map(jnp.asarray, x)  # numpyro takes a NumPy array for one whose support is known without tracing
+    return jax.vmap(lambda z: jnp.asarray(likelihood_of(model, params, z).log_prob(x)))(z)
 
 
 def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
@@ -222,7 +221,7 @@ def _reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tu
 def _reparameterizable(distribution: Distribution) -> Any:
     """Return the distribution's sampling function, with the intermediate values that a flow's density is known from."""
     if not distribution.has_rsample:
-        name = type(distribution).__name__
+        name = family_name(distribution)
         if isinstance(distribution, Chain):
             levels = distribution.levels_without_rsample.items()
             name = ", ".join(f"level {level!r} ({family})" for level, family in levels)

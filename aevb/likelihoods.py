@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 
+from aevb.arguments import describe
 from aevb.registry import Registry
 
 
@@ -77,6 +78,13 @@ GAUSSIAN = Likelihood(2, _gaussian)
 SQUASHED_GAUSSIAN = Likelihood(2, lambda mean, log_variance: _gaussian(jax.nn.sigmoid(mean), log_variance))
 """The same with means in [0, 1], as the paper has it for Frey Face."""
 
+
+def _check(likelihood: Any) -> None:
+    if not isinstance(likelihood, Likelihood):
+        example = "Likelihood(1, numpyro.distributions.Poisson), say"
+        raise TypeError(f"likelihood must be an aevb.likelihoods.Likelihood, got {describe(likelihood)}: {example}")
+
+
 LIKELIHOODS: Registry[Likelihood] = Registry(
     "likelihood",
     {
@@ -84,6 +92,7 @@ LIKELIHOODS: Registry[Likelihood] = Registry(
         "gaussian": "aevb.likelihoods:GAUSSIAN",
         "squashed_gaussian": "aevb.likelihoods:SQUASHED_GAUSSIAN",
     },
+    _check,
 )
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from aevb.arguments import check_key, describe
+from aevb.arguments import check_key, check_not_donated, describe, describe_shapes
 
 Params: TypeAlias = Any
 """A pytree of arrays. By convention `params["encoder"]` is phi and `params["decoder"]` is theta."""
@@ -135,14 +135,12 @@ def latent_shape(model: Model, params: Params) -> Any:
 
 def data_shape(model: Model, params: Params) -> Any:
     """Return the shape of one x, or a pytree of shapes, as the decoder declares it. Computes nothing."""
-    found = []
 
-    def look(params: Params) -> None:
+    def look(params: Params) -> Any:
         z = prior_of(model, params).sample(jax.random.key(0))
-        found.append(likelihood_of(model, params, z).event_shape)
+        return likelihood_of(model, params, z).event_shape
 
-    jax.eval_shape(look, params)
-    return found[0]
+    return _traced(look, params)
 
 
 def shapes(tree: Any) -> Any:
@@ -161,24 +159,117 @@ def check_arguments(params: Params, key: jax.Array, x: Datapoint, model: Model) 
 
     Raises:
       TypeError: `model` is no `Model`, or `key` is not one typed key.
-      ValueError: `x` has another shape than the decoder declares.
+      ValueError: `x` has another shape than the decoder declares, or `params` are not the model's.
     """
-    bound, value = bind(model, x)
+    value = bind(model, x)[1]
     if isinstance(params, jax.Array) and jnp.issubdtype(params.dtype, jax.dtypes.prng_key):
         raise TypeError(f"params must be parameters, got a key, and key is {describe(key)}: params come before the key")
     check_key(key)
-    found, expected = shapes(value), data_shape(bound, params)
+    check_not_donated(params, "params")
+    found, expected = shapes(value), _declared_shape(model, params, x)
     if found != expected:
         batch = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], value) == expected
-        hint = "; this function takes one datapoint, jax.vmap it over a batch" if batch else ""
-        raise ValueError(f"x has shape {found}, the model's datapoints have shape {expected}{hint}")
+        hint = "; this function takes one datapoint, jax.vmap it over a batch" if batch else _hint(found)
+        raise ValueError(f"x has {describe_shapes(found)}, {_expected(expected)}{hint}")
+
+
+def check_rows(params: Params, data: Datapoint, model: Model, name: str = "data") -> None:
+    """Check that a data set has datapoints of the model's shape.
+
+    Raises:
+      TypeError: as for `check_arguments`.
+      ValueError: as for `check_arguments`.
+    """
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+    found, expected = shapes(bind(model, row)[1]), _declared_shape(model, params, row)
+    if found != expected:
+        is_one = shapes(bind(model, data)[1]) == expected
+        hint = "; one datapoint alone must have a leading axis too, x[None]" if is_one else _hint(found)
+        raise ValueError(f"datapoints of {name} have {describe_shapes(found)}, {_expected(expected)}{hint}")
+
+
+def check_decoder(params: Params, model: Model) -> None:
+    """Check what functions need that take no datapoint: `model` without a condition."""
+    check_not_donated(params, "params")
+    _declared_shape(model, params)
+
+
+def check_params(model: Model, params: Params) -> None:
+    """Raise `ValueError` unless `params` have the structure and shapes of what the model's `init` makes."""
+    reason = _other_params(model, params)
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def check_latents(posterior: Distribution, prior: Distribution) -> None:
     """Raise `ValueError` unless q(z|x) and p(z) are distributions over the same space."""
-    found, expected = posterior.event_shape, prior.event_shape
-    if found != expected:
-        raise ValueError(f"encode returns a distribution over z of shape {found}, prior one of shape {expected}")
+    reason = _other_latents(posterior.event_shape, prior.event_shape)
+    if reason is not None:
+        raise ValueError(reason)
+
+
+def _declared_shape(model: Model, params: Params, x: Datapoint = None) -> Any:
+    """Return `data_shape` at the condition of `x`.
+
+    Where the model's own functions fail, raise what explains it better, if anything does.
+    """
+    try:
+        return _traced(lambda params, x: data_shape(bind(model, x)[0], params), params, x)
+    except Exception:
+        reason = _reason(model, params, x)
+        if reason is None:
+            raise
+    raise ValueError(reason)
+
+
+def _reason(model: Model, params: Params, x: Datapoint) -> str | None:
+    """Return why functions of a model may have failed: they are given other parameters, or latents of another shape."""
+
+    def latents(params: Params, x: Datapoint) -> tuple[Any, Any]:
+        bound, value = bind(model, x)
+        return posterior_of(bound, params, value).event_shape, prior_of(bound, params).event_shape
+
+    try:
+        reason = _other_params(model, params)
+        return reason or (None if x is None else _other_latents(*_traced(latents, params, x)))
+    except Exception:  # the error that is there already says as much
+        return None
+
+
+def _other_params(model: Model, params: Params) -> str | None:
+    what = "params are not the parameters of this model"
+    expected = jax.eval_shape(model.init, jax.random.key(0))
+    if jax.tree.structure(params) != jax.tree.structure(expected):
+        place = next((place for place in ("state.params", "params") if hasattr(params, place.split(".")[0])), None)
+        hint = "" if place is None else f": pass the .{place} of the {type(params).__name__}"
+        return f"{what}, their structure is another than init's{hint}"
+    for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(expected), strict=True):
+        if jnp.shape(one) != other.shape:
+            where = f"params{jax.tree_util.keystr(path)}"
+            return f"{what}: {where} has shape {jnp.shape(one)}, the model's has shape {other.shape}"
+    return None
+
+
+def _other_latents(found: Any, expected: Any) -> str | None:
+    if found == expected:
+        return None
+    shown = describe_shapes(found), describe_shapes(expected)
+    return f"encode returns a distribution over z of {shown[0]}, prior one of {shown[1]}"
+
+
+def _traced(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what `function` returns, which need not be arrays, without computing anything."""
+    found = []
+    jax.eval_shape(lambda *arguments: found.append(function(*arguments)), *arguments)
+    return found[0]
+
+
+def _expected(shape: Any) -> str:
+    return f"the model's datapoints have {describe_shapes(shape)}"
+
+
+def _hint(found: Any) -> str:
+    return "; numpy.asarray makes one array of a list" if isinstance(found, list) else ""
 
 
 def _checked(function: str, distribution: Any) -> Distribution:
@@ -196,14 +287,28 @@ def _checked(function: str, distribution: Any) -> Distribution:
 
 
 def _check_takes(model: Model, conditions: tuple) -> None:
-    """Raise `TypeError` unless the model's functions take as many conditions as the datapoint has."""
-    try:
-        inspect.signature(model.prior).bind(None, *conditions)
-    except TypeError:
-        if conditions:
-            raise TypeError(
-                "the datapoint is a Given, but the model takes no condition: pass its value alone"
-            ) from None
-        raise TypeError("the model takes a condition: pass aevb.Given(value, condition) as the datapoint") from None
-    except ValueError:  # a function without a signature
+    """Raise `TypeError` unless each of the model's functions takes a condition where the datapoint has one."""
+    signatures = {"prior": "params", "encode": "params, x", "decode": "params, z"}
+    wrong = [name for name in signatures if not _takes(model, name, signatures[name], len(conditions))]
+    if not wrong:
         return
+    name, arguments = wrong[0], signatures[wrong[0]]
+    if not _takes(model, name, arguments, 1 - len(conditions)):
+        raise TypeError(f"{name} of a model must be {name}({arguments}) or {name}({arguments}, condition)")
+    if others := " and ".join(each for each in signatures if each not in wrong):
+        takes = "no condition" if conditions else "a condition"
+        raise TypeError(f"{name} of the model takes {takes}, unlike {others}: all three must take one, or none")
+    if conditions:
+        raise TypeError("the datapoint is a Given, but the model takes no condition: pass its value alone")
+    raise TypeError("the model takes a condition: pass aevb.Given(value, condition) as the datapoint")
+
+
+def _takes(model: Model, name: str, arguments: str, num_conditions: int) -> bool:
+    """Tell whether a function of the model takes its arguments and so many conditions by position."""
+    try:
+        inspect.signature(getattr(model, name)).bind(*arguments.split(", "), *[None] * num_conditions)
+    except TypeError:
+        return False
+    except ValueError:  # a function without a signature
+        return True
+    return True

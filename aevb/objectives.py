@@ -11,13 +11,13 @@ to estimate the same gradient.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from aevb import gradients
-from aevb.arguments import check_choice, check_counts
+from aevb.arguments import check_choice, check_counts, check_key, describe
 from aevb.distributions.levels import ONE_LEVEL, closed_form_kl, sampled_kl
 from aevb.gradients import SCORE_FUNCTION, Draws, Gradient, expectation
 from aevb.model import Datapoint, Model, Params, check_arguments
@@ -49,10 +49,18 @@ class Estimator:
 
     def __post_init__(self) -> None:
         check_counts(1, num_samples=self.num_samples)
+        object.__setattr__(self, "num_samples", int(self.num_samples))  # NumPy's integers overflow
         check_choice("kl", self.kl, get_args(KL))
         check_choice("gradient", self.gradient, get_args(Gradient))
         check_choice("bound", self.bound, get_args(BoundName))
         _check_unbiased(self)
+
+
+def check_estimator(estimator: Any, name: str = "estimator") -> None:
+    """Raise `TypeError` unless `estimator` is one, or `None`."""
+    if estimator is not None and not isinstance(estimator, Estimator):
+        example = "aevb.Estimator(num_samples=10), say"
+        raise TypeError(f"{name} must be an aevb.Estimator, got {describe(estimator)}: {example}")
 
 
 class ElboTerms(NamedTuple):
@@ -82,7 +90,7 @@ def elbo_terms(
     """Return the two terms of the evidence lower bound at one datapoint. Arguments as for `elbo`."""
     estimator = Estimator(num_samples, kl, gradient)
     check_arguments(params, key, x, model)
-    return elbo_terms_of(gradients.draw(params, key, x, model, num_samples, gradient), estimator)
+    return elbo_terms_of(gradients.draw(params, key, x, model, estimator.num_samples, gradient), estimator)
 
 
 def elbo(
@@ -160,9 +168,9 @@ def iwae_bound(
       ValueError: as for `elbo`.
       TypeError: as for `elbo`.
     """
-    Estimator(num_samples, "sampled", gradient, "iwae")
+    estimator = Estimator(num_samples, "sampled", gradient, "iwae")
     check_arguments(params, key, x, model)
-    draws = gradients.draw(params, key, x, model, num_samples, gradient)
+    draws = gradients.draw(params, key, x, model, estimator.num_samples, gradient)
     return gradients.weighted_bound(params, x, model, draws, gradient)
 
 
@@ -193,12 +201,14 @@ def minibatch_elbo(
     Returns:
       `[]`, nats per data set; divide by `dataset_size` for nats per datapoint.
     """
+    check_counts(1, dataset_size=dataset_size)
+    check_key(key)
     batch_size = len(jax.tree.leaves(xs)[0])
     if not 1 <= batch_size <= dataset_size:
         raise ValueError(f"a minibatch of {batch_size} cannot come from a data set of {dataset_size}")
     keys = jax.random.split(key, batch_size)
     bounds = jax.vmap(lambda key, x: elbo(params, key, x, model, num_samples, kl, gradient))(keys, xs)
-    return dataset_size / batch_size * jnp.sum(bounds)
+    return int(dataset_size) / batch_size * jnp.sum(bounds)
 
 
 def elbo_terms_of(draws: Draws, estimator: Estimator, differentiable: bool = True) -> ElboTerms:

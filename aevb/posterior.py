@@ -26,7 +26,8 @@ from aevb.model import (
     Model,
     Params,
     bind,
-    check_arguments,
+    check_decoder,
+    check_latents,
     check_model,
     likelihood_of,
     posterior_of,
@@ -84,9 +85,9 @@ def encode(
     check_counts(0, num_samples=num_samples)
     xs = _checked(params, xs, model)
     if key is None and (num_samples or not _knows_its_mean(params, xs, model)):
-        what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws"
+        what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws,"
         raise ValueError(f"{what} need a key: encode(params, xs, model, key=jax.random.key(0))")
-    return _in_chunks(_encode_chunk, params, key, xs, model, (num_samples,), chunk_size, on_chunk)
+    return _in_chunks(_encode_chunk, params, key, xs, model, (int(num_samples),), chunk_size, on_chunk)
 
 
 def reconstruct(
@@ -121,7 +122,7 @@ def reconstruct(
         num_samples = 1
     if num_samples and key is None:
         raise ValueError("draws of z need a key: reconstruct(params, xs, model, key=jax.random.key(0))")
-    return _in_chunks(_reconstruct_chunk, params, key, xs, model, (num_samples,), chunk_size, on_chunk)
+    return _in_chunks(_reconstruct_chunk, params, key, xs, model, (int(num_samples),), chunk_size, on_chunk)
 
 
 def sample(
@@ -155,7 +156,7 @@ def sample(
     check_key(key)
     check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
     given = None if condition is None else Given(None, jax.tree.map(jnp.asarray, as_arrays(condition)))
-    bind(model, given)
+    check_decoder(params, bind(model, given)[0])
     positions = np.arange(num_samples)
     return _chunked(
         lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk
@@ -180,9 +181,14 @@ def _checked(params: Params, xs: Datapoint, model: Model) -> Datapoint:
     if num_rows(xs, "xs") == 0:
         raise ValueError("xs are empty: there is nothing to encode")
     xs = jax.tree.map(jnp.asarray, as_arrays(xs))
-    jax.eval_shape(lambda x: check_arguments(params, jax.random.key(0), x, model), rows(xs, 0))
     check_data(params, xs, model, "xs")
+    jax.eval_shape(lambda x: _check_latents(params, x, model), rows(xs, 0))
     return xs
+
+
+def _check_latents(params: Params, x: Datapoint, model: Model) -> None:
+    bound, value = bind(model, x)
+    check_latents(posterior_of(bound, params, value), prior_of(bound, params))
 
 
 def _in_chunks(
@@ -210,7 +216,7 @@ def _in_chunks(
 
 def _chunked(program: Callable[[Any], Any], positions: np.ndarray, chunk_size: int, on_chunk: OnChunk | None) -> Any:
     size = len(positions)
-    chunk_size = min(chunk_size, size)
+    chunk_size = min(int(chunk_size), size)
     found = []
     for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first positions, whose values are cut off.

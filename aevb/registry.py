@@ -1,8 +1,10 @@
 """Things that are found by their name: models, likelihoods, algorithms, data sets."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
+
+from aevb.arguments import describe
 
 T = TypeVar("T")
 
@@ -10,9 +12,15 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """A table of names, whose own entries are imported when they are asked for and to which anyone adds theirs."""
 
-    def __init__(self, kind: str, built_in: Mapping[str, str]):
-        """Name what the table is of, and where its own entries are, `{"name": "module:attribute"}`."""
-        self._kind, self._built_in = kind, dict(built_in)
+    def __init__(self, kind: str, built_in: Mapping[str, str], check: Callable[[Any], None] | None = None):
+        """Define a table.
+
+        Args:
+          kind: what it is of.
+          built_in: where its own entries are, `{"name": "module:attribute"}`.
+          check: raises `TypeError` for what is no entry.
+        """
+        self._kind, self._built_in, self._check = kind, dict(built_in), check
         self._added: dict[str, T] = {}
         self.version = 0
         """How often an entry was added: what is made from entries is made anew when it has changed."""
@@ -27,11 +35,12 @@ class Registry(Generic[T]):
         Raises:
           ValueError: there is none.
         """
-        if name in self._added:
+        is_name = isinstance(name, str)
+        if is_name and name in self._added:
             return self._added[name]
-        if name not in self._built_in:
+        if not is_name or name not in self._built_in:
             raise ValueError(
-                f"{self._kind} must be one of {', '.join(self.names())}, got {name!r}: one of your own must be "
+                f"{self._kind} must be one of {', '.join(self.names())}, got {describe(name)}: one of your own must be "
                 f"registered first, by importing the module that does it"
             )
         module, attribute = self._built_in[name].split(":")
@@ -42,13 +51,20 @@ class Registry(Generic[T]):
 
         Raises:
           ValueError: the name is built in, or no identifier.
+          TypeError: `entry` is none.
         """
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"the name of a {self._kind} must be an identifier, got {name!r}")
-        if name in self._built_in:
-            raise ValueError(f"there is a {self._kind} named {name!r} already")
+        self.check_name(name)
         if entry is None:
             return lambda entry: self.register(name, entry)
+        if self._check is not None:
+            self._check(entry)
         self._added[name] = entry
         self.version += 1
         return entry
+
+    def check_name(self, name: Any) -> None:
+        """Raise `ValueError` unless an entry can be added under `name`."""
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"{self._kind} is registered under a name, an identifier, got {describe(name)}")
+        if name in self._built_in:
+            raise ValueError(f"{self._kind} {name!r} is built in: choose another name")

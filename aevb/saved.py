@@ -10,9 +10,9 @@ from typing import Any
 import jax
 
 from aevb import models
-from aevb.algorithms.full_vb import posterior_mean
+from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.checkpoints import RunError, open_checkpoints, read_arrays, write_arrays
-from aevb.model import Model, Params, check_model
+from aevb.model import Model, Params, check_model, check_params
 
 FORMAT_VERSION = 2
 """Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone."""
@@ -41,13 +41,14 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
         version = config["format_version"]
         config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
     except FileNotFoundError:
-        raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}") from None
+        hint = ", but a saved model, which aevb.load reads" if (Path(workdir) / _MODEL_FILE).exists() else ""
+        raise RunError(f"{workdir} is not a run folder{hint}: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
+        raise RunError(f"{path} cannot be read: {_reason(error)}") from None
     if version == 1:
         config |= {"format_version": FORMAT_VERSION, "model": {"name": "mlp", "arguments": config.get("model")}}
     elif version != FORMAT_VERSION:
-        raise RunError(f"{workdir} was written in format {version}, this version reads formats 1 to {FORMAT_VERSION}")
+        raise RunError(f"{workdir} was written in format {version!r}, this version reads formats 1 to {FORMAT_VERSION}")
     return config
 
 
@@ -77,13 +78,15 @@ def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model
     try:
         model = model_of(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {error}") from None
+        raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {_reason(error)}") from None
+    full_vb = config["training"]["algorithm"] == "full_vb"
+    init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
     checkpoints = open_checkpoints(workdir)
     try:
-        params = checkpoints.restore_params(step)
+        params = _like(jax.eval_shape(init, jax.random.key(0)), checkpoints.restore_params(step), Path(workdir))
     finally:
         checkpoints.close()
-    return model, posterior_mean(params) if config["training"]["algorithm"] == "full_vb" else params
+    return model, posterior_mean(params) if full_vb else params
 
 
 def save(path: str | os.PathLike, model: Model, params: Params) -> None:
@@ -101,9 +104,9 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
     """
     check_model(model)
     family, arguments = models.recipe_of(model)
-    _check_params(model, params)
+    check_params(model, params)
     path = Path(path).expanduser()
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} is there already: save into a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -134,23 +137,35 @@ def load(path: str | os.PathLike) -> tuple[Model, Params]:
         hint = ": it is a run folder, which aevb.load_run reads" if (path / CONFIG_FILE).exists() else ""
         raise RunError(f"{path} is no saved model{hint}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path / _MODEL_FILE} cannot be read: {error}") from None
+        raise RunError(f"{path / _MODEL_FILE} cannot be read: {_reason(error)}") from None
     if version != MODEL_FORMAT_VERSION:
-        raise RunError(f"{path} was written in format {version}, this version reads format {MODEL_FORMAT_VERSION}")
+        raise RunError(f"{path} was written in format {version!r}, this version reads format {MODEL_FORMAT_VERSION}")
     try:
         model = model_of(described)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path / _MODEL_FILE} describes no model: {error}") from None
+        raise RunError(f"{path / _MODEL_FILE} describes no model: {_reason(error)}") from None
     template = jax.eval_shape(model.init, jax.random.key(0))
-    return model, read_arrays(path / _PARAMS_FOLDER, template, sha256)
+    return model, _like(template, read_arrays(path / _PARAMS_FOLDER, template, sha256), path)
 
 
-def _check_params(model: Model, params: Params) -> None:
-    found, expected = jax.eval_shape(lambda: params), jax.eval_shape(model.init, jax.random.key(0))
-    if jax.tree.structure(found) != jax.tree.structure(expected):
-        raise ValueError("params are not the parameters of this model: their structure is another than init's")
-    for (place, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
-        if one.shape != other.shape:
-            raise ValueError(
-                f"params{jax.tree_util.keystr(place)} has shape {one.shape}, the model's has shape {other.shape}"
-            )
+def _like(template: Params, params: Params, folder: Path) -> Params:
+    """Return parameters that were read in the structure of `template`: Orbax knows no tuples, and compares no shapes.
+
+    Raises:
+      RunError: they are other parameters.
+    """
+    described = lambda tree: {_place(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    found, expected = described(params), described(template)
+    for place in sorted(found.keys() | expected.keys()):
+        one, other = (f"has shape {of[place]}" if place in of else "is missing" for of in (found, expected))
+        if one != other:
+            raise RunError(f"{folder} holds parameters of another model than it describes, where {place} {one}")
+    return jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(params))
+
+
+def _place(path: Any) -> str:
+    return f"params{jax.tree_util.keystr(path)}"
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

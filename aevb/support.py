@@ -1,85 +1,177 @@
 """Values that a likelihood gives no probability to, named before they become a number that looks like a result."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from numpyro.distributions import Distribution, constraints
+from numpyro.distributions import constraints
 
 from aevb import sharding
-from aevb.distributions.levels import ONE_LEVEL, supports
-from aevb.model import Datapoint, Model, Params, bind, check_arguments, likelihood_of, prior_of
+from aevb.arguments import check_not_donated, describe
+from aevb.distributions.levels import ONE_LEVEL, LevelSupport, of_level, supports
+from aevb.distributions.observed import filled
+from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_rows, likelihood_of, prior_of
 
 
-def check_support(likelihood: Distribution, x: Datapoint) -> None:
-    """Raise `ValueError` if `x`, one datapoint whose numbers are known, lies outside the likelihood's support.
+def check_value(params: Params, x: Datapoint, model: Model) -> None:
+    """Raise `ValueError` if `x`, one datapoint whose numbers are known, lies outside of the likelihood's support.
 
     Numbers that are traced are not known; `check_data` looks at those of a whole data set.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
         return
-    for name, support, value in supports(likelihood, x):
-        with jax.ensure_compile_time_eval():
-            inside = _inside(support, value)
-        if not isinstance(inside, Tracer) and not bool(inside):
-            raise ValueError(_complaint("x", name, support, value))
+    value = bind(model, x)[1]
+    for support in _supports(params, x, model):
+        if not _is_traced(support.constraint):
+            with jax.ensure_compile_time_eval():
+                is_inside = bool(_all_inside(support, of_level(value, support.level)))
+            if not is_inside:
+                raise ValueError(_complaint("x", support, value))
 
 
-def check_data(params: Params, data: Datapoint, model: Model, name: str = "data") -> None:
-    """Raise `ValueError` if a datapoint of `data` `[N, ...]` lies outside the support of its likelihood."""
-    if all(jax.tree.leaves(_all_inside(params, data, model))):
-        return
-    found = []
+def check_data(
+    params: Params, data: Datapoint, model: Model, name: str = "data", targets: Callable[[Any], Any] | None = None
+) -> bool:
+    """Check a whole data set against a model, before anything else is compiled.
 
-    def look(x: Datapoint) -> None:
-        bound, value = bind(model, x)
-        z = prior_of(bound, params).sample(jax.random.key(0))
-        found.extend((level, support) for level, support, _ in supports(likelihood_of(bound, params, z), value))
+    Args:
+      params: parameters of the model, or their shapes alone: supports that depend on parameters are then not checked.
+      data: leaves `[N, ...]`.
+      model: the four functions.
+      name: of the data, for the message.
+      targets: what the model sees of `data`, where they are binarized first.
 
-    jax.eval_shape(look, jax.tree.map(lambda leaf: leaf[0], data))
-    inside = _all_inside(params, data, model)
-    values = bind(model, data)[1]
-    for (level, support), is_inside in zip(found, inside, strict=True):
+    Returns:
+      Whether everything was checked.
+
+    Raises:
+      ValueError: a datapoint has another shape than the model's or lies outside of the support of its likelihood, or a
+        training step reused the buffers of `params`.
+      TypeError: as for `check_arguments`.
+    """
+    check_not_donated(params, "params")
+    check_rows(params, data, model, name)
+    has_numbers = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
+    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+    check = _check(model, _Shapes.of(params), _Shapes.of(row), targets)
+    inside = [*check.inside(bind(model, data)[1])]
+    if check.depending and has_numbers:
+        inside += zip(check.depending, _depending_inside(params, data, model, targets), strict=True)
+    for support, is_inside in inside:
         if not is_inside:
-            raise ValueError(_complaint(name, level, support, values[level] if level != ONE_LEVEL else values))
+            raise ValueError(_complaint(name, support, bind(model, data)[1]))
+    return has_numbers or not check.depending
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _all_inside(params: Params, data: Datapoint, model: Model) -> list[jax.Array]:
-    """Return for each level whether all of `data` lie in its support. Networks are computed only if that needs them."""
+class _Shapes(NamedTuple):
+    """The shapes and dtypes of a pytree of arrays, to look something up by."""
+
+    structure: Any
+    leaves: tuple[tuple[tuple[int, ...], Any], ...]
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Shapes":
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+
+    def tree(self) -> Any:
+        return jax.tree.unflatten(self.structure, [jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])
+
+
+class _Check(NamedTuple):
+    """How data of one shape are checked.
+
+    Attributes:
+      inside: `values [N, ...] -> [(support, whether all are inside)]` of the supports that do not depend on parameters.
+      depending: those that do.
+    """
+
+    inside: Callable[[Any], Any]
+    depending: list[LevelSupport]
+
+
+@functools.lru_cache(maxsize=64)
+def _check(model: Model, params: _Shapes, x: _Shapes, targets: Callable[[Any], Any] | None) -> _Check:
+    """Trace the model once for data of one shape: nothing is computed, and no network is part of what is compiled."""
+    jax.eval_shape(lambda params, x: check_arguments(params, jax.random.key(0), x, model), params.tree(), x.tree())
+    found = _supports(params.tree(), x.tree(), model)
+    depending = [support for support in found if _is_traced(support.constraint)]
+    fixed = [support for support in found if not _is_traced(support.constraint)]
+
+    @jax.jit
+    def inside(value: Any) -> list[jax.Array]:
+        value = targets(value) if targets else value
+        return sharding.gather([_all_inside(support, of_level(value, support.level)) for support in fixed])
+
+    return _Check(lambda value: zip(fixed, inside(value), strict=True), depending)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "targets"))
+def _depending_inside(
+    params: Params, data: Datapoint, model: Model, targets: Callable[[Any], Any] | None
+) -> list[jax.Array]:
+    """Return whether all of `data` lie in each of the supports that depend on parameters."""
+    data = targets(data) if targets else data
 
     def one(x: Datapoint) -> list[jax.Array]:
-        check_arguments(params, jax.random.key(0), x, model)
-        bound, value = bind(model, x)
-        z = prior_of(bound, params).sample(jax.random.key(0))
-        likelihood = likelihood_of(bound, params, z)
-        return [_inside(support, value) for _, support, value in supports(likelihood, value)]
+        value = bind(model, x)[1]
+        found = (support for support in _traced_supports(params, x, model) if _is_traced(support.constraint))
+        return [_all_inside(support, of_level(value, support.level)) for support in found]
 
     return sharding.gather([jnp.all(each) for each in jax.vmap(one)(data)])
 
 
-def _inside(support: Any, value: Any) -> jax.Array:
-    if support is None or constraints.is_dependent(support):
+def _supports(params: Params, x: Datapoint, model: Model) -> list[LevelSupport]:
+    """Return the support of each level of p(x|z), traced: those that depend on parameters are of no use."""
+    found = []
+    jax.eval_shape(lambda params, x: found.extend(_traced_supports(params, x, model)), params, x)
+    return found
+
+
+def _traced_supports(params: Params, x: Datapoint, model: Model) -> list[LevelSupport]:
+    model, value = bind(model, x)
+    z = prior_of(model, params).sample(jax.random.key(0))
+    return supports(likelihood_of(model, params, z), value)
+
+
+def _is_traced(constraint: Any) -> bool:
+    """Tell whether the bounds of a constraint are known only while it is traced."""
+    parts = vars(constraint).values() if constraint is not None else ()
+    leaves = jax.tree.leaves([*parts], is_leaf=_is_constraint)
+    return any(_is_traced(leaf) if _is_constraint(leaf) else isinstance(leaf, Tracer) for leaf in leaves)
+
+
+def _is_constraint(value: Any) -> bool:
+    return isinstance(value, constraints.Constraint)
+
+
+def _all_inside(support: LevelSupport, value: Any) -> jax.Array:
+    constraint = support.constraint
+    if constraint is None or constraints.is_dependent(constraint):
         return jnp.bool_(True)
-    return jnp.all(support(jnp.asarray(value)))
+    value = jnp.asarray(value)
+    return jnp.all(constraint(filled(value, constraint) if support.may_be_missing else value))
 
 
-def _complaint(name: str, level: str, support: Any, value: Any) -> str:
-    name = name if level == ONE_LEVEL else f"{level!r} of {name}"
-    low, high, missing = (np.asarray(jax.device_get(each)) for each in _extremes(value))
-    if missing and not low < high:
-        low = high
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    if missing:
+def _complaint(name: str, support: LevelSupport, value: Any) -> str:
+    name = name if support.level == ONE_LEVEL else f"{support.level!r} of {name}"
+    low, high, missing = (np.asarray(jax.device_get(each)) for each in _extremes(of_level(value, support.level)))
+    if missing and not support.may_be_missing:
         return f"{name} has NaN, which counts as not observed only under aevb.Observed(likelihood)"
-    words = next((words for known, words in _SUPPORTS if known is support), str(support))
+    constraint = support.constraint
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    bounds = "an interval that depends on the parameters" if _is_traced(constraint) else describe(str(constraint))
+    words = next((words for known, words in _SUPPORTS if known is constraint), bounds)
     text = f"{name} ranges from {low:g} to {high:g}, outside of the likelihood's support, {words}"
-    if support is constraints.unit_interval and high > 1:
-        text += f": scale it first, x / {255 if 1 < high <= 255 and high == np.round(high) else f'{high:g}'}"
+    if constraint in (constraints.unit_interval, constraints.boolean) and high > 1:
+        text += ": scale it first, x / 255 for pixels of 0 to 255"
+    elif constraint is constraints.boolean and low >= 0:
+        text += ': binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are'
     return text
 
 
@@ -93,4 +185,5 @@ _SUPPORTS: list[tuple[Any, str]] = [
 
 @jax.jit
 def _extremes(value: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return jnp.nanmin(value), jnp.nanmax(value), jnp.any(jnp.isnan(value))
+    values = sharding.gather((jnp.nanmin(value), jnp.nanmax(value), jnp.any(jnp.isnan(value))))
+    return values[0], values[1], values[2]

@@ -14,6 +14,7 @@ from aevb.algorithms.base import (
 from aevb.algorithms.full_vb import full_vb
 from aevb.algorithms.monte_carlo_em import monte_carlo_em
 from aevb.algorithms.wake_sleep import wake_sleep
+from aevb.arguments import describe
 from aevb.registry import Registry
 
 __all__ = [
@@ -34,6 +35,13 @@ __all__ = [
     "wake_sleep",
 ]
 
+
+def _check(make: object) -> None:
+    if not callable(make):
+        example = "(model, optimizer, dataset_size, map_prior) -> Algorithm"
+        raise TypeError(f"algorithm must be a function {example}, got {describe(make)}")
+
+
 ALGORITHMS: Registry[MakeAlgorithm] = Registry(
     "algorithm",
     {
@@ -42,6 +50,7 @@ ALGORITHMS: Registry[MakeAlgorithm] = Registry(
         "monte_carlo_em": "aevb.algorithms.monte_carlo_em:monte_carlo_em",
         "full_vb": "aevb.algorithms.full_vb:full_vb",
     },
+    _check,
 )
 
 register = ALGORITHMS.register

@@ -20,9 +20,9 @@ import optax
 
 from aevb import gradients
 from aevb.algorithms.base import Algorithm, Loss, descent, standard_normal_log_prior
-from aevb.arguments import check_counts
+from aevb.arguments import check_counts, check_key
 from aevb.model import Datapoint, Model, Params, check_arguments, check_model
-from aevb.objectives import Estimator, elbo_terms_of, minibatch_elbo
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of, minibatch_elbo
 
 KLWeight: TypeAlias = float | Callable[[jax.Array], Any]
 """A number, or an optax schedule from the step to one."""
@@ -97,6 +97,7 @@ def make_objective(
     """Return L^M, `(params, key, xs, step) -> []`, in nats per data set. Arguments as for `make_loss`."""
     check_model(model)
     check_counts(1, dataset_size=dataset_size)
+    check_estimator(estimator)
     estimator = estimator or Estimator()
     _check_weights(estimator, kl_weight, free_bits)
     is_plain = kl_weight == 1.0 and free_bits == 0.0 and estimator.bound == "elbo"
@@ -124,6 +125,7 @@ def _mean_objective(
             return gradients.weighted_bound(params, x, model, draws, estimator.gradient, weight)
         return elbo_terms_of(draws, estimator)
 
+    check_key(key)
     keys = jax.random.split(key, len(jax.tree.leaves(xs)[0]))
     means = jax.tree.map(lambda values: jnp.mean(values, axis=0), jax.vmap(of_datapoint)(keys, xs))
     if estimator.bound == "iwae":

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aevb.arguments import check_key, check_optimizer
+from aevb.arguments import check_key, check_optimizer, describe
 from aevb.model import Datapoint, Model, Params, check_model
 from aevb.objectives import Estimator
 
@@ -90,6 +90,13 @@ class MakeAlgorithm(Protocol):
     ) -> Algorithm: ...
 
 
+def check_algorithm(algorithm: Any) -> None:
+    """Raise `TypeError` unless `algorithm` is an `Algorithm`."""
+    if not isinstance(algorithm, Algorithm):
+        example = "aevb.auto_encoding(model, optimizer, dataset_size) makes one"
+        raise TypeError(f"algorithm must be an aevb.Algorithm, got {describe(algorithm)}: {example}")
+
+
 def descent(
     model: Model, loss: Loss, optimizer: optax.GradientTransformation, estimator: Estimator | None = None
 ) -> Algorithm:
@@ -136,6 +143,8 @@ def update(
 def init_train_state(key: jax.Array, model: Model, optimizer: optax.GradientTransformation) -> TrainState:
     """Return initial parameters, a fresh optimizer, and a key for training that differs from the initial one."""
     check_key(key)
+    check_model(model)
+    check_optimizer(optimizer)
     init_key, train_key = jax.random.split(key)
     params = model.init(init_key)
     return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))

@@ -12,6 +12,7 @@ import optax
 
 from aevb.algorithms.auto_encoding import make_objective
 from aevb.algorithms.base import Algorithm, TrainState, descent
+from aevb.arguments import check_key
 from aevb.model import Datapoint, Model, Params
 from aevb.objectives import Estimator
 
@@ -54,6 +55,7 @@ def full_vb(
 
     def init(key: jax.Array, x: Datapoint | None = None) -> TrainState:
         del x
+        check_key(key)
         init_key, train_key = jax.random.split(key)
         params = spread(model.init(init_key))
         return TrainState(params, optimizer.init(params), train_key, jnp.zeros((), jnp.int32))

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from aevb import hmc
 from aevb.algorithms.base import Algorithm, TrainState, init_train_state, standard_normal_log_prior, update
+from aevb.arguments import check_counts, check_key, check_optimizer
 from aevb.model import Datapoint, Latents, Model, Params, bind, check_model, likelihood_of, prior_of
 
 NUM_LEAPFROGS = 10
@@ -63,8 +64,11 @@ def monte_carlo_em(
       TypeError: a level of z is discrete, or `init` needs a datapoint and has none.
     """
     check_model(model)
+    check_optimizer(optimizer)
+    check_counts(1, dataset_size=dataset_size)
 
     def init(key: jax.Array, x: Datapoint | None = None) -> TrainState:
+        check_key(key)
         key, z_key = jax.random.split(key)
         state = init_train_state(key, model, optimizer)
         prior = prior_of(bind(model, x)[0], state.params)

@@ -16,8 +16,19 @@ import jax.numpy as jnp
 import optax
 
 from aevb.algorithms.base import Algorithm, descent, standard_normal_log_prior
+from aevb.arguments import check_counts, check_key
 from aevb.distributions import Observed
-from aevb.model import Datapoint, Model, Params, bind, check_arguments, likelihood_of, posterior_of, prior_of
+from aevb.model import (
+    Datapoint,
+    Model,
+    Params,
+    bind,
+    check_arguments,
+    check_model,
+    likelihood_of,
+    posterior_of,
+    prior_of,
+)
 
 
 def wake_sleep(
@@ -37,8 +48,11 @@ def wake_sleep(
     Returns:
       The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
     """
+    check_model(model)
+    check_counts(1, dataset_size=dataset_size)
 
     def loss(params: Params, key: jax.Array, xs: Datapoint) -> jax.Array:
+        check_key(key)
         # One sum for two objectives: no gradient passes through z of the wake phase to phi, or through the dreams of
         # the sleep phase to theta.
         wake_keys, sleep_keys = jax.random.split(key, (2, len(jax.tree.leaves(xs)[0])))

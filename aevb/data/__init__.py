@@ -1,19 +1,37 @@
-"""Data sets as arrays: `load("mnist", "train")`. A new one is a file with a `SOURCE` and a name in `NAMES`."""
+"""Data sets as arrays: `load("mnist", "train")`. A new one is a file with a `SOURCE` and a line in `SOURCES`.
+
+From outside of the package it is `aevb.data.register(Source(...))`.
+"""
 
 import dataclasses
-import importlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
 from aevb.data.source import Arrays, DatasetError, Source
+from aevb.registry import Registry
 
-__all__ = ["NAMES", "Dataset", "DatasetError", "load", "split_rule_of"]
+__all__ = ["SOURCES", "Dataset", "DatasetError", "Source", "load", "names", "register", "split_rule_of"]
 
-NAMES = ("mnist", "frey_face", "digits")
+
+def _check(source: Any) -> None:
+    if not isinstance(source, Source):
+        raise TypeError(f"a data set must be an aevb.data.Source, got {describe(source)}")
+
+
+SOURCES: Registry[Source] = Registry(
+    "data set",
+    {
+        "mnist": "aevb.data.sources.mnist:SOURCE",
+        "frey_face": "aevb.data.sources.frey_face:SOURCE",
+        "digits": "aevb.data.sources.digits:SOURCE",
+    },
+    _check,
+)
 
 _SUBSET_SEED = 0
 
@@ -92,6 +110,22 @@ class Dataset:
         )
 
 
+def names() -> tuple[str, ...]:
+    """Return the names that `load` takes."""
+    return SOURCES.names()
+
+
+def register(source: Source) -> Source:
+    """Add a data set under its own name, or replace one that was added: `load` then takes that name.
+
+    Raises:
+      TypeError: `source` is not a `Source`.
+      ValueError: its name is built in, or no identifier.
+    """
+    _check(source)
+    return SOURCES.register(source.name, source)
+
+
 def load(
     name: str,
     split: str = "train",
@@ -102,7 +136,7 @@ def load(
     """Loads one split, preparing the data set first if need be.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `names()`.
       split: "train" or "test".
       data_dir: where prepared data live; `None` is TFDS's own default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
       source_dir: a folder of original files that takes the place of the network. Checksums are verified all the same.
@@ -142,9 +176,10 @@ def split_rule_of(name: str, description: str) -> str:
 
 
 def _source(name: str) -> Source:
-    if name not in NAMES:
-        raise ValueError(f"unknown data set {name!r}: there are {', '.join(NAMES)}")
-    return importlib.import_module(f"aevb.data.sources.{name}").SOURCE
+    if name not in names():
+        known = ", ".join(names())
+        raise ValueError(f"unknown data set {describe(name)}: there are {known}; aevb.data.register adds one")
+    return SOURCES.get(name)
 
 
 def _data_dir(data_dir: str | os.PathLike | None) -> Path:

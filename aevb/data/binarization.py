@@ -1,11 +1,16 @@
 """What a pixel becomes before the model sees it. Part of every result: bounds on different targets do not compare."""
 
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from aevb import sharding
 from aevb.arguments import check_choice
 from aevb.data.rows import map_value
 from aevb.random_bits import fused
@@ -21,6 +26,32 @@ def check_binarization(binarization: str) -> None:
     check_choice("binarization", binarization, get_args(Binarization))
 
 
+def check_intensities(data: Any, binarization: Binarization) -> None:
+    """Raise `ValueError` for pixels that are to become 0 or 1 and are no probabilities; traced ones are not known."""
+    check_binarization(binarization)
+    if binarization != "grey":
+        map_value(functools.partial(_check_intensities, binarization=binarization), data)
+
+
+def _check_intensities(images: Any, binarization: Binarization) -> Any:
+    if isinstance(images, Tracer) or not images.size:
+        return images
+    low, high, is_whole = (np.asarray(each) for each in _extremes(images))
+    if not is_whole:
+        raise ValueError(f'data have NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"data range from {low:g} to {high:g}, but binarization={binarization!r} takes each for a probability: "
+            f"scale them first, x / 255 for pixels of 0 to 255"
+        )
+    return images
+
+
+@jax.jit
+def _extremes(images: jax.Array) -> tuple[jax.Array, ...]:
+    return sharding.gather((jnp.min(images), jnp.max(images), ~jnp.any(jnp.isnan(images))))
+
+
 def binarize_once(data: Any, binarization: Binarization) -> Any:
     """Return the data after the part of a binarization that is done before training.
 
@@ -33,12 +64,15 @@ def binarize_once(data: Any, binarization: Binarization) -> Any:
 
     Returns:
       The same shapes and dtypes.
+
+    Raises:
+      ValueError: an unknown binarization; or data that are to be binarized, now or later, and outside of [0, 1].
     """
-    check_binarization(binarization)
+    check_intensities(data, binarization)
     if binarization == "fixed":
         return _drawn(jax.random.key(FIXED_SEED), data)
     if binarization == "threshold":
-        return map_value(lambda images: (images > 0.5).astype(images.dtype), data)
+        return map_value(_cut, data)
     return data
 
 
@@ -58,6 +92,22 @@ def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any
         # Exact for 0 and 1, and too dear for XLA to do twice: without it every use of the targets draws them again.
         return map_value(jnp.sqrt, _drawn(fused(key), data))
     return data
+
+
+def possible_targets(binarization: Binarization) -> Callable[[Any], Any] | None:
+    """Return what makes data, after `binarize_once`, some of the targets that may be drawn of them; `None` for itself.
+
+    It draws nothing: a pixel that may become 1 does.
+    """
+    return _possible if binarization == "stochastic" else None
+
+
+def _possible(data: Any) -> Any:
+    return map_value(jnp.ceil, data)
+
+
+def _cut(images: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(images), images, (images > 0.5).astype(images.dtype))
 
 
 def _drawn(key: jax.Array, data: Any) -> Any:

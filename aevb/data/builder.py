@@ -49,7 +49,9 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         download_dir = Path(dl_manager.download_dir) / self.name
         folder = locate_originals(self.SOURCE, self._source_dir, download_dir)
-        return {split: self._generate_examples(arrays) for split, arrays in self.SOURCE.read(folder).items()}
+        splits = self.SOURCE.read(folder)
+        _check(self.SOURCE, splits)
+        return {split: self._generate_examples(arrays) for split, arrays in splits.items()}
 
     def _generate_examples(self, arrays: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, image in enumerate(arrays.images):
@@ -87,6 +89,22 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
         raise DatasetError(
             f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder"
         ) from None
+
+
+def _check(source: Source, splits: dict[str, Arrays]) -> None:
+    """Raise `DatasetError` where a source reads something else than it declares."""
+    if splits.keys() != source.sizes.keys():
+        raise DatasetError(f"{source.name} declares the splits {sorted(source.sizes)}, but reads {sorted(splits)}")
+    for split, (images, labels) in splits.items():
+        shape = source.sizes[split], *source.image_shape
+        if images.shape != shape or images.dtype != np.uint8:
+            found = f"{images.dtype} of shape {images.shape}"
+            raise DatasetError(
+                f"{source.name} declares images of uint8 and shape {shape} in {split!r}, but reads {found}"
+            )
+        expected, found = shape[:1] if source.num_classes else None, None if labels is None else labels.shape
+        if found != expected:
+            raise DatasetError(f"{source.name} declares labels of shape {expected} in {split!r}, but reads {found}")
 
 
 @contextlib.contextmanager

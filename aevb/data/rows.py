@@ -15,7 +15,7 @@ def num_rows(data: Any, name: str = "data") -> int:
     """Return N, of a pytree of arrays `[N, ...]` or of anything that is no pytree and has a length.
 
     Raises:
-      TypeError: `data` are a model, or something without rows.
+      TypeError: `data` are a model, or something else than arrays of numbers.
       ValueError: the arrays do not all have the same number of rows.
     """
     if isinstance(data, Model):
@@ -47,10 +47,14 @@ def map_value(function: Callable[[Any], Any], data: Any) -> Any:
 
 
 def _size(leaf: Any, name: str) -> int:
+    kind = getattr(getattr(leaf, "dtype", None), "kind", None)
     try:
-        return len(leaf)
+        if not isinstance(leaf, str | bytes) and kind not in ("O", "S", "U"):
+            return len(leaf)
     except TypeError:
-        raise TypeError(f"{name} must be arrays [N, ...], got {describe(leaf)}") from None
+        pass
+    hint = ", whose .pixels() are" if hasattr(leaf, "pixels") else ""
+    raise TypeError(f"{name} must be arrays of numbers [N, ...], got {describe(leaf)}{hint}")
 
 
 def _place(path: Any) -> str:

@@ -54,6 +54,7 @@ class Stream:
         for name in ("block_size", "num_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a Stream must be at least 1, got {getattr(self, name)}")
+            object.__setattr__(self, name, int(getattr(self, name)))
         if self.max_value is not None and not 0 < self.max_value < float("inf"):
             raise ValueError(f"max_value of a Stream must be positive and finite, got {self.max_value}")
 

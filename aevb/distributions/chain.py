@@ -148,6 +148,7 @@ class Chain(Distribution):
                 if error.args and error.args[0] in self.levels:
                     message = f"level {name!r} of a Chain asks for {error.args[0]!r}, which does not come before it"
                     raise ValueError(message) from None
+                error.add_note(f"in level {name!r} of a Chain, which is given {', '.join(before) or 'nothing'}")
                 raise
         if not isinstance(level, Distribution):
             raise TypeError(f"level {name!r} of a Chain must be a numpyro distribution, got {describe(level)}")

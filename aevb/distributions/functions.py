@@ -30,11 +30,19 @@ def check_static(function: Callable, owner: str) -> None:
 def _hides_arrays(value: Any, depth: int = 3) -> bool:
     if any(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(value)):
         return True
-    if not callable(value) or depth == 0:
+    if not callable(value) or isinstance(value, type) or depth == 0:
         return False
-    cells = [_contents(cell) for cell in getattr(value, "__closure__", None) or ()]
-    hidden = [*cells, *(getattr(value, "__defaults__", None) or ())]
-    return any(_hides_arrays(each, depth - 1) for each in hidden)
+    return any(_hides_arrays(each, depth - 1) for each in _parts(value))
+
+
+def _parts(function: Any) -> list[Any]:
+    """Return what a function holds on to: its closure and defaults, what a partial binds, the attributes of objects."""
+    if isinstance(function, functools.partial):
+        return [function.func, *function.args, *function.keywords.values()]
+    cells = [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]
+    return [*cells, *(getattr(function, "__defaults__", None) or ()), *getattr(function, "__dict__", {}).values()] + (
+        [function.__self__] if hasattr(function, "__self__") else []
+    )
 
 
 def _contents(cell: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +66,30 @@ def closed_form_kl(posterior: Distribution, prior: Distribution, z: Any) -> dict
     return {ONE_LEVEL: _registered(posterior, prior, z, "")}
 
 
-def supports(distribution: Distribution, value: Any) -> list[tuple[str, Any, Any]]:
-    """Return the name, the support and the value of each level; what is not observed is replaced by what may be."""
+class LevelSupport(NamedTuple):
+    """What the values of one level may be.
+
+    Attributes:
+      level: its name.
+      constraint: numpyro's, of the values that have a density.
+      may_be_missing: whether NaN is what was not observed.
+    """
+
+    level: str
+    constraint: Any
+    may_be_missing: bool
+
+
+def supports(distribution: Distribution, value: Any) -> list[LevelSupport]:
+    """Return the support of each level, at `value` of the ones before it."""
     if isinstance(distribution, Chain):
-        by_level = distribution.at(value)
-        return [(name, *supports(level, value[name])[0][1:]) for name, level in by_level.items()]
-    observed = distribution.filled(value) if isinstance(distribution, Observed) else value
-    return [(ONE_LEVEL, distribution.support, observed)]
+        return [supports(level, None)[0]._replace(level=name) for name, level in distribution.at(value).items()]
+    return [LevelSupport(ONE_LEVEL, distribution.support, isinstance(distribution, Observed))]
+
+
+def of_level(value: Any, level: str) -> Any:
+    """Return the part of a draw that is one level's."""
+    return value[level] if isinstance(value, dict) else value
 
 
 def is_discrete(distribution: Distribution) -> dict[str, bool]:
@@ -122,7 +139,10 @@ def _registered(posterior: Distribution, prior: Distribution, z: Any, where: str
         return kl_divergence(posterior, prior)
     except NotImplementedError:
         names = f"{family_name(posterior)} from {family_name(prior)}"
-        raise ValueError(f'no closed-form KL divergence of {names} is registered{where}: use kl="sampled"') from None
+        raise ValueError(
+            f'no closed-form KL divergence of {names} is registered{where}: use kl="sampled", for fit and evaluate '
+            f'estimator=aevb.Estimator(kl="sampled")'
+        ) from None
 
 
 def _before(chain: Chain, name: str) -> set[str]:

@@ -37,14 +37,19 @@ class Markov(Distribution):
             nothing to give.
 
         Raises:
-          TypeError: `step` is no function, or `inputs` have no array.
+          TypeError: `step` is no function, or `inputs` are not arrays `[T, ...]`.
+          ValueError: `inputs` of different lengths.
         """
         if not callable(step):
             raise TypeError(f"step of a Markov must be a function, got {describe(step)}")
-        if not jax.tree.leaves(inputs):
+        lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(inputs)}
+        if not lengths or () in lengths:
             raise TypeError(
-                "inputs of a Markov must have an array [T, ...]: jnp.arange(T) where there is nothing to give"
+                f"inputs of a Markov must be arrays [T, ...], got {describe(inputs)}: jnp.arange(T) where there is "
+                f"nothing to give"
             )
+        if len(lengths) > 1:
+            raise ValueError(f"inputs of a Markov must all have the same length, got {sorted(lengths)}")
         self.step, self.params, self.start, self.inputs = step, params, jnp.asarray(start), inputs
         super().__init__((), (len(jax.tree.leaves(inputs)[0]), *jnp.shape(start)))
 

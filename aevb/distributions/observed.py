@@ -1,10 +1,12 @@
 """Data of which a part is missing: what is NaN was not observed."""
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, Independent, constraints
+
+from aevb.arguments import describe
 
 
 class Observed(Distribution):
@@ -22,9 +24,12 @@ class Observed(Distribution):
         """Wrap independent distributions; `.to_event()` may have been called on them or not.
 
         Raises:
+          TypeError: `base` is no distribution.
           ValueError: an event of `base` has several values that depend on each other, so that a part of it cannot be
             left out.
         """
+        if not isinstance(base, Distribution):
+            raise TypeError(f"Observed wraps a numpyro distribution, got {describe(base)}")
         while isinstance(base, Independent):
             base = base.base_dist
         if base.event_shape:
@@ -62,10 +67,15 @@ class Observed(Distribution):
 
     def filled(self, value: jax.Array) -> jax.Array:
         """Return `value` with some value of the support in the place of what is NaN."""
-        value, support = jnp.asarray(value), cast(Any, self.base.support)
-        filled = jnp.where(jnp.isnan(value), jnp.asarray(support.feasible_like(value), value.dtype), value)
-        is_discrete = support.is_discrete and jnp.issubdtype(value.dtype, jnp.floating)
-        return filled.astype(int) if is_discrete else filled
+        return filled(value, self.base.support)
+
+
+def filled(value: Any, support: Any) -> jax.Array:
+    """Return `value` with some value of `support` in the place of what is NaN."""
+    value = jnp.asarray(value)
+    whole = jnp.where(jnp.isnan(value), jnp.asarray(support.feasible_like(value), value.dtype), value)
+    is_discrete = support.is_discrete and jnp.issubdtype(value.dtype, jnp.floating)
+    return whole.astype(int) if is_discrete else whole
 
 
 def zeros_and_mask(x: jax.Array) -> tuple[jax.Array, jax.Array]:

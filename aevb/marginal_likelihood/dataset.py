@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.arguments import check_choice, check_counts, check_key
+from aevb.arguments import check_choice, check_counts, check_key, describe, is_integer
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
@@ -112,9 +112,13 @@ def evaluate(
     if size == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
     check_counts(1, chunk_size=chunk_size)
-    chunk_size = min(chunk_size, size)
+    chunk_size = min(int(chunk_size), size)
+    options = {name: int(value) if is_integer(value) else value for name, value in options.items()}
     data = jax.tree.map(jnp.asarray, as_arrays(data))
     check_data(params, data, model)
+    for name, value in options.items():
+        if isinstance(value, jax.Array | np.ndarray):
+            raise TypeError(f"{name} must be a Python number, got {describe(value)}")
     program, chunks = _program(), []
     for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.

@@ -24,7 +24,7 @@ from aevb.model import (
     posterior_of,
     prior_of,
 )
-from aevb.support import check_support
+from aevb.support import check_value
 
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ def log_joint(params: Params, x: Datapoint, model: Model) -> Callable[[Latents],
 
     `model` and `x` without a condition.
     """
-    log_prior = log_density_of(prior_of(model, params))
+    log_prior, x = log_density_of(prior_of(model, params)), jax.tree.map(jnp.asarray, x)
     return lambda z: log_prior(z) + jnp.asarray(likelihood_of(model, params, z).log_prob(x))
 
 
@@ -141,8 +141,8 @@ def over_vectors(
     Fails at trace time, before any compilation, if the arguments are wrong or z is discrete.
     """
     check_arguments(params, key, x, model)
+    check_value(params, x, model)
     model, x = bind(model, x)
-    check_support(likelihood_of(model, params, prior_of(model, params).sample(key)), x)
     prior = prior_of(model, params)
     check_continuous(prior, method)
     if use_encoder:

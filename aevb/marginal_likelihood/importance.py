@@ -5,6 +5,7 @@ import jax
 from aevb.arguments import check_counts
 from aevb.marginal_likelihood.estimate import Estimate, drawing, log_joint, log_mean, sum_by_blocks
 from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_latents, posterior_of, prior_of
+from aevb.support import check_value
 
 
 def importance_sampling(
@@ -36,6 +37,7 @@ def importance_sampling(
     check_counts(2, num_samples=num_samples)
     check_counts(1, block_size=block_size)
     check_arguments(params, key, x, model)
+    check_value(params, x, model)
     model, x = bind(model, x)
     posterior = posterior_of(model, params, x)
     check_latents(posterior, prior_of(model, params))

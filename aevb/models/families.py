@@ -36,11 +36,12 @@ def register(name: str) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
-    strings, booleans, `None`, lists and dicts of them. A tuple comes back as a list.
+    strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
 
     Raises:
       ValueError: the name is built in, or no identifier.
     """
+    FAMILIES.check_name(name)
 
     def decorate(builder: Builder) -> Builder:
         return FAMILIES.register(name, family(name)(builder))
@@ -54,15 +55,18 @@ def family(name: str) -> Callable[[Builder], Builder]:
     def decorate(builder: Builder) -> Builder:
         models: dict[tuple[str, int], Model] = {}
         signature = inspect.signature(builder)
+        for each in signature.parameters.values():
+            if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
+                raise TypeError(
+                    f"the model family {name!r} is built by the names of its arguments: {each.name} has none"
+                )
 
         @functools.wraps(builder)
         def with_recipe(*args: Any, **kwargs: Any) -> Model:
-            bound = signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            arguments = _as_json(name, bound.arguments)
+            arguments = _as_json(name, _all_arguments(name, signature, args, kwargs))
             which = arguments, LIKELIHOODS.version
             if which not in models:
-                model = builder(*args, **kwargs)
+                model = builder(**json.loads(arguments))  # as it will be built again
                 check_model(model)
                 models[which] = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
             return models[which]
@@ -90,6 +94,22 @@ def _rebuild(name: str, arguments: str) -> Model:
     return build(name, **json.loads(arguments))
 
 
+def _all_arguments(name: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return all arguments of a family by name, defaults included."""
+    unknown = [key for key in kwargs if key not in signature.parameters]
+    rest = [each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
+    if unknown and not rest:
+        known = ", ".join(signature.parameters)
+        raise TypeError(f"the model family {name!r} takes no {unknown[0]!r}, but {known}")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"the model family {name!r}: {error}") from None
+    bound.apply_defaults()
+    others = bound.arguments.pop(rest[0]) if rest else {}
+    return bound.arguments | others
+
+
 def _as_json(name: str, arguments: dict[str, Any]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, numbers.Integral):
@@ -97,9 +117,19 @@ def _as_json(name: str, arguments: dict[str, Any]) -> str:
         if isinstance(value, numbers.Real):
             return float(value)
         try:
-            return np.dtype(value).name
+            dtype = np.dtype(value)
         except TypeError:
-            message = f"arguments of the model family {name!r} must be such as JSON has, got {describe(value)}"
-            raise TypeError(message) from None
+            dtype = np.dtype(object)
+        if dtype.hasobject:
+            raise TypeError(describe(value))
+        return dtype.name
 
+    for argument, value in arguments.items():
+        try:
+            json.dumps(value, default=plain)
+        except TypeError as error:
+            raise TypeError(
+                f"{argument} of the model family {name!r} must be such as JSON has, numbers, strings and lists or "
+                f"dicts of them, got {error}"
+            ) from None
     return json.dumps(arguments, default=plain, sort_keys=True)

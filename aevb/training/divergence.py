@@ -34,10 +34,16 @@ class DivergedError(FloatingPointError):
         return cls(step, f"{what}, on a minibatch of {_named(indices)}", indices, member)
 
     @classmethod
-    def in_evaluation(cls, step: int, bound: float, indices: Sequence[int], member: int | None) -> "DivergedError":
-        """Return the error of a `bound` that is not finite on the training data after `step` steps."""
+    def in_evaluation(
+        cls, step: int, bound: float, indices: Sequence[int], member: int | None, missing: bool = False
+    ) -> "DivergedError":
+        """Return the error of a `bound` that is not finite on the training data after `step` steps.
+
+        `missing` tells that those datapoints have NaN.
+        """
         what = f"the bound became {bound} at step {step}{_of_member(member)}"
-        return cls(step, f"{what}, because of {_named(indices)}", indices, member)
+        hint = "; they have NaN, which encode must not see: aevb.distributions.zeros_and_mask(x)" if missing else ""
+        return cls(step, f"{what}, because of {_named(indices)}{hint}", indices, member)
 
 
 def _of_member(member: int | None) -> str:

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 
 from aevb import sharding
-from aevb.algorithms.base import Algorithm, Loss, Progress, TrainState, descent_step
+from aevb.algorithms.base import Algorithm, Loss, Progress, TrainState, check_algorithm, descent_step
+from aevb.arguments import check_not_donated
 from aevb.data.binarization import Binarization, binarize_batch, check_binarization
 from aevb.data.rows import num_rows, rows
 from aevb.model import Datapoint
@@ -31,7 +31,7 @@ class DonatingProgram:
         self._program = program
 
     def __call__(self, state: TrainState, *arguments: Any) -> Any:
-        check_not_donated(state)
+        check_not_donated(state, "state")
         return self._program(state, *arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
@@ -61,25 +61,28 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
       batch_size: M.
       binarization: "stochastic" redraws the targets of every minibatch.
     """
-    return DonatingProgram(jax.jit(whole_epochs(algorithm, batch_size, binarization), donate_argnums=0))
+    return compiled_epochs(minibatch_step(algorithm, binarization), batch_size)
 
 
-def whole_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> TrainEpochs:
-    """Return what `make_train_epochs` compiles, to be transformed further first. Arguments as there."""
-    check_binarization(binarization)
-    # Compiled for itself, though only called where it is inlined: so that it is traced once.
-    one_step = jax.jit(minibatch_step(algorithm, binarization))
+def compiled_epochs(step: MinibatchStep, batch_size: int) -> DonatingProgram:
+    """Return what `make_train_epochs` does, of a `minibatch_step`."""
+    return DonatingProgram(jax.jit(whole_epochs(step, batch_size), donate_argnums=0))
+
+
+def whole_epochs(step: MinibatchStep, batch_size: int) -> TrainEpochs:
+    """Return what `compiled_epochs` compiles, to be transformed further first."""
 
     def train_epochs(state: TrainState, data: Datapoint, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         def epoch(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             before, progress = carry
             key, shuffle_key = jax.random.split(before.key)
             batches = epoch_batches(shuffle_key, num_rows(data), batch_size)
-            step = lambda state, indices: one_step(state, rows(data, indices), indices)
-            state, losses = jax.lax.scan(step, before._replace(key=key), batches)
+            state, losses = jax.lax.scan(
+                lambda state, indices: step(state, rows(data, indices), indices), before._replace(key=key), batches
+            )
             return state, _first_bad(progress, before.step, losses, batches)
 
-        _, loss = jax.eval_shape(one_step, state, rows(data, slice(batch_size)), jnp.arange(batch_size))
+        _, loss = jax.eval_shape(step, state, rows(data, slice(batch_size)), jnp.arange(batch_size))
         nothing = Progress(jnp.zeros((), loss.dtype), jnp.int32(-1), jnp.zeros(batch_size, jnp.int32))
         return jax.lax.fori_loop(0, num_epochs, epoch, (state, nothing))
 
@@ -95,7 +98,10 @@ def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Arr
 
 def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> MinibatchStep:
     """Return the algorithm's step on a minibatch as it is in the data: split over a mesh, binarized, its key fused."""
+    check_algorithm(algorithm)
+    check_binarization(binarization)
 
+    @jax.jit  # though only called where it is inlined: so that it is traced once
     def step(state: TrainState, xs: Datapoint, indices: jax.Array) -> tuple[TrainState, jax.Array]:
         key = fused(state.key)
         key, binarize_key = jax.random.split(key) if binarization == "stochastic" else (key, key)
@@ -104,16 +110,6 @@ def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> Minibatc
         return state._replace(key=unfused(state.key)), loss
 
     return step
-
-
-def check_not_donated(state: TrainState) -> None:
-    """Raise `ValueError` if the buffers of `state` are gone."""
-    buffers = (leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array))
-    if any(not isinstance(buffer, Tracer) and buffer.is_deleted() for buffer in buffers):
-        raise ValueError(
-            "this state was given to a training step before, which reused its buffers: go on from the state that the "
-            "step returned, or keep a copy, jax.tree.map(jnp.copy, state)"
-        )
 
 
 def _first_bad(progress: Progress, start: jax.Array, losses: jax.Array, batches: jax.Array) -> Progress:

@@ -12,8 +12,8 @@ from aevb.arguments import check_key
 from aevb.data.binarization import Binarization
 from aevb.model import Model
 from aevb.objectives import Estimator
-from aevb.training.epochs import check_not_donated
-from aevb.training.plan import Evaluation, TrainingPlan, data_and_model, key_pair
+from aevb.training.inputs import data_and_model
+from aevb.training.plan import Evaluation, TrainingPlan, key_pair
 from aevb.training.timetable import EvalEvery, segments
 
 
@@ -99,14 +99,14 @@ def fit(
             on_evaluation(state, row)
 
     first_row = None
+    has_more_to_check = plan.check(evaluation_key, state)
     if state is None:
         state = sharding.place(plan.init(train_key))
-        plan.check_values(state, evaluation_key)
+        if has_more_to_check:
+            plan.check_values(state, evaluation_key)
         first_row = plan.start_evaluation(evaluation_key, state, seconds, check_values=True)
     else:
-        check_not_donated(state)
         state = sharding.place(state)  # a checkpoint may come back on one device
-        plan.check_values(state, evaluation_key)
 
     def pause(state: TrainState, since: float) -> None:
         if on_pause is not None:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
@@ -12,19 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aevb import sharding
-from aevb.algorithms.auto_encoding import auto_encoding
 from aevb.algorithms.base import Algorithm, MakeAlgorithm, Progress, TrainState
-from aevb.arguments import check_integers, check_optimizer, describe
-from aevb.data.binarization import Binarization, binarize_once, check_binarization
-from aevb.data.rows import as_arrays, map_value, num_rows, rows
+from aevb.arguments import check_optimizer, describe
+from aevb.data.binarization import Binarization, possible_targets
+from aevb.data.rows import num_rows, rows
 from aevb.data.stream import Stream
 from aevb.evaluation import Bound, non_finite_datapoints, start_evaluation
-from aevb.model import Datapoint, Given, Model, check_model
-from aevb.objectives import Estimator
+from aevb.model import Datapoint, Given, Model, Params, check_model, check_rows
+from aevb.objectives import Estimator, check_estimator
 from aevb.support import check_data
 from aevb.training.divergence import DivergedError, restoring, watching_parameters
-from aevb.training.epochs import check_not_donated, make_train_epochs, minibatch_step
+from aevb.training.epochs import MinibatchStep, compiled_epochs, minibatch_step
+from aevb.training.inputs import check_sizes, check_state, make_algorithm, prepare
 from aevb.training.optimizers import paper_optimizer
 from aevb.training.streaming import compile_streamed_epochs
 from aevb.training.timetable import EvalEvery, check_timetable
@@ -131,36 +129,101 @@ class TrainingPlan:
         """Check the arguments of `fit` and assemble them."""
         check_model(model)
         check_timetable(num_epochs, eval_every)
-        _check_sizes(data, test_data, batch_size)
+        check_estimator(estimator)
+        check_estimator(evaluation, "evaluation")
+        check_sizes(data, test_data, batch_size)
         optimizer = paper_optimizer() if optimizer is None else optimizer
         check_optimizer(optimizer)
-        made = _make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
+        made = make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
         if not isinstance(made, Algorithm):
             raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
-        splits = [_prepare(split, binarization) for split in (data, test_data) if split is not None]
+        splits = [prepare(split, binarization) for split in (data, test_data) if split is not None]
         evaluation = evaluation or made.estimator
-        return cls(model, made, splits, batch_size, binarization, num_epochs, eval_every, evaluation, active_units)
+        numbers = int(batch_size), int(num_epochs), eval_every if isinstance(eval_every, str) else int(eval_every)
+        return cls(model, made, splits, numbers[0], binarization, *numbers[1:], evaluation, active_units)
 
     @property
     def steps_per_epoch(self) -> int:
         """N // M."""
         return num_rows(self.splits[0]) // self.batch_size
 
+    @functools.cached_property
+    def step(self) -> MinibatchStep:
+        """What is done with a minibatch, `(state, xs, indices) -> (state, loss)`."""
+        return minibatch_step(self.algorithm, self.binarization)
+
+    @functools.cached_property
+    def _datapoint(self) -> Datapoint:
+        """One datapoint, for its shapes."""
+        data = self.splits[0]
+        if not isinstance(data, Stream):
+            return rows(data, 0)
+        return rows(data.intensities(data.read(np.zeros(1, np.int32)), self.binarization), 0)
+
+    @functools.cached_property
+    def _init(self) -> Any:
+        return jax.jit(self.algorithm.init)
+
     def init(self, key: jax.Array) -> TrainState:
         """Return the initial state, made by one compiled program."""
-        x = self._datapoint()
-        return jax.jit(self.algorithm.init)(*((key, x) if isinstance(x, Given) else (key,)))
+        return self._init(*self._init_arguments(key))
 
-    def check_values(self, state: TrainState, key: jax.Array) -> None:
-        """Raise `ValueError` if data lie outside of the likelihood's support; of a `Stream`, in its first block."""
-        check_not_donated(state)
-        evaluated_params = self.algorithm.evaluated_params
-        params = state.params if evaluated_params is None else evaluated_params(state.params, key)
+    def check(self, key: jax.Array, state: TrainState | None = None) -> bool:
+        """Check model, algorithm and data against each other, by tracing a step, before anything is compiled.
+
+        Args:
+          key: any typed key.
+          state: to go on from; `None` to begin with the initial one.
+
+        Returns:
+          Whether `check_values` has more to look at once there is an initial state.
+
+        Raises:
+          ValueError: data lie outside of the likelihood's support (of a `Stream`, in its first block), or as for the
+            model, the algorithm or the estimator.
+          TypeError: as for the model, the algorithm or the estimator.
+        """
+        initial = self._init.eval_shape(*self._init_arguments(key))
+        if state is not None:
+            check_state(state, initial)
+        data = self._minibatch if isinstance(self.splits[0], Stream) else self.splits[0]
+        check_rows(self._evaluated_params(initial, key), data, self.model)
+        jax.eval_shape(self.step, initial, self._minibatch, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32))
+        return not self.check_values(initial if state is None else state, key)
+
+    def check_values(self, state: TrainState, key: jax.Array) -> bool:
+        """Check the data against the parameters of a state, or against their shapes alone, as `check_data` does."""
+        params = self._evaluated_params(state, key)
+        complete = []
         for name, split in zip(("data", "test_data"), self.splits, strict=False):
             if isinstance(split, Stream):
                 first = split.read(np.arange(min(split.block_size, len(split))))
                 split = split.intensities(first, self.binarization)
-            check_data(params, split, self.model, name)
+            complete.append(check_data(params, split, self.model, name, possible_targets(self.binarization)))
+        return all(complete)
+
+    @property
+    def _minibatch(self) -> Datapoint:
+        """The shapes of a minibatch."""
+        shape = lambda leaf: jax.ShapeDtypeStruct((self.batch_size, *leaf.shape), leaf.dtype)
+        return jax.tree.map(shape, self._datapoint)
+
+    def _are_missing(self, indices: list[int]) -> bool:
+        data = self.splits[0]
+        if isinstance(data, Stream):
+            return False
+        first = jax.tree.leaves(rows(data, np.asarray(indices[:1])))
+        return any(np.isnan(leaf).any() for leaf in first if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+    def _init_arguments(self, key: jax.Array) -> tuple:
+        return (key, self._datapoint) if isinstance(self._datapoint, Given) else (key,)
+
+    def _evaluated_params(self, state: TrainState, key: jax.Array) -> Params:
+        evaluated_params = self.algorithm.evaluated_params
+        if evaluated_params is None:
+            return state.params
+        has_shapes_alone = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(state.params))
+        return (jax.eval_shape if has_shapes_alone else _call)(evaluated_params, state.params, key)
 
     def compile(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> TrainSome:
         """Return `(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`.
@@ -231,43 +294,24 @@ class TrainingPlan:
             train, *test = (bound() for bound in bounds)
             if not np.isfinite(train.elbo):
                 indices = non_finite_datapoints(params, keys[0], self.splits[0], **settings)
-                raise DivergedError.in_evaluation(step, train.elbo, indices, member)
+                raise DivergedError.in_evaluation(step, train.elbo, indices, member, self._are_missing(indices))
             return _row(counts, train, test[0] if test else None, seconds)
 
         return finish
-
-    def _datapoint(self) -> Datapoint:
-        """Return one datapoint, for its shapes."""
-        data = self.splits[0]
-        if not isinstance(data, Stream):
-            return rows(data, 0)
-        return rows(data.intensities(data.read(np.zeros(1, np.int32)), self.binarization), 0)
 
     def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
         """Return `(state, num_epochs) -> (state, progress)` that restores the last good state."""
         data = self.splits[0]
         if isinstance(data, Stream):
-            step = minibatch_step(self.algorithm, self.binarization)
-            return restoring(compile_streamed_epochs(step, self.batch_size, state, data, self.binarization, on_block))
+            streamed = (self.batch_size, state, data, self.binarization, on_block)
+            return restoring(compile_streamed_epochs(self.step, *streamed))
         if state.shuffle_key is not None:
             raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
-        train_epochs = make_train_epochs(self.algorithm, self.batch_size, self.binarization)
+        train_epochs = compiled_epochs(self.step, self.batch_size)
         compiled: Any = train_epochs
         if not jax.config.values["jax_disable_jit"]:
             compiled = train_epochs.lower(state, data, 1).compile()
         return restoring(lambda state, num_epochs: compiled(state, data, num_epochs))
-
-
-def data_and_model(data: Any, model: Any, function: str) -> tuple[Any, Model]:
-    """Return the two in their order, with a warning where they come in that of earlier versions."""
-    if isinstance(data, Model) and not isinstance(model, Model):
-        warnings.warn(
-            f"{function}(model, data) is deprecated: the data come first, {function}(data, model)",
-            DeprecationWarning,
-            stacklevel=3,
-        )
-        return model, data
-    return data, model
 
 
 # Programs, because each operation on keys by itself is one too, of 20 ms at every start.
@@ -298,56 +342,5 @@ def _row(counts: tuple[int, int], train: Bound, test: Bound | None, seconds: flo
     )
 
 
-def _make_algorithm(algorithm: MakeAlgorithm | None, estimator: Estimator | None) -> MakeAlgorithm:
-    if algorithm is None:
-        return functools.partial(auto_encoding, estimator=estimator)
-    if estimator is not None:
-        raise ValueError(
-            "an algorithm carries its own estimator: algorithm=functools.partial(aevb.auto_encoding, "
-            "estimator=...); evaluation= is that of the reported bound"
-        )
-    if not callable(algorithm):
-        raise TypeError(
-            f"algorithm must be a function that makes one, got {describe(algorithm)}: aevb.auto_encoding, say"
-        )
-    return algorithm
-
-
-def _prepare(data: Any, binarization: Binarization) -> Any:
-    """Return data on the device, after `binarize_once`; a stream as it is."""
-    if isinstance(data, Stream):
-        data.check(binarization)
-        return data
-    check_binarization(binarization)
-    placed = jax.tree.map(sharding.place_rows, as_arrays(data))
-    if binarization != "grey":
-        map_value(lambda values: _check_complete(values, binarization), placed)
-    return binarize_once(placed, binarization)
-
-
-def _check_complete(values: jax.Array, binarization: Binarization) -> jax.Array:
-    if bool(_has_nan(values)):
-        raise ValueError(f'data have NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
-    return values
-
-
-@jax.jit
-def _has_nan(values: jax.Array) -> jax.Array:
-    return sharding.gather(jnp.any(jnp.isnan(values)))
-
-
-def _check_sizes(data: Any, test_data: Any, batch_size: int) -> None:
-    check_integers(batch_size=batch_size)
-    size = num_rows(data)
-    if not 1 <= batch_size <= size:
-        raise ValueError(f"batch_size must be between 1 and the data set's {size}, got {batch_size}")
-    if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
-        raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
-    if test_data is None:
-        return
-    if num_rows(test_data, "test_data") == 0:
-        raise ValueError("test_data is empty: leave it out instead")
-    if not isinstance(data, Stream) and not isinstance(test_data, Stream):
-        found, expected = (jax.tree.map(lambda leaf: np.shape(leaf)[1:], split) for split in (test_data, data))
-        if found != expected:
-            raise ValueError(f"datapoints of test_data have shape {found}, those of data {expected}")
+def _call(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)

@@ -21,9 +21,10 @@ from aevb.data.rows import rows
 from aevb.data.stream import Stream
 from aevb.model import Given, Model
 from aevb.training.divergence import DivergedError, restoring
-from aevb.training.epochs import TrainEpochs, whole_epochs
+from aevb.training.epochs import TrainEpochs, minibatch_step, whole_epochs
 from aevb.training.fit import FitResult
-from aevb.training.plan import Evaluation, TrainingPlan, TrainingSettings, data_and_model, key_pair
+from aevb.training.inputs import data_and_model
+from aevb.training.plan import Evaluation, TrainingPlan, TrainingSettings, key_pair
 from aevb.training.timetable import segments
 
 Execution: TypeAlias = Literal["side_by_side", "in_turn"]
@@ -122,7 +123,7 @@ def make_train_population(
     """
     execution = execution or default_execution()
     check_choice("execution", execution, get_args(Execution))
-    train_epochs = whole_epochs(algorithm, batch_size, binarization)
+    train_epochs = whole_epochs(minibatch_step(algorithm, binarization), batch_size)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def side_by_side(states: TrainState, data: Any, num_epochs: int | jax.Array) -> Any:
@@ -180,17 +181,18 @@ def fit_population(
     data, model = data_and_model(data, model, "fit_population")
     if isinstance(data, Stream) or isinstance(settings.get("test_data"), Stream):
         raise TypeError("a population trains on data in memory, held once for all members: not on a Stream")
-    for key in keys:
-        check_key(key)
+    _check_keys(keys)
     plan = TrainingPlan.of(data, model, **settings)
     train_keys, evaluation_keys = zip(*(key_pair(key) for key in keys), strict=True)
     evaluator = _Evaluator(plan, evaluation_keys, on_evaluation)
     train_data = plan.splits[0]
+    has_more_to_check = plan.check(evaluation_keys[0], states[0] if states else None)
     if states is None:
         x = rows(train_data, 0) if isinstance(train_data, Given) else None
         initial = stack(initial_states) if initial_states else None
         stacked = initial or init_population(plan.algorithm, train_keys, hyperparameters, x)
-        plan.check_values(member_of(stacked, 0), evaluation_keys[0])
+        if has_more_to_check:
+            plan.check_values(member_of(stacked, 0), evaluation_keys[0])
         evaluator.evaluate(stacked, seconds)
     else:
         stacked = stack(states)
@@ -254,6 +256,17 @@ class _Evaluator:
             Member(FitResult(member_of(states, member), history), self._diverged.get(member))
             for member, history in enumerate(self._histories)
         ]
+
+
+def _check_keys(keys: Any) -> None:
+    try:
+        keys = list(keys)
+    except TypeError:
+        keys = []
+    if not keys:
+        raise TypeError("keys must be typed keys, one per member, as jax.random.split(jax.random.key(0), 3) makes them")
+    for key in keys:
+        check_key(key, "each of keys")
 
 
 def _of_member(name: str, values: Sequence[float], member: int, size: int) -> float:

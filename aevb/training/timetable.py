@@ -2,14 +2,13 @@
 
 import itertools
 import math
-import operator
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aevb import sharding
 from aevb.algorithms.base import TrainState
-from aevb.arguments import check_counts, describe
+from aevb.arguments import check_counts, describe, is_integer
 
 EvalEvery: TypeAlias = int | Literal["log"]
 """Epochs between evaluations, or "log" for eight evaluations per decade."""
@@ -77,11 +76,6 @@ def next_evaluation(epoch: int, eval_every: EvalEvery) -> int:
 def check_timetable(num_epochs: int, eval_every: Any) -> None:
     """Raise `ValueError` or `TypeError` for what `fit` does not take."""
     check_counts(0, num_epochs=num_epochs)
-    if eval_every == "log":
-        return
-    try:
-        valid = operator.index(eval_every) >= 1 and not isinstance(eval_every, bool)
-    except TypeError:
-        valid = False
-    if not valid:
+    is_count = is_integer(eval_every) and eval_every >= 1
+    if not is_count and not (isinstance(eval_every, str) and eval_every == "log"):
         raise ValueError(f'eval_every must be at least 1, or "log", got {describe(eval_every)}')

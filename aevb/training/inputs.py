@@ -1,0 +1,87 @@
+"""What `fit` is given, checked and made ready."""
+
+import functools
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from aevb import sharding
+from aevb.algorithms.auto_encoding import auto_encoding
+from aevb.algorithms.base import MakeAlgorithm, TrainState
+from aevb.arguments import check_integers, check_not_donated, describe
+from aevb.data.binarization import Binarization, binarize_once
+from aevb.data.rows import as_arrays, num_rows
+from aevb.data.stream import Stream
+from aevb.model import Model, shapes
+from aevb.objectives import Estimator
+
+
+def data_and_model(data: Any, model: Any, function: str) -> tuple[Any, Model]:
+    """Return the two in their order, with a warning where they come in that of earlier versions."""
+    if isinstance(data, Model) and not isinstance(model, Model):
+        warnings.warn(
+            f"{function}(model, data) is deprecated: the data come first, {function}(data, model)",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        return model, data
+    return data, model
+
+
+def make_algorithm(algorithm: MakeAlgorithm | None, estimator: Estimator | None) -> MakeAlgorithm:
+    """Return what makes the algorithm: by default AEVB by an estimator."""
+    if algorithm is None:
+        return functools.partial(auto_encoding, estimator=estimator)
+    if estimator is not None:
+        raise ValueError(
+            "an algorithm carries its own estimator: algorithm=functools.partial(aevb.auto_encoding, "
+            "estimator=...); evaluation= is that of the reported bound"
+        )
+    if not callable(algorithm):
+        example = "aevb.algorithms.wake_sleep, say, with its options by functools.partial"
+        raise TypeError(f"algorithm must be a function that makes one, got {describe(algorithm)}: {example}")
+    return algorithm
+
+
+def prepare(data: Any, binarization: Binarization) -> Any:
+    """Return data on the device, after `binarize_once`; a stream as it is."""
+    if isinstance(data, Stream):
+        data.check(binarization)
+        return data
+    return binarize_once(jax.tree.map(sharding.place_rows, as_arrays(data)), binarization)
+
+
+def check_state(state: Any, initial: TrainState) -> None:
+    """Check a state to go on from against the shapes of the initial one."""
+    if not isinstance(state, TrainState):
+        hint = ": pass its .state" if hasattr(state, "state") else ""
+        raise TypeError(f"state must be an aevb.TrainState, got {describe(state)}{hint}")
+    check_not_donated(state, "state")
+    for name in ("params", "optimizer_state", "key", "step", "carry"):
+        found, expected = getattr(state, name), getattr(initial, name)
+        if jax.tree.structure(found) != jax.tree.structure(expected) or shapes(found) != shapes(expected):
+            raise ValueError(
+                f"state is of another model, optimizer or algorithm: its {name} should have another structure or shapes"
+            )
+
+
+def check_sizes(data: Any, test_data: Any, batch_size: int) -> None:
+    """Check the numbers of rows of data and minibatches, and that splits are alike."""
+    check_integers(batch_size=batch_size)
+    size = num_rows(data)
+    if size == 0:
+        raise ValueError("there is nothing to train on: the data are empty")
+    if not 1 <= batch_size <= size:
+        raise ValueError(f"batch_size must be between 1 and the data set's {size}, got {batch_size}")
+    if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
+        raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
+    if test_data is None:
+        return
+    if num_rows(test_data, "test_data") == 0:
+        raise ValueError("test_data is empty: leave it out instead")
+    if not isinstance(data, Stream) and not isinstance(test_data, Stream):
+        found, expected = (jax.tree.map(lambda leaf: np.shape(leaf)[1:], split) for split in (test_data, data))
+        if found != expected:
+            raise ValueError(f"datapoints of test_data have shape {found}, those of data {expected}")
