@@ -17,6 +17,8 @@ NAMES = [
     "contract",
     "notebook",
     "algorithms",
+    "objectives",
+    "trained model",
     "population",
     "streaming",
     "bare functions",
@@ -24,6 +26,7 @@ NAMES = [
     "nnx",
     "equinox",
     "haiku",
+    "levels and conditions",
 ]
 
 
@@ -69,7 +72,7 @@ def test_wheel_installs_into_an_empty_environment(tmp_path):
     install = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(versions), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     program = (
-        "import jax, aevb, aevb.data.builder, aevb.baselines, aevb.full_vb, aevb.marginal_likelihood, pathlib\n"
+        "import jax, aevb, aevb.data.builder, aevb.algorithms, aevb.posterior, aevb.marginal_likelihood, pathlib\n"
         "model = aevb.mlp_vae((784,), 20)\n"
         "bound = aevb.elbo(model.init(jax.random.key(0)), jax.random.key(1), jax.numpy.zeros(784), model)\n"
         "assert (pathlib.Path(aevb.__file__).parent / 'py.typed').exists()\n"
