@@ -4,6 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv/oldest/bin
 OLDEST_PYTHON ?= $(BIN)/python
+NEWEST := .venv/newest/bin
+# By that name, or where pyenv keeps those that have none.
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+NEWEST_PYTHON ?= $(firstword $(foreach version,3.13 3.12,$(shell \
+  for python in python$(version) $(PYENV)/$(version).*/bin/python; do \
+    $$python -c 'import ensurepip' 2>/dev/null && { echo $$python; break; }; done)))
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,evaluation marginal_likelihood objectives population \
   reparameterize streaming training))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -11,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo paper test test-oldest lint audit clean lock
+.PHONY: help demo paper test test-newest newest-python test-oldest lint audit clean lock
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +32,9 @@ paper: .venv/demo.stamp ## Train and draw every figure of the paper in runs/pape
 
 test: .venv/dev.stamp ## Run the test suite but for its slow part, which is PYTEST_FLAGS="-m slow".
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(PYTEST_FLAGS)
+
+test-newest: .venv/newest.stamp ## Run the same with the newest Python found, 3.13 or 3.12, and the locked versions for it.
+	$(NEWEST)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(PYTEST_FLAGS)
 
 test-oldest: .venv/oldest.stamp ## Run the library's tests with the oldest versions that pyproject.toml allows.
 	$(OLDEST)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(OLDEST_TESTS) $(PYTEST_FLAGS)
@@ -69,4 +78,15 @@ lock: ## Renew the locked versions (needs uv).
 	$(OLDEST_PYTHON) -m venv --clear .venv/oldest
 	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-oldest.lock
 	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+newest-python:
+	@test -n "$(NEWEST_PYTHON)" || { echo "error: no Python 3.13 or 3.12 found; name one: make test-newest NEWEST_PYTHON=..." >&2; exit 1; }
+	@echo "$(NEWEST_PYTHON)"
+
+.venv/newest.stamp: requirements-dev.lock requirements.lock pyproject.toml | .venv/bin/python newest-python
+	@echo "installing locked versions for $(NEWEST_PYTHON) into .venv/newest"
+	$(NEWEST_PYTHON) -m venv --clear .venv/newest
+	$(NEWEST)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-dev.lock
+	$(NEWEST)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,5 +1,6 @@
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,21 @@ import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_DEADLINE = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", type=float, default=float("inf"), help="skip, and name, tests not begun by then")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_DEADLINE] = time.monotonic() + 60 * config.getoption("--minutes")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.monotonic() > item.config.stash[_DEADLINE]:
+        pytest.skip(f"no time left: {item.config.getoption('--minutes'):.0f} minutes had gone by")
 
 
 @pytest.fixture(scope="session", autouse=True)
