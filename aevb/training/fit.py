@@ -1,6 +1,6 @@
 """Training one model, from data and a key to a state and a history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +12,27 @@ from aevb.arguments import check_key
 from aevb.data.binarization import Binarization
 from aevb.model import Model
 from aevb.objectives import Estimator
+from aevb.training.history import Best, Evaluation
 from aevb.training.inputs import data_and_model
-from aevb.training.plan import Evaluation, TrainingPlan, key_pair
+from aevb.training.plan import TrainingPlan, key_pair
 from aevb.training.timetable import EvalEvery, segments
 
 
 class FitResult(NamedTuple):
-    """What `fit` gives back: the last state, and an `Evaluation` for each time it looked."""
+    """What `fit` gives back.
+
+    Attributes:
+      state: the last one.
+      history: an `Evaluation` for each time it looked.
+      best_state: the one with the highest bound on the validation data; `None` without such data, and where it was
+        before the state that training went on from.
+      best_evaluation: its row of the history.
+    """
 
     state: TrainState
     history: list[Evaluation]
+    best_state: TrainState | None = None
+    best_evaluation: Evaluation | None = None
 
 
 def fit(
@@ -30,6 +41,8 @@ def fit(
     *,
     key: jax.Array,
     test_data: Any = None,
+    valid_data: Any = None,
+    patience: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
     algorithm: MakeAlgorithm | None = None,
     estimator: Estimator | None = None,
@@ -42,6 +55,7 @@ def fit(
     active_units: bool | None = None,
     state: TrainState | None = None,
     seconds: float = 0.0,
+    history: Sequence[Evaluation] = (),
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
     on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
@@ -54,7 +68,9 @@ def fit(
       data: a pytree of arrays `[N, ...]`, a `Given` of two, or a `Stream`. NumPy arrays are put on the default device.
       model: what to train.
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
-      test_data: of the same structure, or a `Stream`, evaluated beside `data`.
+      test_data: of the same structure, or a `Stream`, evaluated beside `data`. Nothing is chosen by them.
+      valid_data: likewise; the state with the highest bound on them is given back beside the last.
+      patience: stop after so many evaluations without a higher bound on `valid_data`; `None` never does.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
       algorithm: `aevb.algorithms.wake_sleep`, say, or `functools.partial(aevb.auto_encoding, kl_weight=4.0)`; `None` is
         `auto_encoding` with `estimator`.
@@ -70,6 +86,7 @@ def fit(
       active_units: whether to count them, as for `evaluate`.
       state: where to go on from, a state that `on_evaluation` or `on_pause` was given; consumed.
       seconds: the training time that `state` took.
+      history: the evaluations up to `state`, for what is the best so far and when patience ends.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
         during the call only; copy what is to be kept.
       on_pause: called between evaluations, after every epoch or about every second, whichever is longer, and of a
@@ -77,7 +94,7 @@ def fit(
         to stop by raising. The numbers are the same with and without it.
 
     Returns:
-      The last state and the history.
+      The last state, the best, and the history from here on.
 
     Raises:
       ValueError: an argument out of range, named with its value, or data outside of the likelihood's support.
@@ -88,13 +105,15 @@ def fit(
     check_key(key)
     plan = TrainingPlan.of(
         data, model, test_data, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size, map_prior,
-        binarization, eval_every, active_units,
+        binarization, eval_every, active_units, valid_data, patience,
     )  # fmt: skip
     train_key, evaluation_key = key_pair(key)
-    history: list[Evaluation] = []
+    rows: list[Evaluation] = []
+    best = Best(plan.patience, history)
 
     def record(state: TrainState, row: Evaluation) -> None:
-        history.append(row)
+        rows.append(row)
+        best.note(state, row)
         if on_evaluation is not None:
             on_evaluation(state, row)
 
@@ -120,6 +139,8 @@ def fit(
         seconds += segment.seconds
         if segment.is_evaluation:
             record(state, plan.evaluate(evaluation_key, state, seconds))
+            if best.is_time_to_stop:
+                break
         elif on_pause is not None:
             on_pause(state, seconds)
-    return FitResult(state, history)
+    return FitResult(state, rows, best.state, best.row)

@@ -67,8 +67,8 @@ def check_state(state: Any, initial: TrainState) -> None:
             )
 
 
-def check_sizes(data: Any, test_data: Any, batch_size: int) -> None:
-    """Check the numbers of rows of data and minibatches, and that splits are alike."""
+def check_sizes(data: Any, batch_size: int, **others: Any) -> None:
+    """Check the numbers of rows of data and minibatches, and that the other splits are like them, or `None`."""
     check_integers(batch_size=batch_size)
     size = num_rows(data)
     if size == 0:
@@ -77,11 +77,12 @@ def check_sizes(data: Any, test_data: Any, batch_size: int) -> None:
         raise ValueError(f"batch_size must be between 1 and the data set's {size}, got {batch_size}")
     if batch_size % (parts := sharding.axis_size(sharding.BATCH)):
         raise ValueError(f"batch_size must divide over the {parts} devices of a minibatch, got {batch_size}")
-    if test_data is None:
-        return
-    if num_rows(test_data, "test_data") == 0:
-        raise ValueError("test_data is empty: leave it out instead")
-    if not isinstance(data, Stream) and not isinstance(test_data, Stream):
-        found, expected = (jax.tree.map(lambda leaf: np.shape(leaf)[1:], split) for split in (test_data, data))
-        if found != expected:
-            raise ValueError(f"datapoints of test_data have shape {found}, those of data {expected}")
+    for name, split in others.items():
+        if split is None:
+            continue
+        if num_rows(split, name) == 0:
+            raise ValueError(f"{name} is empty: leave it out instead")
+        if not isinstance(data, Stream) and not isinstance(split, Stream):
+            found, expected = (jax.tree.map(lambda leaf: np.shape(leaf)[1:], of) for of in (split, data))
+            if found != expected:
+                raise ValueError(f"datapoints of {name} have shape {found}, those of data {expected}")

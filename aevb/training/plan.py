@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -16,60 +15,28 @@ from aevb.arguments import check_optimizer, describe
 from aevb.data.binarization import Binarization, possible_targets
 from aevb.data.rows import num_rows, rows
 from aevb.data.stream import Stream
-from aevb.evaluation import Bound, non_finite_datapoints, start_evaluation
+from aevb.evaluation import non_finite_datapoints, start_evaluation
 from aevb.model import Datapoint, Given, Model, Params, check_model, check_rows
 from aevb.objectives import Estimator, check_estimator
 from aevb.support import check_data
 from aevb.training.divergence import DivergedError, restoring, watching_parameters
 from aevb.training.epochs import MinibatchStep, compiled_epochs, minibatch_step
+from aevb.training.history import NAN, Evaluation, check_patience, row_of
 from aevb.training.inputs import check_sizes, check_state, make_algorithm, prepare
 from aevb.training.optimizers import paper_optimizer
 from aevb.training.streaming import compile_streamed_epochs
 from aevb.training.timetable import EvalEvery, check_timetable
 
-NAN = math.nan
-
 TrainSome = Callable[[TrainState, int], TrainState]
 """`(state, num_epochs) -> state`."""
-
-
-class Evaluation(NamedTuple):
-    """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
-
-    Attributes:
-      epoch: epochs done.
-      num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
-      train_elbo: the bound on the training data; NaN where the algorithm trains no recognition model, as for all below.
-      test_elbo: the bound on the test data; NaN where there are none, as for the two below.
-      test_reconstruction: its first term.
-      test_kl: its second term.
-      active_units: latent dimensions in use, on the test data, or on the training data where there are none; `None`
-        where they are not counted.
-      seconds: spent training so far, without compilation and evaluation.
-      test_kl_by_level: the second term by level of latents, summed over the steps of a path.
-      active_units_by_level: the active units of each level.
-      train_iwae: the importance weighted bound on the training data; NaN unless the estimator is of that bound.
-      test_iwae: the same on the test data.
-    """
-
-    epoch: int
-    num_train_samples: int
-    train_elbo: float
-    test_elbo: float
-    test_reconstruction: float
-    test_kl: float
-    active_units: int | None
-    seconds: float
-    test_kl_by_level: dict[str, float] = {}  # noqa: RUF012, never changed
-    active_units_by_level: dict[str, int] = {}  # noqa: RUF012
-    train_iwae: float = NAN
-    test_iwae: float = NAN
 
 
 class TrainingSettings(TypedDict, total=False):
     """The arguments of `fit` that say what is trained and how, by name. `fit` documents them."""
 
     test_data: Any
+    valid_data: Any
+    patience: int | None
     optimizer: optax.GradientTransformation | None
     algorithm: MakeAlgorithm | None
     estimator: Estimator | None
@@ -89,25 +56,27 @@ class TrainingPlan:
     Attributes:
       model: what is trained.
       algorithm: what is done with a minibatch.
-      splits: the training data, leaves `[N, ...]`, and, where there are any, the test data, after `binarize_once`; or
-        streams.
+      splits: the data by split, "train" and, where there are any, "test" and "valid": leaves `[N, ...]` after
+        `binarize_once`, or streams.
       batch_size: M.
       binarization: what the targets are.
       num_epochs: when to stop.
       eval_every: as for `fit`.
       evaluation: how the reported bound is estimated.
       active_units: as for `evaluate`.
+      patience: as for `fit`.
     """
 
     model: Model
     algorithm: Algorithm
-    splits: list[Any]
+    splits: dict[str, Any]
     batch_size: int
     binarization: Binarization
     num_epochs: int
     eval_every: EvalEvery
     evaluation: Estimator
     active_units: bool | None
+    patience: int | None
 
     @classmethod
     def of(
@@ -125,27 +94,37 @@ class TrainingPlan:
         binarization: Binarization = "grey",
         eval_every: EvalEvery = 1,
         active_units: bool | None = None,
+        valid_data: Any = None,
+        patience: int | None = None,
     ) -> "TrainingPlan":
         """Check the arguments of `fit` and assemble them."""
         check_model(model)
         check_timetable(num_epochs, eval_every)
         check_estimator(estimator)
         check_estimator(evaluation, "evaluation")
-        check_sizes(data, test_data, batch_size)
+        check_patience(patience, valid_data)
+        check_sizes(data, batch_size, test_data=test_data, valid_data=valid_data)
         optimizer = paper_optimizer() if optimizer is None else optimizer
         check_optimizer(optimizer)
         made = make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
         if not isinstance(made, Algorithm):
             raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
-        splits = [prepare(split, binarization) for split in (data, test_data) if split is not None]
+        splits = {"train": data, "test": test_data, "valid": valid_data}
+        splits = {name: prepare(split, binarization) for name, split in splits.items() if split is not None}
         evaluation = evaluation or made.estimator
         numbers = int(batch_size), int(num_epochs), eval_every if isinstance(eval_every, str) else int(eval_every)
-        return cls(model, made, splits, numbers[0], binarization, *numbers[1:], evaluation, active_units)
+        patience = None if patience is None else int(patience)
+        return cls(model, made, splits, numbers[0], binarization, *numbers[1:], evaluation, active_units, patience)
+
+    @property
+    def train_data(self) -> Any:
+        """The training split."""
+        return self.splits["train"]
 
     @property
     def steps_per_epoch(self) -> int:
         """N // M."""
-        return num_rows(self.splits[0]) // self.batch_size
+        return num_rows(self.train_data) // self.batch_size
 
     @functools.cached_property
     def step(self) -> MinibatchStep:
@@ -155,7 +134,7 @@ class TrainingPlan:
     @functools.cached_property
     def _datapoint(self) -> Datapoint:
         """One datapoint, for its shapes."""
-        data = self.splits[0]
+        data = self.train_data
         if not isinstance(data, Stream):
             return rows(data, 0)
         return rows(data.intensities(data.read(np.zeros(1, np.int32)), self.binarization), 0)
@@ -186,7 +165,7 @@ class TrainingPlan:
         initial = self._init.eval_shape(*self._init_arguments(key))
         if state is not None:
             check_state(state, initial)
-        data = self._minibatch if isinstance(self.splits[0], Stream) else self.splits[0]
+        data = self._minibatch if isinstance(self.train_data, Stream) else self.train_data
         check_rows(self._evaluated_params(initial, key), data, self.model)
         jax.eval_shape(self.step, initial, self._minibatch, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32))
         return not self.check_values(initial if state is None else state, key)
@@ -195,7 +174,8 @@ class TrainingPlan:
         """Check the data against the parameters of a state, or against their shapes alone, as `check_data` does."""
         params = self._evaluated_params(state, key)
         complete = []
-        for name, split in zip(("data", "test_data"), self.splits, strict=False):
+        for split_name, split in self.splits.items():
+            name = "data" if split_name == "train" else f"{split_name}_data"
             if isinstance(split, Stream):
                 first = split.read(np.arange(min(split.block_size, len(split))))
                 split = split.intensities(first, self.binarization)
@@ -209,7 +189,7 @@ class TrainingPlan:
         return jax.tree.map(shape, self._datapoint)
 
     def _are_missing(self, indices: list[int]) -> bool:
-        data = self.splits[0]
+        data = self.train_data
         if isinstance(data, Stream):
             return False
         first = jax.tree.leaves(rows(data, np.asarray(indices[:1])))
@@ -277,31 +257,34 @@ class TrainingPlan:
         counts = (epoch, step * self.batch_size)
         if self.algorithm.evaluated_params is None:
             return lambda: Evaluation(*counts, NAN, NAN, NAN, NAN, None, seconds)
-        *keys, params_key = _evaluation_keys(key, epoch)
-        params = self.algorithm.evaluated_params(state.params, params_key)
+        keys = _evaluation_keys(key, epoch)
+        params = self.algorithm.evaluated_params(state.params, keys["params"])
         settings: Any = {
             "model": self.model,
             "estimator": self.evaluation,
             "binarization": self.binarization,
             "active_units": self.active_units,
         }
-        bounds = [
-            start_evaluation(params, key, split, check_values=check_values and isinstance(split, Stream), **settings)
-            for key, split in zip(keys, self.splits, strict=False)
-        ]
+        bounds = {
+            name: start_evaluation(
+                params, keys[name], split, check_values=check_values and isinstance(split, Stream), **settings
+            )
+            for name, split in self.splits.items()
+        }
 
         def finish() -> Evaluation:
-            train, *test = (bound() for bound in bounds)
-            if not np.isfinite(train.elbo):
-                indices = non_finite_datapoints(params, keys[0], self.splits[0], **settings)
-                raise DivergedError.in_evaluation(step, train.elbo, indices, member, self._are_missing(indices))
-            return _row(counts, train, test[0] if test else None, seconds)
+            found = {name: bound() for name, bound in bounds.items()}
+            if not np.isfinite(found["train"].elbo):
+                indices = non_finite_datapoints(params, keys["train"], self.train_data, **settings)
+                missing = self._are_missing(indices)
+                raise DivergedError.in_evaluation(step, found["train"].elbo, indices, member, missing)
+            return row_of(counts, found, seconds)
 
         return finish
 
     def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
         """Return `(state, num_epochs) -> (state, progress)` that restores the last good state."""
-        data = self.splits[0]
+        data = self.train_data
         if isinstance(data, Stream):
             streamed = (self.batch_size, state, data, self.binarization, on_block)
             return restoring(compile_streamed_epochs(self.step, *streamed))
@@ -322,24 +305,11 @@ def key_pair(key: jax.Array) -> tuple[jax.Array, ...]:
 
 
 @jax.jit
-def _evaluation_keys(key: jax.Array, epoch: int | jax.Array) -> tuple[jax.Array, ...]:
-    """Return the keys of the training split, the test split and the parameters."""
-    return tuple(jax.random.split(jax.random.fold_in(key, epoch), 3))
-
-
-def _row(counts: tuple[int, int], train: Bound, test: Bound | None, seconds: float) -> Evaluation:
-    shown = test or train  # active units are those of the training data where there are no others
-    return Evaluation(
-        *counts,
-        train.elbo,
-        *((test.elbo, test.reconstruction, test.kl) if test else (NAN, NAN, NAN)),
-        shown.active_units,
-        seconds,
-        {level: float(np.sum(kl)) for level, kl in test.kl_by_level.items()} if test else {},
-        shown.active_units_by_level,
-        train.iwae,
-        test.iwae if test else NAN,
-    )
+def _evaluation_keys(key: jax.Array, epoch: int | jax.Array) -> dict[str, jax.Array]:
+    """Return the keys of each split and of the parameters."""
+    key = jax.random.fold_in(key, epoch)
+    train, test, params = jax.random.split(key, 3)
+    return {"train": train, "test": test, "params": params, "valid": jax.random.fold_in(key, 3)}
 
 
 def _call(function: Callable, *arguments: Any) -> Any:

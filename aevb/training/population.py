@@ -23,8 +23,9 @@ from aevb.model import Given, Model
 from aevb.training.divergence import DivergedError, restoring
 from aevb.training.epochs import TrainEpochs, minibatch_step, whole_epochs
 from aevb.training.fit import FitResult
+from aevb.training.history import Best, Evaluation
 from aevb.training.inputs import data_and_model
-from aevb.training.plan import Evaluation, TrainingPlan, TrainingSettings, key_pair
+from aevb.training.plan import TrainingPlan, TrainingSettings, key_pair
 from aevb.training.timetable import segments
 
 Execution: TypeAlias = Literal["side_by_side", "in_turn"]
@@ -168,24 +169,25 @@ def fit_population(
       on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
         population's.
       on_pause: called with the population's states, of which `member_of` takes one, and the seconds so far.
-      **settings: test_data, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size, map_prior,
-        binarization, eval_every and active_units, as for `aevb.fit`.
+      **settings: test_data, valid_data, patience, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size,
+        map_prior, binarization, eval_every and active_units, as for `aevb.fit`.
 
     Returns:
-      K members. One that diverged says so and is left out from there on; the others do not notice.
+      K members. One that diverged says so and is left out from there on; the others do not notice. Where there is
+      `patience`, all train until the last has used up its own; each has its best state.
 
     Raises:
       ValueError: an argument out of range, named with its value.
       TypeError: an argument of another kind than it must be.
     """
     data, model = data_and_model(data, model, "fit_population")
-    if isinstance(data, Stream) or isinstance(settings.get("test_data"), Stream):
+    if any(isinstance(split, Stream) for split in (data, settings.get("test_data"), settings.get("valid_data"))):
         raise TypeError("a population trains on data in memory, held once for all members: not on a Stream")
     _check_keys(keys)
     plan = TrainingPlan.of(data, model, **settings)
     train_keys, evaluation_keys = zip(*(key_pair(key) for key in keys), strict=True)
     evaluator = _Evaluator(plan, evaluation_keys, on_evaluation)
-    train_data = plan.splits[0]
+    train_data = plan.train_data
     has_more_to_check = plan.check(evaluation_keys[0], states[0] if states else None)
     if states is None:
         x = rows(train_data, 0) if isinstance(train_data, Given) else None
@@ -215,7 +217,7 @@ def fit_population(
             evaluator.evaluate(stacked, seconds)
         elif on_pause is not None:
             on_pause(stacked, seconds)
-        if evaluator.all_diverged():
+        if evaluator.all_are_done():
             break
     return evaluator.members(stacked)
 
@@ -227,6 +229,7 @@ class _Evaluator:
         self._plan, self._keys, self._on_evaluation = plan, keys, on_evaluation
         self._histories: list[list[Evaluation]] = [[] for _ in keys]
         self._diverged: dict[int, DivergedError] = {}
+        self._best = [Best(plan.patience) for _ in keys]
 
     def note_divergence(self, states: TrainState, progress: Progress) -> None:
         for member in np.flatnonzero(progress.first_bad_step >= 0).tolist():
@@ -245,16 +248,17 @@ class _Evaluator:
                 self._diverged[member] = error
                 continue
             self._histories[member].append(row)
+            self._best[member].note(state, row)
             if self._on_evaluation is not None:
                 self._on_evaluation(member, state, row)
 
-    def all_diverged(self) -> bool:
-        return len(self._diverged) == len(self._keys)
+    def all_are_done(self) -> bool:
+        return all(member in self._diverged or best.is_time_to_stop for member, best in enumerate(self._best))
 
     def members(self, states: TrainState) -> list[Member]:
         return [
-            Member(FitResult(member_of(states, member), history), self._diverged.get(member))
-            for member, history in enumerate(self._histories)
+            Member(FitResult(member_of(states, member), history, best.state, best.row), self._diverged.get(member))
+            for member, (history, best) in enumerate(zip(self._histories, self._best, strict=True))
         ]
 
 

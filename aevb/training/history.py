@@ -1,0 +1,123 @@
+"""What training reports: a row for each evaluation, and which of them is the best by validation data."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.algorithms.base import TrainState
+from aevb.arguments import check_counts, describe
+from aevb.evaluation import Bound
+
+NAN = math.nan
+
+
+class Evaluation(NamedTuple):
+    """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
+
+    Attributes:
+      epoch: epochs done.
+      num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
+      train_elbo: the bound on the training data; NaN where the algorithm trains no recognition model, as for all below.
+      test_elbo: the bound on the test data; NaN where there are none, as for the two below.
+      test_reconstruction: its first term.
+      test_kl: its second term.
+      active_units: latent dimensions in use, on the test data, or on the training data where there are none; `None`
+        where they are not counted.
+      seconds: spent training so far, without compilation and evaluation.
+      test_kl_by_level: the second term by level of latents, summed over the steps of a path.
+      active_units_by_level: the active units of each level.
+      train_iwae: the importance weighted bound on the training data; NaN unless the estimator is of that bound.
+      test_iwae: the same on the test data.
+      valid_elbo: the bound on the validation data; NaN where there are none.
+      valid_iwae: the importance weighted bound on them.
+    """
+
+    epoch: int
+    num_train_samples: int
+    train_elbo: float
+    test_elbo: float
+    test_reconstruction: float
+    test_kl: float
+    active_units: int | None
+    seconds: float
+    test_kl_by_level: dict[str, float] = {}  # noqa: RUF012, never changed
+    active_units_by_level: dict[str, int] = {}  # noqa: RUF012
+    train_iwae: float = NAN
+    test_iwae: float = NAN
+    valid_elbo: float = NAN
+    valid_iwae: float = NAN
+
+    @property
+    def valid_bound(self) -> float:
+        """The bound by which states are compared: on the validation data, of the kind that the estimator is of."""
+        return self.valid_elbo if math.isnan(self.valid_iwae) else self.valid_iwae
+
+
+def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) -> Evaluation:
+    """Return the row of an evaluation from the bounds of its splits, "train" and perhaps "valid" and "test"."""
+    train, valid, test = (bounds.get(split) for split in ("train", "valid", "test"))
+    assert train is not None
+    shown = test or train  # active units are those of the training data where there are no others
+    return Evaluation(
+        *counts,
+        train.elbo,
+        *((test.elbo, test.reconstruction, test.kl) if test else (NAN, NAN, NAN)),
+        shown.active_units,
+        seconds,
+        {level: float(np.sum(kl)) for level, kl in test.kl_by_level.items()} if test else {},
+        shown.active_units_by_level,
+        train.iwae,
+        test.iwae if test else NAN,
+        valid.elbo if valid else NAN,
+        valid.iwae if valid else NAN,
+    )
+
+
+def best_row(history: Sequence[Evaluation]) -> Evaluation | None:
+    """Return the evaluation with the highest bound on validation data, the first of equals; `None` without any."""
+    rows = [row for row in history if not math.isnan(row.valid_bound)]
+    return max(rows, key=lambda row: row.valid_bound, default=None)
+
+
+class Best:
+    """The best state so far by validation data, and whether it is time to stop.
+
+    Attributes:
+      row: its evaluation; `None` while there is none.
+      state: a copy of it; `None` too where it was before the state that training went on from.
+    """
+
+    def __init__(self, patience: int | None, history: Sequence[Evaluation] = ()):
+        """Begin, or go on from an earlier `history`."""
+        self._patience = patience
+        self.row = best_row(history)
+        self.state: TrainState | None = None
+        earlier = [row.epoch for row in history]
+        self._since = 0 if self.row is None else sum(epoch > self.row.epoch for epoch in earlier)
+
+    def note(self, state: TrainState, row: Evaluation) -> None:
+        """Compare an evaluation with the best."""
+        if math.isnan(row.valid_bound):
+            return
+        if self.row is not None and row.valid_bound <= self.row.valid_bound:
+            self._since += 1
+            return
+        self.row, self.state, self._since = row, jax.tree.map(jnp.copy, state), 0
+
+    @property
+    def is_time_to_stop(self) -> bool:
+        """Whether there were `patience` evaluations since the best."""
+        return self._patience is not None and self._since >= self._patience
+
+
+def check_patience(patience: Any, valid_data: Any) -> None:
+    """Raise `ValueError` or `TypeError` for what `fit` does not take."""
+    if patience is None:
+        return
+    check_counts(1, patience=patience)
+    if valid_data is None:
+        raise ValueError(f"patience={describe(patience)} stops by the bound on valid_data, and there are none")
