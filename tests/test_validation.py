@@ -28,6 +28,12 @@ def overfitted() -> aevb.FitResult:
     return aevb.fit(images(0, 20), MODEL, valid_data=images(1, 40), num_epochs=150, eval_every=5, **WANT)
 
 
+def best_of(result: aevb.FitResult) -> tuple[aevb.TrainState, aevb.Evaluation]:
+    assert result.best_state is not None
+    assert result.best_evaluation is not None
+    return result.best_state, result.best_evaluation
+
+
 def test_the_best_state_is_that_of_the_highest_bound_on_validation_data():
     result = overfitted()
     bounds = [row.valid_elbo for row in result.history]
@@ -38,11 +44,11 @@ def test_the_best_state_is_that_of_the_highest_bound_on_validation_data():
         abs(result.history[-1].train_elbo - result.history[best].train_elbo) < 0.2
     )  # of which its own data say nothing
     assert result.best_evaluation == result.history[best]
-    assert result.best_state is not None
-    assert int(result.best_state.step) == 2 * result.history[best].epoch
+    state, _ = best_of(result)
+    assert int(state.step) == 2 * result.history[best].epoch
     # The state itself, and not one that later steps have changed.
     alone = aevb.fit(images(0, 20), MODEL, num_epochs=result.history[best].epoch, **WANT).state
-    for one, other in zip(jax.tree.leaves(result.best_state.params), jax.tree.leaves(alone.params), strict=True):
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -51,8 +57,7 @@ def test_patience_stops_that_many_evaluations_after_the_best():
     data = {"valid_data": images(1, 40), "num_epochs": 150, "eval_every": 5}
     stopped = aevb.fit(images(0, 20), MODEL, patience=3, **data, **WANT)
     epochs = [row.epoch for row in stopped.history]
-    assert stopped.best_evaluation is not None
-    assert epochs[-1] == stopped.best_evaluation.epoch + 15 < 150
+    assert epochs[-1] == best_of(stopped)[1].epoch + 15 < 150
     found = [row._replace(seconds=0.0) for row in stopped.history]
     np.testing.assert_equal(found, [row._replace(seconds=0.0) for row in whole.history[: len(found)]])
 
@@ -62,8 +67,8 @@ def test_test_data_have_no_say():
     data = {"valid_data": images(1, 40), "num_epochs": 40, "eval_every": 5, "patience": 2}
     first, *others = (aevb.fit(images(0, 20), MODEL, test_data=test, **data, **WANT) for test in (None, images(7, 30)))
     for other in others:
-        assert other.best_evaluation.epoch == first.best_evaluation.epoch
-        for one, same in ((first.state, other.state), (first.best_state, other.best_state)):
+        assert best_of(other)[1].epoch == best_of(first)[1].epoch
+        for one, same in ((first.state, other.state), (best_of(first)[0], best_of(other)[0])):
             jax.tree.map(np.testing.assert_array_equal, one.params, same.params)
 
 
@@ -90,8 +95,7 @@ def test_the_importance_weighted_bound_decides_where_it_is_trained():
 
 def test_going_on_remembers_the_best_of_before():
     whole = overfitted()
-    best = whole.best_evaluation
-    assert best is not None
+    _, best = best_of(whole)
     first = aevb.fit(images(0, 20), MODEL, valid_data=images(1, 40), num_epochs=best.epoch + 10, eval_every=5, **WANT)
     on = {"valid_data": images(1, 40), "num_epochs": 150, "eval_every": 5, "patience": 4}
     rest = aevb.fit(images(0, 20), MODEL, state=first.state, history=first.history, **on, **WANT)
@@ -109,9 +113,9 @@ def test_members_have_their_own_best():
     for member in members:
         result = member.result
         assert result.best_evaluation == best_row(result.history)
-        assert result.best_state is not None
-        assert int(result.best_state.step) == 2 * result.best_evaluation.epoch
-        assert result.history[-1].epoch >= min(100, result.best_evaluation.epoch + 10)
+        state, row = best_of(result)
+        assert int(state.step) == 2 * row.epoch
+        assert result.history[-1].epoch >= min(100, row.epoch + 10)
 
 
 def test_a_stream_is_validation_data_too():
