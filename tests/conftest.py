@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_DEADLINE] = time.monotonic() + 60 * config.getoption("--minutes")
+    config.stash[_DEADLINE] = time.monotonic() + 60 * float(config.getoption("--minutes", default="inf"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
