@@ -216,7 +216,7 @@ def test_divergence_names_the_first_bad_step(data):
         ({"eval_every": 0}, 'eval_every must be at least 1, or "log", got 0'),
         ({"binarization": "gray"}, "binarization must be one of"),
         ({"test_data": np.zeros((0, DATA_DIM), np.float32)}, "test_data is empty"),
-        ({"data": np.zeros((200, DATA_DIM), np.uint8)}, "data must be floating-point, got uint8"),
+        ({"data": np.full((200, DATA_DIM), 7, np.uint8)}, "data ranges from 7 to 7, outside of the likelihood's support"),
         ({"data": np.zeros((200, 5), np.float32)}, r"datapoints of data have shape \(5,\)"),
     ],
 )
@@ -250,8 +250,8 @@ def test_every_model_trains(name, data):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"latent_dim": 0}, ValueError, "latent_dim must be positive, got 0"),
-        ({"latent_dim": 2.5}, TypeError, "latent_dim must be a positive integer"),
+        ({"latent_dim": 0}, ValueError, "latent_dim must be at least 1, got 0"),
+        ({"latent_dim": 2.5}, TypeError, "latent_dim must be an integer, got 2.5"),
         ({"hidden_dim": ()}, ValueError, "hidden_dim must not be empty"),
         ({"likelihood": "poisson"}, ValueError, "likelihood must be one of"),
         ({"posterior": "delta"}, ValueError, "posterior must be one of"),
