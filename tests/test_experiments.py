@@ -67,7 +67,7 @@ def test_a_run_folder_holds_everything(finished):
 def test_load_run_gives_back_the_trained_model(finished, data_dir):
     model, params = aevb.load_run(finished)
     test = aevb.data.load("digits", "test", data_dir).pixels()
-    bound = aevb.evaluate(params, jax.random.key(0), test, model, num_samples=10)
+    bound = aevb.evaluate(params, jax.random.key(0), test, model, aevb.Estimator(10))
     assert bound.elbo == pytest.approx(float(metrics(finished)[-1]["test_elbo"]), abs=0.1)
     assert np.isfinite(aevb.elbo(params, jax.random.key(0), jnp.asarray(test[0]), model))
 
@@ -124,9 +124,14 @@ def test_several_latent_sizes_and_one_figure(data_dir, tmp_path):
     assert "stochastic" in done.stdout
 
 
-@pytest.mark.parametrize("posterior", ["full_covariance", "flow"])
-def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior):
-    arguments = (f"--workdir={tmp_path / 'run'}", "--latent_dim=2", f"--posterior={posterior}")
+@pytest.mark.parametrize(
+    ("posterior", "algorithm"), [("full_covariance", "aevb"), ("flow", "aevb"), ("flow", "wake_sleep")]
+)
+def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior, algorithm):
+    arguments = (
+        *(f"--workdir={tmp_path / 'run'}", "--latent_dim=2"),
+        *(f"--posterior={posterior}", f"--algorithm={algorithm}"),
+    )
     assert_one_line_error(digits(data_dir, *arguments), 'use kl="sampled"')
     assert not (tmp_path / "run").exists()
     done = digits(data_dir, *arguments, "--kl=sampled")

@@ -171,7 +171,7 @@ def row(epoch: int) -> Evaluation:
 
 def test_a_row_cut_off_in_writing_is_none(tmp_path):
     folder = RunFolder(tmp_path, {})
-    folder.start_metrics([row(0)])
+    folder.start_metrics([row(0)], row(0))
     whole = (tmp_path / "metrics.csv").read_bytes()
     folder.append_metrics(row(1))
     longer = (tmp_path / "metrics.csv").read_bytes()
@@ -199,8 +199,8 @@ def test_pauses_change_nothing_and_a_paused_state_goes_on_to_the_same_bits(monke
     data = np.random.RandomState(0).rand(60, DATA_DIM).astype(np.float32)
     fit = functools.partial(
         aevb.fit,
-        MODEL,
         data,
+        MODEL,
         key=jax.random.key(0),
         test_data=data,
         num_epochs=20,
