@@ -55,8 +55,9 @@ def test_sleep_phase_ascends_the_recognition_of_dreams(x64):
         quadratic = jnp.trace(precision @ covariance) + center @ precision @ center
         return -0.5 * (quadratic + LATENT_DIM * jnp.log(2 * jnp.pi)) - jnp.sum(jnp.log(jnp.diag(encoder["factor"])))
 
+    x = jnp.zeros(DATA_DIM)  # of which nothing is used but its shape
     keys = jax.random.split(jax.random.key(1), 40_000)
-    samples = jax.vmap(lambda key: jax.grad(log_recognition_of_dream)(params, key, model))(keys)
+    samples = jax.vmap(lambda key: jax.grad(log_recognition_of_dream)(params, key, x, model))(keys)
     wanted = jax.grad(exact)(params["encoder"])
     wanted["factor"] = jnp.tril(wanted["factor"])  # numpyro reads the lower triangle alone
     samples["encoder"]["factor"] = jnp.tril(samples["encoder"]["factor"])
