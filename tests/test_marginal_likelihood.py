@@ -106,7 +106,7 @@ def test_block_size_changes_nothing(x64):
 
 @pytest.mark.parametrize("method", ["is", "hmc"])
 def test_chunk_size_changes_nothing(method, x64):
-    model, params, data, _ = problem(2)
+    model, params, data, _ = problem.__wrapped__(2)  # of its own, in double precision
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
     options = {"num_samples": 9}
     if method == "hmc":
