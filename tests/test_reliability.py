@@ -181,6 +181,22 @@ def test_a_row_cut_off_in_writing_is_none(tmp_path):
         assert folder.read_metrics() == [row(0)]
 
 
+@pytest.mark.parametrize(
+    ("heading", "line"),
+    [("", ",7"), ("", "cut"), ("", "blank"), ("", "letters"), (",what", ",7"), (",what/z", ",7")],
+    ids=["longer", "shorter", "a blank", "no number", "an unknown column", "a level of what has none"],
+)
+def test_a_damaged_row_is_one_line(tmp_path, heading, line):
+    folder = RunFolder(tmp_path, {})
+    folder.start_metrics([row(0)], row(0))
+    columns, values = (tmp_path / "metrics.csv").read_text().splitlines()
+    first, rest = values.split(",", 1)
+    damaged = {"cut": first, "blank": f",{rest}", "letters": f"x{first},{rest}"}.get(line, values + line)
+    (tmp_path / "metrics.csv").write_text(f"{columns}{heading}\n{damaged}\n")
+    with pytest.raises(RunError, match=r"metrics\.csv cannot be read: [^\n]+$"):
+        folder.read_metrics()
+
+
 def test_going_back_before_its_summary_a_run_is_unfinished(tmp_path):
     folder = RunFolder(tmp_path, {"training": {"num_epochs": 10}})
     folder.write_summary({"num_epochs": 10})
