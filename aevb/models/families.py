@@ -40,10 +40,13 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
     Raises:
       ValueError: the name is built in, or no identifier.
+      TypeError: what is registered is no function, or has arguments without a name.
     """
     FAMILIES.check_name(name)
 
     def decorate(builder: Builder) -> Builder:
+        if not callable(builder):
+            raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
         return FAMILIES.register(name, family(name)(builder))
 
     return decorate
