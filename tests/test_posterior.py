@@ -1,7 +1,7 @@
 """What one does with a trained model, on every kind of model: encode, reconstruct, sample."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,8 @@ from aevb.model import bind, likelihood_of, posterior_of, prior_of
 from tests.models import CASES, SIZE, Case
 from tests.newcomers import KEY, LINEAR, XS, normal, prior
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 OTHER_KEY = jax.random.key(1)
 MANY = 2000  # draws
 ERRORS = 4.5  # standard errors that an estimate may be off
@@ -28,14 +30,6 @@ QUICK = ("plain", "ladder", "learned prior", "modalities")
 @pytest.fixture(params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def name(request) -> str:
     return request.param
-
-
-@pytest.fixture(scope="module", autouse=True)
-def barely_optimized() -> Iterator[None]:
-    """Programs that are compiled in half the time: each is run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
