@@ -9,13 +9,17 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 import pytest
 
 import aevb
 from aevb import models
+from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.models.mlp import Posterior
-from tests.newcomers import LINEAR, compiling
+from tests.newcomers import LINEAR, compiling, parameters
+
+pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 KEY = jax.random.key(0)
 SIZE, DATA_DIM = 8, 6
@@ -69,7 +73,7 @@ def test_other_arguments_give_another_model(changes):
 
 def test_equal_models_share_compiled_programs():
     one, other = models.build("mlp", **SMALL), models.build("mlp", **(SMALL | {"hidden_dim": [4]}))
-    params = one.init(KEY)
+    params = parameters(one)
     jax.clear_caches()
     bound = lambda model: aevb.evaluate(params, KEY, XS, model).elbo
     with compiling() as compiled:
@@ -111,7 +115,7 @@ def test_a_model_that_was_not_built_by_name_is_pickled_as_its_functions():
 )
 def test_a_model_works_without_compilation(posterior):
     model = models.build("mlp", **SMALL, posterior=posterior)
-    params = model.init(KEY)
+    params = parameters(model)
     look = functools.partial(aevb.elbo, params, KEY, XS[0], model, kl="sampled")
     with jax.disable_jit():
         assert models.build("mlp", **SMALL, posterior=posterior) is model
@@ -159,6 +163,13 @@ def test_a_family_that_is_registered_again_is_built_anew():
     before = models.build("registered_twice")
     register(3)
     assert models.build("registered_twice") != before
+
+
+def test_a_new_likelihood_leaves_other_models_as_they_are(monkeypatch):
+    model = models.build("mlp", **SMALL)
+    monkeypatch.setattr(LIKELIHOODS, "_added", dict(LIKELIHOODS._added))
+    aevb.likelihoods.register("of_this_test", Likelihood(1, dist.Laplace))
+    assert models.build("mlp", **SMALL) is model
 
 
 def test_what_can_not_be_a_family_is_refused():

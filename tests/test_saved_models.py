@@ -22,6 +22,8 @@ from experiments.run_folder import RunFolder
 from tests.newcomers import LINEAR
 from tests.processes import run
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 KEY = jax.random.key(0)
 SIZE, DATA_DIM = 8, 6
 XS = np.random.RandomState(0).rand(SIZE, DATA_DIM).astype(np.float32)
