@@ -48,7 +48,7 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last few and the best by test bound, each written whole or not at all.
+    """The checkpoints of one run: the last few and the best by validation bound, each written whole or not at all.
 
     Orbax writes a step's folder under another name and renames it. The checksums of its files come into it after that,
     in `MANIFEST_FILE`: a checkpoint without them, of an older version or of a process that was killed in between, is
@@ -72,14 +72,14 @@ class Checkpoints:
             item_handlers=ocp.StandardCheckpointHandler(),  # which can say what a checkpoint holds
         )
 
-    def save(self, state: TrainState, test_elbo: float, seconds: float) -> None:
+    def save(self, state: TrainState, valid_bound: float, seconds: float) -> None:
         """Saves everything that `state` holds.
 
         Checkpoints of this step and later ones go: the run went back to before them, because they are damaged.
 
         Args:
           state: to save.
-          test_elbo: nats, decides which is the best; not a number where there is none.
+          valid_bound: nats, decides which is the best; not a number where there is none.
           seconds: of training so far.
 
         Raises:
@@ -93,7 +93,7 @@ class Checkpoints:
                 if later >= step:
                     self._manager.delete(later)
             self._manager.save(step, args=ocp.args.StandardSave(arrays))
-            bound = test_elbo if np.isfinite(test_elbo) else None  # JSON has no NaN
+            bound = valid_bound if np.isfinite(valid_bound) else None  # JSON has no NaN
             _write_manifest(self._folder(step), _Manifest(bound, seconds, _checksums(self._folder(step))))
         except Exception as error:
             # A full disk comes out of Orbax and TensorStore as nearly anything.
@@ -123,6 +123,14 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps whose states are kept, in order."""
         return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step of the highest validation bound, the first of equals; `None` where no bound is known."""
+        manifests = {step: self._manifest_or_none(step) for step in self.steps()}
+        known = {
+            step: found.valid_bound for step, found in manifests.items() if found and found.valid_bound is not None
+        }
+        return max(known, key=lambda step: known[step], default=None)
 
     def restore_params(self, step: int | None = None) -> Params:
         """Return the parameters alone of the state saved at `step`, or of the last that is whole.
@@ -182,16 +190,14 @@ class Checkpoints:
             raise RunError(f"{name} cannot be read: {_reason(error)}") from None
 
     def _delete_old(self) -> None:
-        """Keeps the last `NUM_KEPT`, the best, and those of older versions, whose bound is not known.
+        """Keeps the last `NUM_KEPT`, the best, and those of older versions, among them their best by the test bound.
 
         Orbax's own policy forgets the bounds when a run is resumed.
         """
-        steps = self.steps()
-        manifests = {step: self._manifest_or_none(step) for step in steps}
-        known = {step: found.test_elbo for step, found in manifests.items() if found and found.test_elbo is not None}
-        best = max(known, key=lambda step: known[step], default=None)
-        for step in steps[:-NUM_KEPT]:
-            if step != best and manifests[step] is not None:
+        best = self.best_step()
+        for step in self.steps()[:-NUM_KEPT]:
+            found = self._manifest_or_none(step)
+            if step != best and found is not None and not found.is_older:
                 self._manager.delete(step)
 
     def _manifest_or_none(self, step: int) -> "_Manifest | None":
@@ -291,19 +297,22 @@ class _Manifest(NamedTuple):
     """What stands beside Orbax's files of a checkpoint.
 
     Attributes:
-      test_elbo: nats; `None` where there is none.
+      valid_bound: nats; `None` where there is none.
       seconds: of training so far.
       sha256: of each file, by its path in the checkpoint.
+      is_older: whether a version wrote it that chose the best by the test bound.
     """
 
-    test_elbo: float | None
+    valid_bound: float | None
     seconds: float
     sha256: dict[str, str]
+    is_older: bool = False
 
 
 def _write_manifest(folder: Path, manifest: _Manifest) -> None:
     partial = folder / f".{MANIFEST_FILE}.part"
-    partial.write_text(json.dumps(manifest._asdict(), indent=2))
+    contents = {name: value for name, value in manifest._asdict().items() if name != "is_older"}
+    partial.write_text(json.dumps(contents, indent=2))
     os.replace(partial, folder / MANIFEST_FILE)
 
 
@@ -311,9 +320,10 @@ def _read_manifest(folder: Path) -> _Manifest | None:
     """`None` where there is none; raises `OSError` or `ValueError` where it is damaged."""
     try:
         found = json.loads((folder / MANIFEST_FILE).read_text())
-        bound = found["test_elbo"]
+        is_older = "test_elbo" in found
+        bound = None if is_older else found["valid_bound"]
         checksums = {str(name): str(checksum) for name, checksum in found["sha256"].items()}
-        return _Manifest(None if bound is None else float(bound), float(found["seconds"]), checksums)
+        return _Manifest(None if bound is None else float(bound), float(found["seconds"]), checksums, is_older)
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -4,20 +4,25 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 
 from aevb import models
 from aevb.algorithms.full_vb import posterior_mean, spread
-from aevb.checkpoints import RunError, open_checkpoints, read_arrays, write_arrays
+from aevb.arguments import describe, is_integer
+from aevb.checkpoints import Checkpoints, RunError, open_checkpoints, read_arrays, write_arrays
 from aevb.model import Model, Params, check_model, check_params
 
 FORMAT_VERSION = 2
 """Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone."""
 
 CONFIG_FILE = "config.json"
+
+Which: TypeAlias = Literal["best", "last"] | int
+"""One of a run's checkpoints, or its step."""
 
 MODEL_FORMAT_VERSION = 1
 """Of what `save` writes."""
@@ -61,19 +66,23 @@ def model_of(config: dict[str, Any]) -> Model:
     return models.build(config["model"]["name"], **config["model"]["arguments"])
 
 
-def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model, Params]:
+def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: Any) -> tuple[Model, Params]:
     """Return a trained model out of a run folder: `model, params = aevb.load_run(workdir)`.
 
     Args:
       workdir: a folder that one of the experiments wrote.
-      step: which checkpoint; `None` is the last that is whole.
+      which: "last", the last checkpoint that is whole; "best", the one with the highest bound on validation data; or the
+        step of one.
+      **older: `step`, of earlier versions, for `which`.
 
     Returns:
       The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
 
     Raises:
       RunError: the folder is not there, not a run, damaged, or has no such checkpoint.
+      ValueError: `which` is something else.
     """
+    which = _which(which, older)
     config = read_config(workdir)
     try:
         model = model_of(config)
@@ -83,10 +92,33 @@ def load_run(workdir: str | os.PathLike, step: int | None = None) -> tuple[Model
     init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
     checkpoints = open_checkpoints(workdir)
     try:
+        step = None if which == "last" else _best(checkpoints, Path(workdir)) if which == "best" else which
         params = _like(jax.eval_shape(init, jax.random.key(0)), checkpoints.restore_params(step), Path(workdir))
     finally:
         checkpoints.close()
     return model, posterior_mean(params) if full_vb else params
+
+
+def _which(which: Any, older: dict[str, Any]) -> Literal["best", "last"] | int:
+    if older:
+        if older.keys() != {"step"}:
+            raise TypeError(f"load_run() got an unexpected keyword argument {next(iter(older))!r}")
+        warnings.warn("load_run(step=...) is deprecated: it is which=...", DeprecationWarning, stacklevel=3)
+        which = older["step"]
+    if which is None:
+        return "last"
+    if is_integer(which):
+        return int(which)
+    if which not in ("best", "last"):
+        raise ValueError(f'which must be "best", "last" or the step of a checkpoint, got {describe(which)}')
+    return which
+
+
+def _best(checkpoints: Checkpoints, workdir: Path) -> int:
+    step = checkpoints.best_step()
+    if step is None:
+        raise RunError(f"{workdir} has no best checkpoint: the run had no validation data to choose by")
+    return step
 
 
 def save(path: str | os.PathLike, model: Model, params: Params) -> None:

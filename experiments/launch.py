@@ -54,6 +54,8 @@ _TRAINING_FLAGS = (
 )
 
 
+_SPLIT_FLAGS = ("num_train_images", "num_valid_images", "patience")
+
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
 
@@ -115,6 +117,12 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_integer("seed", 0, "Of initial weights, shuffles and noise.")
     flags.DEFINE_string("split_rule", defaults.split_rule, "How training and test images are told apart.")
     flags.DEFINE_integer("num_train_images", 0, "Trains on so many, random ones by seed 0; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer(
+        "num_valid_images", 0, "Training images kept aside for validation, random ones by seed 1.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "patience", None, "Stop after so many evaluations without a higher bound on validation images.", lower_bound=1
+    )
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
     flags.DEFINE_string("workdir", None, f"The run folder; under runs/{defaults.dataset} if not given.")
@@ -196,24 +204,26 @@ def _fail(message: str, status: int = 2) -> None:
 
 def _train_all(defaults: Defaults) -> None:
     latent_dims, hidden_dims = integers("latent_dim"), integers("hidden_dim")
-    from aevb import data as datasets
     from experiments.run import make_config, run
+    from experiments.splits import Splits
 
+    if _FLAGS.patience and not _FLAGS.num_valid_images:
+        raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
     arguments = (_FLAGS.data_dir, _FLAGS.source_dir, _FLAGS.split_rule)
-    train, test = (datasets.load(defaults.dataset, split, *arguments) for split in ("train", "test"))
-    if _FLAGS.num_train_images:
-        train = train.subset(_FLAGS.num_train_images)
+    splits = Splits.load(defaults.dataset, *arguments, _FLAGS.num_valid_images, _FLAGS.num_train_images)
     base = Path(_FLAGS.workdir or Path("runs") / defaults.dataset / _settings_name(defaults))
     model: dict[str, Any] = {name: _FLAGS[name].value for name in _MODEL_FLAGS} | {"hidden_dim": hidden_dims}
     training = {name: _FLAGS[name].value for name in _TRAINING_FLAGS} | {"eval_every": _eval_every()}
+    if _FLAGS.patience:
+        training["patience"] = _FLAGS.patience
     results = []
     for latent_dim in latent_dims:
-        config = make_config(train, {"latent_dim": latent_dim, **model}, training)
+        config = make_config(splits.train, {"latent_dim": latent_dim, **model}, training)
         alone = len(latent_dims) == 1 and _FLAGS.workdir
         workdir = base if alone else base / f"latent_{latent_dim}"
         name = f"{defaults.title}, latent {latent_dim}"
         outcome = run(
-            config, train, test, workdir, _FLAGS.resume, name, False, _FLAGS.stream, 60 * _FLAGS.checkpoint_minutes
+            config, splits, workdir, _FLAGS.resume, name, False, _FLAGS.stream, 60 * _FLAGS.checkpoint_minutes
         )
         results.append((latent_dim, workdir, *outcome))
     if not distributed.is_writer():
@@ -256,7 +266,7 @@ def integers(name: str, may_be_empty: bool = False) -> list[int]:
 def _settings_name(defaults: Defaults) -> str:
     """A folder name out of the flags that are not at their defaults, and the seed."""
     kept = ("num_epochs", "seed")
-    changed = [name for name in (*_MODEL_FLAGS, *_TRAINING_FLAGS, "split_rule", "num_train_images") if name not in kept]
+    changed = [name for name in (*_MODEL_FLAGS, *_TRAINING_FLAGS, "split_rule", *_SPLIT_FLAGS) if name not in kept]
     changed = [name for name in changed if _FLAGS[name].value != _FLAGS[name].default]
     values = [(name, _FLAGS[name].value) for name in changed]
     words = [f"{name}-{'-'.join(value) if isinstance(value, list) else value}" for name, value in values]
@@ -267,6 +277,7 @@ _COLUMNS = {  # heading: (field of the summary, format)
     "latent": ("latent_dim", "d"),
     "samples": ("num_train_samples", ",d"),
     "train": ("train_elbo", ".2f"),
+    "valid": ("valid_elbo", ".2f"),
     "test": ("test_elbo", ".2f"),
     "recon.": ("test_reconstruction", ".2f"),
     "KL": ("test_kl", ".2f"),
@@ -307,10 +318,18 @@ def _print_table(results: list[tuple[Path, dict[str, Any]]]) -> None:
     first = results[0][1]
     subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")
-    print("".join(f"{heading:>11}" for heading in _COLUMNS))
+    columns = {heading: column for heading, column in _COLUMNS.items() if column[0] in first}
+    print("".join(f"{heading:>11}" for heading in columns))
     for _, row in results:
-        cells = ("-" if row[field] is None else format(row[field], form) for field, form in _COLUMNS.values())
+        cells = ("-" if row[field] is None else format(row[field], form) for field, form in columns.values())
         print("".join(f"{cell:>11}" for cell in cells))
+    for _, row in results:
+        if row.get("best_epoch") is not None:
+            stopped = f", stopped early at {row['num_epochs']:,}" if row["stopped_early"] else ""
+            print(
+                f"latent {row['latent_dim']}: best by validation after {row['best_epoch']:,} epochs{stopped}: "
+                f"valid {row['best_valid_bound']:.2f}, test {row['best_test_elbo']:.2f} nats"
+            )
     print("written, each with its figures:")
     for workdir, _ in results:
         print(f"  {workdir}")

@@ -34,8 +34,8 @@ def main() -> None:
     flags.DEFINE_list("methods", ["is", "hmc", "ais"], f"Out of {','.join(_METHODS)}.")
     flags.DEFINE_integer("num_datapoints", 100, "Random datapoints of the split; 0 takes all.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the choice of datapoints, of stochastic targets and of the estimators.")
-    flags.DEFINE_enum("split", "test", ["train", "test"], "Where the datapoints are from.")
-    flags.DEFINE_string("checkpoint", "latest", "Which one: latest, or its step.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
+    flags.DEFINE_string("checkpoint", "latest", "Which one: latest, best by validation, or its step.")
     flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
@@ -55,8 +55,8 @@ def _estimate() -> None:
     from aevb.saved import load_run, read_config
 
     config = read_config(_FLAGS.run)
-    step = None if _FLAGS.checkpoint == "latest" else int(_FLAGS.checkpoint)
-    model, params = load_run(_FLAGS.run, step)
+    names: dict[str, Any] = {"latest": "last", "best": "best"}
+    model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
     output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _file_name()
     if output.exists():
         raise ValueError(f"{output} exists already: choose another --output, or remove it")
@@ -102,7 +102,7 @@ def _check_flags() -> None:
     if not _FLAGS.methods or len(set(_FLAGS.methods)) < len(_FLAGS.methods):
         raise ValueError(f"--methods must name each method once, got {','.join(_FLAGS.methods)!r}")
     if _FLAGS.checkpoint != "latest" and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest or a step, got {_FLAGS.checkpoint!r}")
+        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
 
 
 def _file_name() -> str:
@@ -118,13 +118,12 @@ def _targets(config: dict[str, Any]):
     import jax
     import numpy as np
 
-    from aevb import data as datasets
     from aevb.data.binarization import binarize_batch, binarize_once
+    from experiments.splits import Splits
 
-    rule = datasets.split_rule_of(config["dataset"], config["split_rule"])
-    data = datasets.load(config["dataset"], _FLAGS.split, _FLAGS.data_dir, _FLAGS.source_dir, rule)
-    if _FLAGS.split == "train" and "num_train_images" in config:
-        data = data.subset(config["num_train_images"])
+    data = getattr(Splits.of(config, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
+    if data is None:
+        raise ValueError(f"{_FLAGS.run} kept no images aside for validation: --split=valid has none")
     pixels = data.pixels()
     size = _FLAGS.num_datapoints or len(pixels)
     if size > len(pixels):

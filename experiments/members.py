@@ -24,6 +24,7 @@ from aevb.training.population import default_execution
 from experiments import frey_face, launch, mnist, shards
 from experiments.run import Run, make_config, run
 from experiments.run_folder import RunFolder
+from experiments.splits import Splits
 
 _FLAGS = flags.FLAGS
 
@@ -232,7 +233,8 @@ def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[
 def train(member: Member, num_samples: int, learning_rate: float, seed: int) -> list[Evaluation]:
     """The history of one run, trained now as far as it is not there yet."""
     config, workdir, name = _run(Attempt(member, learning_rate, seed), num_samples)
-    history = run(config, *load(member), workdir, True, name, member=True)[1]
+    train_data, test_data = load(member)
+    history = run(config, Splits(train_data, None, test_data), workdir, True, name, member=True)[1]
     # Another figure may have taken it further than this one asks for.
     return [row for row in history if row.epoch <= config["training"]["num_epochs"]]
 

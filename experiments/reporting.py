@@ -76,7 +76,8 @@ class TensorBoard:
     def report(self, row: Evaluation) -> None:
         if math.isnan(row.train_elbo):
             return
-        for name in ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units"):
+        names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units", "valid_elbo")
+        for name in names if math.isfinite(row.valid_elbo) else names[:-1]:
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
         self._writer.flush()
 
@@ -93,4 +94,5 @@ def progress(name: str, total_samples: int, done_samples: int) -> Reporter:
 def _bounds(row: Evaluation) -> str:
     if math.isnan(row.train_elbo):
         return "no recognition model, no bound"
-    return f"train {row.train_elbo:.2f}  test {row.test_elbo:.2f} nats"
+    valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f} nats"

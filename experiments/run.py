@@ -4,7 +4,7 @@ import functools
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,17 @@ from aevb.algorithms.full_vb import posterior_mean
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.data import Dataset
 from aevb.gradients import Gradient
-from aevb.model import Model
+from aevb.model import Model, Params
 from aevb.objectives import KL
 from aevb.saved import FORMAT_VERSION, model_of
 from aevb.training import Evaluation
 from aevb.training.divergence import DivergedError
+from aevb.training.history import best_row
 from aevb.training.optimizers import check_learning_rate, keeping_learning_rate
 from experiments import distributed
 from experiments.reporting import Reporter, TensorBoard, progress
 from experiments.run_folder import RunFolder
+from experiments.splits import Splits
 from experiments.termination import TerminatedError, Termination
 
 OPTIMIZERS = {
@@ -46,6 +48,7 @@ def make_config(dataset: Dataset, model: dict[str, Any], training: dict[str, Any
         "dataset": dataset.name,
         "split_rule": dataset.split_rule,
         **({"num_train_images": dataset.subset_size} if dataset.subset_size else {}),
+        **({"num_valid_images": dataset.num_valid} if dataset.num_valid else {}),
         "model": {"name": "mlp", "arguments": {"data_shape": [math.prod(dataset.image_shape)], **model}},
         "training": training,
     }
@@ -123,8 +126,7 @@ class Run(NamedTuple):
 
 def run(
     config: dict[str, Any],
-    train: Dataset,
-    test: Dataset,
+    splits: Splits,
     workdir: Path,
     resume: bool,
     name: str,
@@ -138,8 +140,7 @@ def run(
 
     Args:
       config: from `make_config`.
-      train: the training split.
-      test: the test split.
+      splits: what to train on, to choose by and to report.
       workdir: the run folder, made if it is not there.
       resume: goes on with the run that is there, if there is one; a finished one is left as it is.
       name: of this run, for people.
@@ -158,7 +159,7 @@ def run(
     if stream and distributed.process_count() > 1:
         raise ValueError("--stream reads for one process: several hold a part of the data each, without it")
     if not distributed.is_writer():
-        return _follow(config, train, test)
+        return _follow(config, splits)
     folder = RunFolder(workdir, config)
     with distributed.said_to_others():
         folder.check(resume)
@@ -169,20 +170,20 @@ def run(
         with distributed.said_to_others():
             if workdir.is_dir():
                 folder.lock()
-        steps_per_epoch = len(train.images) // config["training"]["batch_size"]
+        steps_per_epoch = len(splits.train.images) // config["training"]["batch_size"]
         recorder = Recorder(folder, name, steps_per_epoch, keep_all=member, save_seconds=save_seconds)
-        return _train(recorder, train, test, resume, name, member, stream)
+        return _train(recorder, splits, resume, name, member, stream)
     except OSError as error:
         raise RunError(f"cannot write to {workdir}: {error.strerror or error}") from None
     finally:
         folder.unlock()
 
 
-def _follow(config: dict[str, Any], train: Dataset, test: Dataset) -> tuple[dict[str, Any], list[Evaluation]]:
+def _follow(config: dict[str, Any], splits: Splits) -> tuple[dict[str, Any], list[Evaluation]]:
     """Trains along with the process that writes."""
     follower = Follower()
     try:
-        _fit(config, train, test, follower, resume=True, stream=False)
+        _fit(config, splits, follower, resume=True, stream=False)
     except distributed.FinishedError:
         pass
     finally:
@@ -191,11 +192,12 @@ def _follow(config: dict[str, Any], train: Dataset, test: Dataset) -> tuple[dict
 
 
 def _train(
-    recorder: "Recorder", train: Dataset, test: Dataset, resume: bool, name: str, member: bool, stream: bool
+    recorder: "Recorder", splits: Splits, resume: bool, name: str, member: bool, stream: bool
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     folder, config = recorder.folder, recorder.folder.config
     try:
-        model, state = _fit(config, train, test, recorder, resume, stream)
+        model, state = _fit(config, splits, recorder, resume, stream)
+        best = recorder.best_params()
     except DivergedError as error:
         kept = f"; the last good state is in {folder.checkpoints}" if recorder.history else ""
         if recorder.history:
@@ -208,24 +210,24 @@ def _train(
         from experiments import pictures
 
         full_vb = config["training"]["algorithm"] == "full_vb"
-        found = jax.device_get(state.params)
+        found = jax.device_get(state.params if best is None else best)
         params = posterior_mean(found) if full_vb else found
-        pictures.draw_all(folder.figures, model, params, test, recorder.history, name)
-    summary = summarize(config, recorder.history[-1], state)
+        pictures.draw_all(folder.figures, model, params, splits.test, recorder.history, name)
+    summary = summarize(config, recorder.history, state)
     folder.write_summary(summary)
     return summary, recorder.history
 
 
 def _fit(
     config: dict[str, Any],
-    train: Dataset,
-    test: Dataset,
+    splits: Splits,
     recorder: "Recorder | Follower",
     resume: bool,
     stream: bool,
 ) -> tuple[Model, TrainState]:
     training = config["training"]
     model = model_of(config)
+    train, valid, test = splits
     steps_per_epoch = len(train.images) // training["batch_size"]
     optimizer = make_optimizer(
         training["optimizer"],
@@ -241,13 +243,17 @@ def _fit(
     with distributed.said_to_others():
         state = recorder.resume(template) if resume else None
     state = distributed.state_of_writer(state, template)
-    data, test_data = (_stream(split) if stream else distributed.rows(split) for split in (train, test))
+    of = _stream if stream else distributed.rows
+    data, test_data, valid_data = (None if split is None else of(split) for split in (train, test, valid))
     with distributed.mesh():
         result = aevb.fit(
             data,
             model,
             key=key,
             test_data=test_data,
+            valid_data=valid_data,
+            patience=training.get("patience"),
+            history=recorder.history,
             optimizer=optimizer,
             algorithm=algorithm,
             state=state,
@@ -341,7 +347,7 @@ class Recorder:
             self._open(row.num_train_samples, row)
         assert self._checkpoints is not None
         self.folder.append_metrics(row)
-        self._checkpoints.save(state, row.test_elbo, row.seconds)
+        self._checkpoints.save(state, row.valid_bound, row.seconds)
         self._last_save = time.monotonic()
         self.history.append(row)
         for reporter in self._reporters:
@@ -362,6 +368,11 @@ class Recorder:
             return
         self._checkpoints.save(state, float("nan"), seconds)
         self._last_save = time.monotonic()
+
+    def best_params(self) -> Params | None:
+        """The parameters of the best state by validation; `None` where there is none."""
+        step = None if self._checkpoints is None else self._checkpoints.best_step()
+        return None if step is None or self._checkpoints is None else self._checkpoints.restore_params(step)
 
     def close(self) -> None:
         self._termination.release()
@@ -407,8 +418,9 @@ class Follower:
         self._termination.release()
 
 
-def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dict[str, Any]:
-    """The contents of summary.json, from a run's last evaluation and state."""
+def summarize(config: dict[str, Any], history: Sequence[Evaluation], state: TrainState) -> dict[str, Any]:
+    """The contents of summary.json, from a run's evaluations and its last state."""
+    row, best = history[-1], best_row(history)
     model, training = config["model"]["arguments"], config["training"]
     summary = {
         "dataset": config["dataset"],
@@ -419,6 +431,7 @@ def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dic
         "num_epochs": row.epoch,
         "num_train_samples": row.num_train_samples,
         "train_elbo": row.train_elbo,
+        **({} if best is None else _validation(row, best, training)),
         "test_elbo": row.test_elbo,
         "test_reconstruction": row.test_reconstruction,
         "test_kl": row.test_kl,
@@ -433,3 +446,14 @@ def summarize(config: dict[str, Any], row: Evaluation, state: TrainState) -> dic
     }
     # JSON has no NaN.
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+
+
+def _validation(last: Evaluation, best: Evaluation, training: dict[str, Any]) -> dict[str, Any]:
+    """What validation images said: which state was the best, and whether patience came to its end."""
+    return {
+        "valid_elbo": last.valid_elbo,
+        "best_epoch": best.epoch,
+        "best_valid_bound": best.valid_bound,
+        "best_test_elbo": best.test_elbo,
+        "stopped_early": last.epoch < training["num_epochs"],
+    }

@@ -74,7 +74,10 @@ class RunFolder:
         """Whether the run that is there has gone as far as this configuration asks."""
         try:
             summary = json.loads((self.path / SUMMARY_FILE).read_text())
-            return summary["num_epochs"] >= self.config["training"]["num_epochs"]
+            wanted = self.config["training"]
+            patience = wanted.get("patience")
+            has_waited = patience and summary.get("stopped_early") and summary["patience"] >= patience
+            return bool(has_waited) or summary["num_epochs"] >= wanted["num_epochs"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
@@ -202,7 +205,7 @@ _BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 def _columns(row: Evaluation) -> dict[str, Any]:
     """Return the columns of metrics.csv: of latents in levels, one per level too; what is not known is left out."""
     columns = {name: value for name, value in row._asdict().items() if name not in _BY_LEVEL}
-    for name in ("train_iwae", "test_iwae"):
+    for name in ("train_iwae", "test_iwae", "valid_elbo", "valid_iwae"):
         if math.isnan(columns[name]):
             del columns[name]
     for name in _BY_LEVEL:
@@ -242,7 +245,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
         one, other = there.get(name), here.get(name)
         if isinstance(one, dict) and isinstance(other, dict):
             found += _differences(one, other)
-        elif one != other and name != "num_epochs":
+        elif one != other and name not in ("num_epochs", "patience"):
             found.append(f"{name} is {one} there, {other} here")
     return found
 

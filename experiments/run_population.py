@@ -157,7 +157,7 @@ class _Population:
                     member.folder.write_divergence(str(ended.diverged))
                 continue
             state = _cut(member, ended.result.state)
-            member.folder.write_summary(summarize(member.run.config, member.recorder.history[-1], state))
+            member.folder.write_summary(summarize(member.run.config, member.recorder.history, state))
 
 
 def _cut(member: _Member, state: TrainState) -> TrainState:

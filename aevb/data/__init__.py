@@ -33,7 +33,7 @@ SOURCES: Registry[Source] = Registry(
     _check,
 )
 
-_SUBSET_SEED = 0
+_SUBSET_SEED, _VALIDATION_SEED = 0, 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,12 +62,13 @@ class Dataset:
 
     Attributes:
       name: of the data set.
-      split: "train" or "test".
+      split: "train", "valid" or "test".
       images: `[N, H, W]` uint8, read-only.
       labels: `[N]` int64 classes, or `None`.
       max_value: the pixel value of full intensity: values range over 0..max_value.
       split_rule: how the split was made, in words.
       subset_size: where it is a `subset` of the split, its size.
+      num_valid: how many of the split were kept aside by `split_off`.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset:
     max_value: int
     split_rule: str
     subset_size: int | None = None
+    num_valid: int = 0
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -102,12 +104,25 @@ class Dataset:
         if not 1 <= count <= len(self.images):
             raise ValueError(f"{self.name} has {len(self.images)} {self.split} images, not {count}")
         chosen = np.random.RandomState(_SUBSET_SEED).permutation(len(self.images))[:count]
-        return dataclasses.replace(
-            self,
-            images=self.images[chosen],
-            labels=None if self.labels is None else self.labels[chosen],
-            subset_size=count,
-        )
+        return dataclasses.replace(self._at(chosen), subset_size=count)
+
+    def split_off(self, count: int) -> tuple["Dataset", "Dataset"]:
+        """The datapoints without a random `count` of them by seed 1, and those, for validation.
+
+        Raises:
+          ValueError: none would be left.
+        """
+        if not 1 <= count < len(self.images):
+            raise ValueError(
+                f"{self.name} has {len(self.images)} {self.split} images: {count} for validation leave none to train on"
+            )
+        order = np.random.RandomState(_VALIDATION_SEED).permutation(len(self.images))
+        rest, kept = np.sort(order[count:]), np.sort(order[:count])
+        return dataclasses.replace(self._at(rest), num_valid=count), dataclasses.replace(self._at(kept), split="valid")
+
+    def _at(self, chosen: np.ndarray) -> "Dataset":
+        labels = None if self.labels is None else self.labels[chosen]
+        return dataclasses.replace(self, images=self.images[chosen], labels=labels)
 
 
 def names() -> tuple[str, ...]:

@@ -134,7 +134,8 @@ def fit(
     train, epoch = plan.compile(state, pause), int(state.step) // plan.steps_per_epoch
     if first_row is not None:
         record(state, first_row())  # which was under way while the program was compiled
-    for segment in segments(train, state, epoch, num_epochs, eval_every, pauses=on_pause is not None):
+    goal = epoch if best.is_time_to_stop else num_epochs
+    for segment in segments(train, state, epoch, goal, eval_every, pauses=on_pause is not None):
         state = segment.state
         seconds += segment.seconds
         if segment.is_evaluation:
