@@ -127,9 +127,8 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the highest validation bound, the first of equals; `None` where no bound is known."""
         manifests = {step: self._manifest_or_none(step) for step in self.steps()}
-        known = {
-            step: found.valid_bound for step, found in manifests.items() if found and found.valid_bound is not None
-        }
+        known = {step: found.valid_bound for step, found in manifests.items() if found}
+        known = {step: bound for step, bound in known.items() if bound is not None}
         return max(known, key=lambda step: known[step], default=None)
 
     def restore_params(self, step: int | None = None) -> Params:

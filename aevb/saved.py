@@ -71,8 +71,8 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
 
     Args:
       workdir: a folder that one of the experiments wrote.
-      which: "last", the last checkpoint that is whole; "best", the one with the highest bound on validation data; or the
-        step of one.
+      which: "last", the last checkpoint that is whole; "best", the one with the highest bound on validation data; or
+        the step of one.
       **older: `step`, of earlier versions, for `which`.
 
     Returns:

@@ -101,7 +101,7 @@ def _check_flags() -> None:
             raise ValueError(f"--methods takes {','.join(_METHODS)}, got {method!r}")
     if not _FLAGS.methods or len(set(_FLAGS.methods)) < len(_FLAGS.methods):
         raise ValueError(f"--methods must name each method once, got {','.join(_FLAGS.methods)!r}")
-    if _FLAGS.checkpoint != "latest" and not _FLAGS.checkpoint.isdecimal():
+    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
         raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
 
 

@@ -65,10 +65,16 @@ def draw_curves(folder: Path, runs: Sequence[tuple[str, Sequence[Evaluation]]], 
             np.array([row.num_train_samples for row in history]),
             np.array([row.train_elbo for row in history]),
             np.array([row.test_elbo for row in history]),
+            _valid(history),
         )
         for label, history in runs
     ]
     figures.save(figures.lower_bounds(curves, title), folder / "lower_bounds.png")
+
+
+def _valid(history: Sequence[Evaluation]) -> np.ndarray | None:
+    bounds = np.array([row.valid_elbo for row in history])
+    return bounds if np.isfinite(bounds[1:]).any() else None
 
 
 def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Dataset, title: str) -> None:

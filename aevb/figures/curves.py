@@ -19,12 +19,14 @@ class Curve(NamedTuple):
       num_train_samples: `[T]`.
       train: `[T]` or `[S, T]` for S seeds, nats per datapoint.
       test: as `train`.
+      valid: `[T]`, or `None` where there are no validation data; for `lower_bounds`.
     """
 
     label: str
     num_train_samples: np.ndarray
     train: np.ndarray
     test: np.ndarray
+    valid: np.ndarray | None = None
 
 
 class Panel(NamedTuple):
@@ -36,7 +38,10 @@ class Panel(NamedTuple):
 
 
 def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
-    """Lower bound against training samples on a log axis, train dashed and test solid, as in Figure 2."""
+    """Lower bound against training samples on a log axis, train dashed and test solid, as in Figure 2.
+
+    On validation data it is dotted, with a ring around the best.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -50,6 +55,12 @@ def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
             axes.plot(samples, test, color=color, label=f"{label}test ({_last(test)})", marker=marker)
             train = np.asarray(curve.train)[seen]
             axes.plot(samples, train, color=color, linestyle="--", linewidth=1, label=f"{label}train", marker=marker)
+            if curve.valid is not None:
+                valid = np.asarray(curve.valid)[seen]
+                best = int(np.nanargmax(valid))
+                name = f"{label}valid (best {valid[best]:,.1f})"
+                axes.plot(samples, valid, color=color, linestyle=":", label=name, marker=marker)
+                axes.plot(samples[best], valid[best], color=color, marker="o", markerfacecolor="none")
         axes.set_xscale("log")
         axes.set_xlabel("training samples evaluated")
         axes.set_ylabel("lower bound (nats per datapoint)")
