@@ -18,7 +18,7 @@ import numpy as np
 
 from aevb.arguments import check_counts, check_key
 from aevb.data.rows import as_arrays, num_rows, rows
-from aevb.distributions import Chain
+from aevb.distributions.chain import Chain, family_name
 from aevb.model import (
     Datapoint,
     Given,
@@ -46,7 +46,8 @@ class Encoded(NamedTuple):
     """q(z|x) of each datapoint, leaves `[N, ...]` of NumPy arrays; of a `Chain` dicts by level.
 
     Attributes:
-      mean: E_q[z]: exact where the family knows it, else the mean of the samples.
+      mean: E_q[z]: exact where the family knows it, else the mean of the samples, or of 64 draws where fewer than two
+        samples are asked for.
       scale: the standard deviation of each dimension, exact or estimated in the same way.
       samples: draws, leaves `[N, L, ...]`; `None` where none were asked for.
     """
@@ -84,7 +85,7 @@ def encode(
     """
     check_counts(0, num_samples=num_samples)
     xs = _checked(params, xs, model)
-    if key is None and (num_samples or not _knows_its_mean(params, xs, model)):
+    if key is None and (num_samples or not _knows(("mean", "variance"), params, xs, model)):
         what = "samples" if num_samples else f"means of this posterior, estimated from {NUM_SAMPLES} draws,"
         raise ValueError(f"{what} need a key: encode(params, xs, model, key=jax.random.key(0))")
     return _in_chunks(_encode_chunk, params, key, xs, model, (int(num_samples),), chunk_size, on_chunk)
@@ -102,6 +103,8 @@ def reconstruct(
 ) -> Any:
     """Return the mean of p(x|z) for every datapoint, leaves `[N, ...]` of NumPy arrays.
 
+    A class (`Categorical`) has no mean: NaN.
+
     Args:
       params: parameters of `model`.
       xs: leaves `[N, ...]`, or a `Given` of two.
@@ -118,7 +121,7 @@ def reconstruct(
     """
     check_counts(0, num_samples=num_samples)
     xs = _checked(params, xs, model)
-    if not num_samples and not _knows_its_mean(params, xs, model):
+    if not num_samples and not _knows(("mean",), params, xs, model):
         num_samples = 1
     if num_samples and key is None:
         raise ValueError("draws of z need a key: reconstruct(params, xs, model, key=jax.random.key(0))")
@@ -163,16 +166,27 @@ def sample(
     )
 
 
-def _knows_its_mean(params: Params, xs: Datapoint, model: Model) -> bool:
-    def look(x: Datapoint) -> None:
-        bound, value = bind(model, x)
-        posterior_of(bound, params, value).mean  # noqa: B018, raises where it is not known
+def _knows(moments: tuple[str, ...], params: Params, xs: Datapoint, model: Model) -> bool:
+    """Tell whether q(z|x) knows its "mean" or "variance"."""
 
+    def look(x: Datapoint) -> list[bool]:
+        bound, value = bind(model, x)
+        posterior = posterior_of(bound, params, value)
+        return [_moment(posterior, name) is not None for name in moments]
+
+    found = []
+    jax.eval_shape(lambda x: found.extend(look(x)), rows(xs, 0))
+    return all(found)
+
+
+def _moment(posterior: Any, name: str) -> Any:
+    """Return the "mean" or "variance" of a distribution; `None` where its family does not know it."""
+    if family_name(posterior).startswith("Categorical"):  # of which numpyro returns NaN
+        return None
     try:
-        jax.eval_shape(look, rows(xs, 0))
+        return getattr(posterior, name)
     except NotImplementedError:
-        return False
-    return True
+        return None
 
 
 def _checked(params: Params, xs: Datapoint, model: Model) -> Datapoint:
@@ -234,13 +248,13 @@ def _encode_chunk(
         bound, value = bind(model, x)
         posterior, own_key = posterior_of(bound, params, value), jax.random.fold_in(key, position)
         samples = posterior.sample(own_key, (num_samples,)) if num_samples else None
-        try:
-            mean, scale = posterior.mean, jnp.sqrt(posterior.variance)
-        except NotImplementedError:
+        mean, variance = _moment(posterior, "mean"), _moment(posterior, "variance")
+        scale = None if variance is None else jnp.sqrt(variance)
+        if mean is None or scale is None:
             draws = samples if num_samples > 1 else posterior.sample(own_key, (NUM_SAMPLES,))
-            mean, scale = (
-                jax.tree.map(functools.partial(statistic, axis=0), draws) for statistic in (jnp.mean, jnp.std)
-            )
+            over_draws = lambda statistic: jax.tree.map(functools.partial(statistic, axis=0), draws)
+            mean = over_draws(jnp.mean) if mean is None else mean
+            scale = over_draws(jnp.std) if scale is None else scale
         return Encoded(mean, scale, samples)
 
     return jax.vmap(one)(xs, positions)

@@ -109,8 +109,10 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} is there already: save into a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    partial = scratch / path.name  # readable by those who may read a new folder, which `scratch` is not
     try:
+        partial.mkdir()
         sha256 = write_arrays(partial / _PARAMS_FOLDER, params)
         described = {
             "format_version": MODEL_FORMAT_VERSION,
@@ -120,7 +122,7 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
         (partial / _MODEL_FILE).write_text(json.dumps(described, indent=2) + "\n")
         os.replace(partial, path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def load(path: str | os.PathLike) -> tuple[Model, Params]:

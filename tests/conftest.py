@@ -43,6 +43,14 @@ def x64():
     jax.config.update("jax_enable_x64", False)
 
 
+@pytest.fixture(scope="module")
+def barely_optimized() -> Iterator[None]:
+    """Programs that are compiled in half the time, for tests that run each of them once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def precision(dtype: str):
     """Double precision for those of a test's cases whose `dtype` asks for it."""

@@ -40,10 +40,13 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
     Raises:
       ValueError: the name is built in, or no identifier.
+      TypeError: what is registered is no function, or has arguments without a name.
     """
     FAMILIES.check_name(name)
 
     def decorate(builder: Builder) -> Builder:
+        if not callable(builder):
+            raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
         return FAMILIES.register(name, family(name)(builder))
 
     return decorate
@@ -53,7 +56,7 @@ def family(name: str) -> Callable[[Builder], Builder]:
     """Return a decorator of a function that builds models, so that they remember their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
-        models: dict[tuple[str, int], Model] = {}
+        models: dict[str, tuple[int, Model]] = {}
         signature = inspect.signature(builder)
         for each in signature.parameters.values():
             if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
@@ -64,12 +67,14 @@ def family(name: str) -> Callable[[Builder], Builder]:
         @functools.wraps(builder)
         def with_recipe(*args: Any, **kwargs: Any) -> Model:
             arguments = _as_json(name, _all_arguments(name, signature, args, kwargs))
-            which = arguments, LIKELIHOODS.version
-            if which not in models:
+            version, found = models.get(arguments, (None, None))
+            if found is None or version != LIKELIHOODS.version:
                 model = builder(**json.loads(arguments))  # as it will be built again
                 check_model(model)
-                models[which] = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
-            return models[which]
+                if found is None or model != found:
+                    found = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
+                models[arguments] = LIKELIHOODS.version, found
+            return found
 
         return with_recipe  # type: ignore[return-value]
 

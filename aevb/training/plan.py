@@ -17,7 +17,7 @@ from aevb.data.binarization import Binarization, possible_targets
 from aevb.data.rows import num_rows, rows
 from aevb.data.stream import Stream
 from aevb.evaluation import Bound, non_finite_datapoints, start_evaluation
-from aevb.model import Datapoint, Given, Model, Params, check_model, check_rows
+from aevb.model import Datapoint, Given, Model, Params, check_model
 from aevb.objectives import Estimator, check_estimator
 from aevb.support import check_data
 from aevb.training.divergence import DivergedError, restoring, watching_parameters
@@ -169,7 +169,9 @@ class TrainingPlan:
         return self._init(*self._init_arguments(key))
 
     def check(self, key: jax.Array, state: TrainState | None = None) -> bool:
-        """Check model, algorithm and data against each other, by tracing a step, before anything is compiled.
+        """Check data, model and algorithm against each other before a program is compiled.
+
+        The data come first. Then a step is traced.
 
         Args:
           key: any typed key.
@@ -186,10 +188,9 @@ class TrainingPlan:
         initial = self._init.eval_shape(*self._init_arguments(key))
         if state is not None:
             check_state(state, initial)
-        data = self._minibatch if isinstance(self.splits[0], Stream) else self.splits[0]
-        check_rows(self._evaluated_params(initial, key), data, self.model)
+        is_complete = self.check_values(initial if state is None else state, key)
         jax.eval_shape(self.step, initial, self._minibatch, jax.ShapeDtypeStruct((self.batch_size,), jnp.int32))
-        return not self.check_values(initial if state is None else state, key)
+        return not is_complete
 
     def check_values(self, state: TrainState, key: jax.Array) -> bool:
         """Check the data against the parameters of a state, or against their shapes alone, as `check_data` does."""
