@@ -1,4 +1,8 @@
-"""JAX's own random numbers, bit for bit, in a form that XLA can fuse with what uses them.
+"""JAX's own random bits in a form that XLA can fuse with what uses them.
+
+Keys, bits and whatever is computed from bits without rounding, such as Bernoulli draws, equal JAX's. Normals are
+computed from the same bits, but in a fused loop XLA may round them otherwise: they agree to a few units in the last
+place.
 
 On a CPU JAX runs the rounds of Threefry as a loop over arrays, which nothing fuses with. Written out, they become one
 pass over memory together with the comparison or the inverse of the normal distribution that they are drawn for: drawing
@@ -18,7 +22,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def fused(key: jax.Array) -> jax.Array:
-    """The same key, whose draws are the same numbers and are fused with what uses them.
+    """Return the same key, whose bits are the same and are fused with what uses them.
 
     Args:
       key: a typed key of JAX's default kind, `[...]`; keys of other kinds come back as they are.
@@ -29,7 +33,7 @@ def fused(key: jax.Array) -> jax.Array:
 
 
 def unfused(key: jax.Array) -> jax.Array:
-    """A key that `fused` gave, or one split from it, as JAX's default kind again."""
+    """Return a key that `fused` gave, or one split from it, as JAX's default kind again."""
     if jax.random.key_impl(key) != _WRITTEN_OUT:
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")

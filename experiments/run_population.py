@@ -123,8 +123,9 @@ class _Population:
         keys = [jax.random.key(member.run.config["training"]["seed"]) for member in members]
         states = []
         for member, key in zip(members, keys, strict=True):
-            # The first of the two halves, as `aevb.fit` does.
-            state = member.algorithm.init(jax.random.split(key)[0]) if member.state is None else member.state
+            # By the first of the two halves, and compiled, as `aevb.fit` does.
+            train_key = jax.random.split(key)[0]
+            state = jax.jit(member.algorithm.init)(train_key) if member.state is None else member.state
             states.append(member.padding.pad(state) if member.padding else state)
 
         def pause(stacked: TrainState, seconds: float) -> None:

@@ -95,8 +95,8 @@ def seen(seed: int, binarization: str = "grey", blind_decoder: bool = False) -> 
         return aevb.Algorithm(init, step)
 
     result = aevb.fit(
-        MODEL,
         data,
+        MODEL,
         key=jax.random.key(seed),
         test_data=data,
         optimizer=optax.set_to_zero(),

@@ -260,7 +260,7 @@ SUMMARY = {
 def test_run_folders(tmp_path):
     rng, folder = random.Random(4), RunFolder(tmp_path, CONFIG)
     folder.create()
-    folder.start_metrics([ROW._replace(epoch=0, num_train_samples=0), ROW])
+    folder.start_metrics([ROW._replace(epoch=0, num_train_samples=0), ROW], ROW)
     folder.write_summary(SUMMARY)
     folder.unlock()
     assert folder.is_finished()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import aevb
 from aevb.algorithms import TrainState
+from aevb.arguments import describe
 from aevb.training.padding import Padding
 
 KEY = jax.random.key(0)
@@ -107,7 +108,8 @@ def test_bounds_are_scalars_of_the_wider_dtype_and_gradients_are_like_the_parame
             assert (value.shape, value.dtype) == ((), jnp.promote_types(x_dtype, arguments["param_dtype"]))
             assert_like(gradient, params)
         terms = jax.eval_shape(functools.partial(aevb.elbo_terms, **chosen), params, KEY, x, model)
-        assert [term.shape for term in terms] == [(), ()]
+        assert [term.shape for term in jax.tree.leaves(terms)] == [()] * 3
+        assert [*terms.kl_by_level] == ["z"]
 
 
 @pytest.mark.slow
@@ -226,7 +228,7 @@ def test_a_minibatch_stands_for_the_dataset_by_the_sum_of_its_bounds(count, more
     np.testing.assert_allclose(found, size / count * np.sum(bounds), rtol=1e-4)
     theta = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params["decoder"])])
     expected = -np.mean(bounds) + (0.5 * np.sum(theta.astype(np.float64) ** 2) / size if map_prior else 0.0)
-    loss = jax.jit(aevb.make_loss(PLAIN, size, num_samples, kl, map_prior))(params, key, xs)
+    loss = jax.jit(aevb.make_loss(PLAIN, size, aevb.Estimator(num_samples, kl), map_prior))(params, key, xs)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -247,14 +249,17 @@ def test_datapoints_in_another_order_have_the_same_bounds_in_that_order(order, k
 def test_what_fills_up_a_chunk_or_a_block_counts_for_nothing(size, chunk_size, block_size, binarization, seed):
     params, data, key = random_params(PLAIN, seed), random_data(seed, size, 3), jax.random.key(seed)
     data = np.round(data) if binarization == "threshold" else data  # an array is evaluated after `binarize_once`
-    evaluate = functools.partial(aevb.evaluate, params, key, model=PLAIN, num_samples=2, binarization=binarization)
+    chosen = {"model": PLAIN, "estimator": aevb.Estimator(2), "binarization": binarization, "active_units": True}
+    evaluate = functools.partial(aevb.evaluate, params, key, **chosen)
     whole = evaluate(data)
-    assert [type(value) for value in whole] == [float, float, float, int]
-    assert all(map(math.isfinite, whole))
+    assert [type(value) for value in whole] == [float, float, float, int, dict, dict, float]
+    assert all(map(math.isfinite, whole[:4]))
+    assert math.isnan(whole.iwae)
     assert whole.elbo == pytest.approx(whole.reconstruction - whole.kl)
-    np.testing.assert_allclose(evaluate(data, chunk_size=chunk_size), whole, rtol=1e-5)
     stream = aevb.Stream(data, block_size=block_size)
-    np.testing.assert_allclose(evaluate(stream, chunk_size=chunk_size), whole, rtol=1e-5)
+    for found in (evaluate(data, chunk_size=chunk_size), evaluate(stream, chunk_size=chunk_size)):
+        assert jax.tree.structure(found) == jax.tree.structure(whole)
+        np.testing.assert_allclose(jax.tree.leaves(found), jax.tree.leaves(whole), rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -265,7 +270,7 @@ def test_padded_latents_add_nothing_to_a_bound_and_are_cut_without_a_trace(laten
     alone, padded = (aevb.mlp_vae((3,), size, hidden_dim) for size in (latent_dim, latent_dim + extra))
     params, x = random_params(alone, seed), random_data(seed, 3)
     state = TrainState(params, optimizer.init(params), jax.random.key(seed), jnp.int32(7))
-    padding = Padding(optimizer, latent_dim, latent_dim + extra)
+    padding = Padding(optimizer, alone, padded)
     wide = padding.pad(state)
     assert_like(wide.params, padded.init(KEY))
     for kl in ("analytic", "sampled"):
@@ -295,14 +300,15 @@ def test_fit_goes_as_far_as_it_is_told_and_looks_when_it_is_told(data):
         xs = random_data(data.draw(seeds), size, *arguments["data_shape"], dtype=dtype)
         template = aevb.init_train_state(KEY, model, aevb.paper_optimizer())
         result = aevb.fit(
-            model,
             xs,
+            model,
             key=KEY,
             test_data=xs[:1],
             num_epochs=num_epochs,
             batch_size=batch_size,
             eval_every=eval_every,
             binarization=binarization,
+            active_units=True,
         )
     steps = size // batch_size
     assert int(result.state.step) == num_epochs * steps
@@ -311,11 +317,13 @@ def test_fit_goes_as_far_as_it_is_told_and_looks_when_it_is_told(data):
     looks = sorted({*range(0, num_epochs + 1, eval_every), num_epochs})
     assert [row.epoch for row in result.history] == looks
     for row in result.history:
-        assert [type(value) for value in row] == [int, int, float, float, float, float, int, float]
-        assert all(map(math.isfinite, row))
+        assert [type(value) for value in row[:8]] == [int, int, float, float, float, float, int, float]
+        assert all(map(math.isfinite, row[:8]))
+        assert row.test_kl_by_level == {"z": pytest.approx(row.test_kl)}
+        assert row.active_units_by_level == {"z": row.active_units}
         assert row.num_train_samples == row.epoch * steps * batch_size
         assert row.test_elbo == pytest.approx(row.test_reconstruction - row.test_kl)
-        assert 0 <= row.active_units <= arguments["latent_dim"]
+        assert row.active_units in range(arguments["latent_dim"] + 1)
 
 
 # Wrong arguments are named, with their value
@@ -326,7 +334,6 @@ no_count = st.one_of(
     st.booleans(),
     st.text(max_size=3),
     st.none(),
-    integers(1, 9).map(np.int64),
     st.just([]),
 )
 DATA = random_data(0, 6, 3)
@@ -338,7 +345,7 @@ def assert_named(function: Any, name: str, value: Any) -> None:
         function()
     message = str(caught.value)
     assert name in message
-    assert f"got {value}" in message or f"got {value!r}" in message
+    assert f"got {value}" in message or f"got {describe(value)}" in message
 
 
 @TRACED
@@ -348,10 +355,9 @@ def test_counts_that_are_none(count):
     assert_named(lambda: aevb.elbo(PARAMS, key, x, PLAIN, count), "num_samples", count)
     assert_named(lambda: aevb.iwae_bound(PARAMS, key, x, PLAIN, count), "num_samples", count)
     assert_named(lambda: aevb.minibatch_elbo(PARAMS, key, DATA, PLAIN, 6, count), "num_samples", count)
-    assert_named(lambda: aevb.evaluate(PARAMS, key, DATA, PLAIN, count), "num_samples", count)
+    assert_named(lambda: aevb.Estimator(count), "num_samples", count)
     assert_named(lambda: aevb.evaluate(PARAMS, key, DATA, PLAIN, chunk_size=count), "chunk_size", count)
-    fit = functools.partial(aevb.fit, PLAIN, DATA, key=key, batch_size=2)
-    assert_named(lambda: fit(num_samples=count), "num_samples", count)
+    fit = functools.partial(aevb.fit, DATA, PLAIN, key=key, batch_size=2)
     assert_named(lambda: fit(batch_size=count), "batch_size", count)
     assert_named(lambda: fit(eval_every=count), "eval_every", count)
     if count != 0 or isinstance(count, bool | float):
@@ -378,8 +384,9 @@ def test_names_that_are_none(name):
     for argument in ("kl", "gradient"):
         assert_named(lambda a=argument: aevb.elbo(PARAMS, key, x, PLAIN, **{a: name}), argument, name)
     assert_named(lambda: aevb.evaluate(PARAMS, key, DATA, PLAIN, binarization=name), "binarization", name)
-    assert_named(lambda: aevb.fit(PLAIN, DATA, key=key, batch_size=2, binarization=name), "binarization", name)
-    assert_named(lambda: aevb.fit(PLAIN, DATA, key=key, batch_size=2, kl=name), "kl", name)
+    assert_named(lambda: aevb.fit(DATA, PLAIN, key=key, batch_size=2, binarization=name), "binarization", name)
+    for argument in ("kl", "gradient", "bound"):
+        assert_named(lambda a=argument: aevb.Estimator(**{a: name}), argument, name)
     for argument in ("likelihood", "posterior", "weight_init"):
         assert_named(lambda a=argument: aevb.mlp_vae((4,), 2, **{a: name}), argument, name)
 
@@ -394,32 +401,33 @@ def test_step_sizes_that_are_none(rate):
 @given(data_shapes.filter(lambda shape: shape != (3,)))
 def test_datapoints_of_another_shape(shape):
     bad = np.zeros(shape, np.float32)
-    message = f"x has shape {shape}"
     for function in (aevb.elbo, functools.partial(aevb.iwae_bound, num_samples=2)):
         with pytest.raises(ValueError, match="the model's datapoints have shape") as caught:
             function(PARAMS, KEY, bad, PLAIN)
-        assert message in str(caught.value)
-    for function in (
-        lambda: aevb.evaluate(PARAMS, KEY, bad[None], PLAIN),
-        lambda: aevb.minibatch_elbo(PARAMS, KEY, bad[None], PLAIN, 1),
-        lambda: aevb.fit(PLAIN, bad[None], key=KEY, batch_size=1),
-        lambda: aevb.fit(PLAIN, DATA, key=KEY, batch_size=1, test_data=bad[None]),
+        assert f"x has shape {shape}" in str(caught.value)
+    for function, what in (
+        (lambda: aevb.minibatch_elbo(PARAMS, KEY, bad[None], PLAIN, 1), "x has"),
+        (lambda: aevb.evaluate(PARAMS, KEY, bad[None], PLAIN), "datapoints of data have"),
+        (lambda: aevb.fit(bad[None], PLAIN, key=KEY, batch_size=1), "datapoints of data have"),
+        (lambda: aevb.fit(DATA, PLAIN, key=KEY, batch_size=1, test_data=bad[None]), "datapoints of test_data have"),
     ):
-        with pytest.raises(ValueError, match="the model's datapoints have shape") as caught:
+        with pytest.raises(ValueError, match="datapoints") as caught:
             function()
-        assert message in str(caught.value)
+        assert f"{what} shape {shape}" in str(caught.value)
 
 
 @TRACED
-@given(st.sampled_from(["bool", "uint8", "int8", "uint16", "int32"]))
-def test_integer_data_are_refused(dtype):
+@given(st.sampled_from(["uint8", "int8", "uint16", "int32", "float32"]), integers(2, 100))
+def test_pixels_that_are_not_scaled_are_refused(dtype, highest):
     """Pixels of 0 to 255 would have a bound, of nothing."""
-    data, message = np.zeros((4, 3), dtype), f"data must be floating-point, got {dtype}"
+    data = np.zeros((4, 3), dtype)
+    data[1, 2] = highest
+    message = rf"ranges from 0 to {highest}, outside of the likelihood's support, \[0, 1\]: scale it first"
     for function in (
         lambda: aevb.evaluate(PARAMS, KEY, data, PLAIN),
         lambda: aevb.marginal_likelihood.evaluate(PARAMS, KEY, data, PLAIN, "is"),
-        lambda: aevb.fit(PLAIN, data, key=KEY, batch_size=2),
-        lambda: aevb.fit(PLAIN, DATA, key=KEY, batch_size=2, test_data=data),
+        lambda: aevb.fit(data, PLAIN, key=KEY, batch_size=2),
+        lambda: aevb.fit(DATA, PLAIN, key=KEY, batch_size=2, test_data=data),
     ):
         with pytest.raises(ValueError, match=message):
             function()

@@ -73,8 +73,9 @@ def init_population(
       ValueError: a hyperparameter that the optimizer does not keep, or not K of them.
     """
     states = []
+    init = jax.jit(algorithm.init)  # as `fit` does: compiled, the same numbers may round otherwise
     for member, key in enumerate(keys):
-        state = algorithm.init(key) if x is None else algorithm.init(key, x)
+        state = init(key) if x is None else init(key, x)
         values = {name: _of_member(name, of, member, len(keys)) for name, of in (hyperparameters or {}).items()}
         states.append(state._replace(optimizer_state=_with_hyperparameters(state.optimizer_state, values)))
     return stack(states)
