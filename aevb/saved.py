@@ -170,4 +170,4 @@ def _place(path: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    return f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())

@@ -28,7 +28,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
       the part of it that is the estimator's; `disagreeing`, the share of datapoints whose chains disagree.
     """
     path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
-    if path.exists() and (kept := json.loads(path.read_text())).get("options") == _HMC_OPTIONS:
+    if (kept := _kept(path)) is not None:
         return kept
     algorithm = read_config(folder)["training"]["algorithm"]
     model, params = load_run(folder, step)
@@ -51,3 +51,12 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
     path.parent.mkdir(exist_ok=True)
     write_json(path, row)
     return row
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """Return the estimate that is there; `None` where there is none, it is damaged or other options made it."""
+    try:
+        found = json.loads(path.read_text())
+        return found if found["options"] == _HMC_OPTIONS else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

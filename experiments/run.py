@@ -102,6 +102,11 @@ def make_algorithm(name: str, num_samples: int, kl: KL, gradient: Gradient) -> M
     )
 
 
+def reported_bound(training: dict[str, Any]) -> aevb.Estimator:
+    """Return how the reported bound is estimated, also for baselines, which have no estimator of their own."""
+    return aevb.Estimator(training["num_samples"], training["kl"])
+
+
 class Run(NamedTuple):
     """One configuration to train.
 
@@ -249,6 +254,7 @@ def _fit(
             seconds=recorder.seconds,
             on_evaluation=recorder,
             on_pause=recorder.pause,
+            evaluation=reported_bound(training),
             active_units=True,
             **{name: training[name] for name in FIT_ARGUMENTS},
         )

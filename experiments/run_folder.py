@@ -195,7 +195,7 @@ class RunFolder:
         return json.loads((self.path / SUMMARY_FILE).read_text())
 
 
-_COUNTS = ("epoch", "num_train_samples", "active_units")
+_COUNTS = ("epoch", "num_train_samples", "active_units", "active_units_by_level")
 _BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 
 
@@ -212,16 +212,27 @@ def _columns(row: Evaluation) -> dict[str, Any]:
 
 
 def _evaluation(columns: dict[str, str]) -> Evaluation:
-    """Return the row that `_columns` made the columns of."""
+    """Return the row that `_columns` made the columns of.
+
+    Raises:
+      ValueError, KeyError, TypeError: it was not made so.
+    """
     values: dict[str, Any] = {name: {} for name in _BY_LEVEL}
     for column, text in columns.items():
+        if column is None or text is None:
+            raise ValueError("a row is longer or shorter than its heading")
         name, _, level = column.partition("/")
-        value = (int if name in _COUNTS or name == "active_units_by_level" else float)(text) if text else None
         if level:
-            values[name][level] = value
+            values[name][level] = _number(name, text)
         else:
-            values[name] = value
+            values[name] = _number(name, text)
     return Evaluation(**values)
+
+
+def _number(name: str, text: str) -> int | float | None:
+    if name == "active_units" and not text:
+        return None
+    return int(text) if name in _COUNTS else float(text)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

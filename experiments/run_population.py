@@ -14,7 +14,7 @@ from aevb.data import Dataset
 from aevb.saved import model_of
 from aevb.training.padding import Padding, padded
 from aevb.training.population import fit_population, member_of
-from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, summarize
+from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, reported_bound, summarize
 from experiments.run_folder import RunFolder
 from experiments.termination import TerminatedError, Termination
 
@@ -146,6 +146,7 @@ class _Population:
             on_evaluation=lambda member, state, row: members[member].recorder.record(_cut(members[member], state), row),
             on_pause=pause,
             **{"states" if resumed else "initial_states": states},
+            evaluation=reported_bound(self._training),
             active_units=True,
             **{name: self._training[name] for name in FIT_ARGUMENTS},
         )

@@ -55,8 +55,9 @@ def test_sleep_phase_ascends_the_recognition_of_dreams(x64):
         quadratic = jnp.trace(precision @ covariance) + center @ precision @ center
         return -0.5 * (quadratic + LATENT_DIM * jnp.log(2 * jnp.pi)) - jnp.sum(jnp.log(jnp.diag(encoder["factor"])))
 
+    x = jnp.zeros(DATA_DIM)  # of which nothing is used but its shape
     keys = jax.random.split(jax.random.key(1), 40_000)
-    samples = jax.vmap(lambda key: jax.grad(log_recognition_of_dream)(params, key, model))(keys)
+    samples = jax.vmap(lambda key: jax.grad(log_recognition_of_dream)(params, key, x, model))(keys)
     wanted = jax.grad(exact)(params["encoder"])
     wanted["factor"] = jnp.tril(wanted["factor"])  # numpyro reads the lower triangle alone
     samples["encoder"]["factor"] = jnp.tril(samples["encoder"]["factor"])
@@ -95,8 +96,8 @@ def test_wake_sleep_finds_the_exact_posterior_of_a_fixed_decoder(x64):
         rng.randn(200, LATENT_DIM) @ EXACT.weights.T + EXACT.bias + EXACT.noise_variance**0.5 * rng.randn(200, DATA_DIM)
     )
     result = aevb.fit(
-        model, data, key=jax.random.key(2), optimizer=frozen, algorithm=wake_sleep, num_epochs=1500,
-        eval_every=1500, kl="sampled", num_samples=20,
+        data, model, key=jax.random.key(2), optimizer=frozen, algorithm=wake_sleep, num_epochs=1500,
+        eval_every=1500, evaluation=aevb.Estimator(20, "sampled"),
     )  # fmt: skip
     best = np.mean([EXACT.log_marginal(x) for x in data])
     assert result.history[0].train_elbo < best - 1
@@ -154,7 +155,7 @@ def test_monte_carlo_em_learns_the_marginal_likelihood(x64):
         return np.mean([fitted.log_marginal(x) for x in data])
 
     result = aevb.fit(
-        model, data, key=jax.random.key(1), optimizer=optax.adam(3e-3), algorithm=monte_carlo_em, num_epochs=80,
+        data, model, key=jax.random.key(1), optimizer=optax.adam(3e-3), algorithm=monte_carlo_em, num_epochs=80,
         eval_every=80, map_prior=False,
     )  # fmt: skip
     assert log_marginal(start) < log_marginal({"decoder": {"weights": EXACT.weights, "bias": EXACT.bias}}) - 1
@@ -167,7 +168,7 @@ def test_baselines_train_image_models_and_same_key_gives_same_bits(algorithm):
     model = aevb.mlp_vae((DATA_DIM,), 2, 8)
     data = np.random.RandomState(0).rand(60, DATA_DIM).astype(np.float32)
     fits = [
-        aevb.fit(model, data, key=jax.random.key(0), algorithm=algorithm, num_epochs=2, batch_size=20) for _ in "ab"
+        aevb.fit(data, model, key=jax.random.key(0), algorithm=algorithm, num_epochs=2, batch_size=20) for _ in "ab"
     ]
     for one, other in zip(*(jax.tree.leaves(f.state._replace(key=0)) for f in fits), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -298,7 +298,7 @@ def test_mnist_downloads_end_to_end(real_data, tmp_path, monkeypatch):
     local = dataclasses.replace(
         MNIST, originals=tuple(dataclasses.replace(o, urls=(address + o.name,)) for o in MNIST.originals)
     )
-    monkeypatch.setattr("aevb.data.mnist.SOURCE", local)
+    monkeypatch.setattr("aevb.data.sources.mnist.SOURCE", local)
     try:
         downloaded = aevb.data.load("mnist", "test", tmp_path)
     finally:

@@ -67,7 +67,7 @@ def test_a_run_folder_holds_everything(finished):
 def test_load_run_gives_back_the_trained_model(finished, data_dir):
     model, params = aevb.load_run(finished)
     test = aevb.data.load("digits", "test", data_dir).pixels()
-    bound = aevb.evaluate(params, jax.random.key(0), test, model, num_samples=10)
+    bound = aevb.evaluate(params, jax.random.key(0), test, model, aevb.Estimator(10))
     assert bound.elbo == pytest.approx(float(metrics(finished)[-1]["test_elbo"]), abs=0.1)
     assert np.isfinite(aevb.elbo(params, jax.random.key(0), jnp.asarray(test[0]), model))
 
@@ -124,9 +124,12 @@ def test_several_latent_sizes_and_one_figure(data_dir, tmp_path):
     assert "stochastic" in done.stdout
 
 
-@pytest.mark.parametrize("posterior", ["full_covariance", "flow"])
-def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior):
-    arguments = (f"--workdir={tmp_path / 'run'}", "--latent_dim=2", f"--posterior={posterior}")
+@pytest.mark.parametrize(("posterior", "algorithm"), [("full_covariance", "aevb"), ("flow", "wake_sleep")])
+def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior, algorithm):
+    arguments = (
+        *(f"--workdir={tmp_path / 'run'}", "--latent_dim=2"),
+        *(f"--posterior={posterior}", f"--algorithm={algorithm}"),
+    )
     assert_one_line_error(digits(data_dir, *arguments), 'use kl="sampled"')
     assert not (tmp_path / "run").exists()
     done = digits(data_dir, *arguments, "--kl=sampled")
@@ -143,7 +146,7 @@ def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior):
         (["--latent_dim=3,3"], "--latent_dim names a size twice: 3,3"),
         (["--learning_rate=-0.1"], "learning_rate must be positive and finite, got -0.1"),
         (["--learning_rate=nan"], "learning_rate must be positive and finite, got nan"),
-        (["--batch_size=2000"], "batch_size must be between 1 and the dataset's 1437, got 2000"),
+        (["--batch_size=2000"], "batch_size must be between 1 and the data set's 1437, got 2000"),
         (["--num_samples=0"], "num_samples must be at least 1, got 0"),
         (["--optimizer=lion"], "<adagrad|adam|rmsprop|sgd>"),
         (["--compute_dtype=int7"], "int7"),

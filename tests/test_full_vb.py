@@ -73,8 +73,8 @@ def test_any_model(name):
     assert not np.array_equal(*(jax.tree.leaves(p["decoder"])[0] for p in (drawn, posterior_mean(params))))
     shape = aevb.model.data_shape(model, posterior_mean(params))
     data = np.random.RandomState(0).rand(20, *shape).astype(np.float32)
-    algorithm = functools.partial(full_vb, kl=kl)
-    result = aevb.fit(model, data, key=jax.random.key(0), algorithm=algorithm, num_epochs=1, batch_size=10, kl=kl)
+    algorithm = functools.partial(full_vb, estimator=aevb.Estimator(kl=kl))
+    result = aevb.fit(data, model, key=jax.random.key(0), algorithm=algorithm, num_epochs=1, batch_size=10)
     assert np.isfinite(result.history[-1].train_elbo)
 
 
@@ -92,7 +92,7 @@ def test_few_data_keep_the_posterior_wide():
     for size in (5, 500):
         data = (rng.rand(size, DATA_DIM) < 0.2).astype(np.float32)
         result = aevb.fit(
-            model, data, key=jax.random.key(0), algorithm=full_vb, optimizer=optax.adam(0.01), batch_size=5,
+            data, model, key=jax.random.key(0), algorithm=full_vb, optimizer=optax.adam(0.01), batch_size=5,
             num_epochs=2000 // (size // 5), eval_every=2000,
         )  # fmt: skip
         scales.append(float(jnp.mean(jnp.exp(result.state.params["decoder"]["log_scale"]["Dense_1"]["bias"]))))

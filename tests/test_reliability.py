@@ -171,7 +171,7 @@ def row(epoch: int) -> Evaluation:
 
 def test_a_row_cut_off_in_writing_is_none(tmp_path):
     folder = RunFolder(tmp_path, {})
-    folder.start_metrics([row(0)])
+    folder.start_metrics([row(0)], row(0))
     whole = (tmp_path / "metrics.csv").read_bytes()
     folder.append_metrics(row(1))
     longer = (tmp_path / "metrics.csv").read_bytes()
@@ -179,6 +179,22 @@ def test_a_row_cut_off_in_writing_is_none(tmp_path):
     for size in range(len(whole), len(longer)):
         (tmp_path / "metrics.csv").write_bytes(longer[:size])
         assert folder.read_metrics() == [row(0)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "line"),
+    [("", ",7"), ("", "cut"), ("", "blank"), ("", "letters"), (",what", ",7"), (",what/z", ",7")],
+    ids=["longer", "shorter", "a blank", "no number", "an unknown column", "a level of what has none"],
+)
+def test_a_damaged_row_is_one_line(tmp_path, heading, line):
+    folder = RunFolder(tmp_path, {})
+    folder.start_metrics([row(0)], row(0))
+    columns, values = (tmp_path / "metrics.csv").read_text().splitlines()
+    first, rest = values.split(",", 1)
+    damaged = {"cut": first, "blank": f",{rest}", "letters": f"x{first},{rest}"}.get(line, values + line)
+    (tmp_path / "metrics.csv").write_text(f"{columns}{heading}\n{damaged}\n")
+    with pytest.raises(RunError, match=r"metrics\.csv cannot be read: [^\n]+$"):
+        folder.read_metrics()
 
 
 def test_going_back_before_its_summary_a_run_is_unfinished(tmp_path):
@@ -199,8 +215,8 @@ def test_pauses_change_nothing_and_a_paused_state_goes_on_to_the_same_bits(monke
     data = np.random.RandomState(0).rand(60, DATA_DIM).astype(np.float32)
     fit = functools.partial(
         aevb.fit,
-        MODEL,
         data,
+        MODEL,
         key=jax.random.key(0),
         test_data=data,
         num_epochs=20,

@@ -61,9 +61,13 @@ def start_worker(
 
 @contextlib.contextmanager
 def closing_all(workers: Sequence[Worker]) -> Iterator[None]:
-    """Ends the workers however the block ends."""
+    """Ends the workers however the block ends, at once where it fails."""
     try:
         yield
+    except BaseException:
+        for worker in workers:
+            worker.stop()
+        raise
     finally:
         for worker in workers:
             worker.dismiss()

@@ -40,11 +40,11 @@ def measure(settings: Settings, peers: Sequence[str], must_run: bool) -> dict[st
     pinned = [start_worker(_TWO_MEMBERS, workload, cores=[core]) for core in _two_cores()]
     product = start_worker(_MATRIX_MULTIPLY, workload, make=matrix_multiply.build)
     with closing_all([ours, *others, *variants, *pinned, product]):
+        others = [worker for worker in others if _is_ready(worker, must_run)]  # first: what is missing is soon known
         for worker in (ours, *variants, *pinned):
             worker.wait_until_built()
             worker(1)
         product.wait_until_built()
-        others = [worker for worker in others if _is_ready(worker, must_run)]
         turns: dict[str, Callable[[int], Reply]] = {worker.name: worker for worker in (ours, *others, *variants)}
         if pinned:
             turns[_TWO_MEMBERS] = Together(pinned)

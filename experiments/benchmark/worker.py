@@ -83,6 +83,10 @@ class Worker:
         """Tells the process to end, without waiting."""
         self._connection.close()
 
+    def stop(self) -> None:
+        """Stops the process, whatever it is at, without waiting."""
+        self._process.terminate()
+
     def end(self) -> None:
         """Waits for a dismissed process to end, by force if it is still at work."""
         self._process.join(_SECONDS_TO_END)
