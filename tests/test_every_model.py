@@ -18,6 +18,8 @@ from aevb.data.rows import num_rows, rows
 from tests.conftest import ROOT
 from tests.models import CASES, SIZE, Case
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 KEY = jax.random.key(0)
 BATCH_SIZE = 8
 SCALARS = ("elbo", "reconstruction", "kl", "iwae")

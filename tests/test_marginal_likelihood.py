@@ -200,6 +200,9 @@ class Anything(constraints.Constraint):
     def __call__(self, x):
         return jnp.ones(jnp.shape(x), bool)
 
+    def tree_flatten(self):
+        return (), ((), {})
+
 
 class Unchecked(dist.Normal):
     support = Anything()

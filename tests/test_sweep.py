@@ -111,8 +111,7 @@ def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
     train, test = tiny_splits()
     configs = {
         f"{latent_dim},{rate:g}": tiny_config(train, latent_dim, rate, "squashed_gaussian")
-        for latent_dim in (2, 3)
-        for rate in (0.01, 0.1)
+        for latent_dim, rate in ((2, 0.01), (3, 0.1))
     }
     run_together([Run(config, tmp_path / "together" / name, name) for name, config in configs.items()], train, test)
     for name, config in configs.items():
