@@ -124,7 +124,10 @@ def test_several_latent_sizes_and_one_figure(data_dir, tmp_path):
     assert "stochastic" in done.stdout
 
 
-@pytest.mark.parametrize(("posterior", "algorithm"), [("full_covariance", "aevb"), ("flow", "wake_sleep")])
+@pytest.mark.parametrize(
+    ("posterior", "algorithm"),
+    [("full_covariance", "aevb"), pytest.param("flow", "wake_sleep", marks=pytest.mark.slow)],
+)
 def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior, algorithm):
     arguments = (
         *(f"--workdir={tmp_path / 'run'}", "--latent_dim=2"),

@@ -13,6 +13,8 @@ from tests.models import DATA_DIM, MODELS
 
 NOISE_VARIANCE = 0.5
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 
 def unknown_mean_model() -> aevb.Model:
     """x ~ N(theta, s^2 I) with a z that plays no part: p(theta|X) and log p(X) are known."""

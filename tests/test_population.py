@@ -19,6 +19,8 @@ SETTINGS = {"num_epochs": 3, "batch_size": 20}
 RTOL = 1e-9  # of two programs in double precision
 EXECUTIONS = ["side_by_side", "in_turn"]
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 
 @pytest.fixture(scope="module")
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -128,9 +130,9 @@ def train_padded(train, test, optimizer, algorithm=None, num_epochs: int = 3, **
     ("algorithm", "make_optimizer", "likelihood"),
     [
         (None, aevb.paper_optimizer, "gaussian"),
-        (None, lambda: optax.adam(1e-2), "bernoulli"),
+        pytest.param(None, lambda: optax.adam(1e-2), "bernoulli", marks=pytest.mark.slow),
         (algorithms.wake_sleep, aevb.paper_optimizer, "bernoulli"),
-        (algorithms.wake_sleep, lambda: optax.adam(1e-2), "gaussian"),
+        pytest.param(algorithms.wake_sleep, lambda: optax.adam(1e-2), "gaussian", marks=pytest.mark.slow),
     ],
 )
 def test_padded_latents_contribute_exactly_nothing(wide_data, algorithm, make_optimizer, likelihood):

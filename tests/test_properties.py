@@ -86,6 +86,7 @@ def assert_like(found: Any, params: Any) -> None:
 # Shapes and dtypes
 
 
+@pytest.mark.slow
 @TRACED
 @given(st.data())
 def test_bounds_are_scalars_of_the_wider_dtype_and_gradients_are_like_the_parameters(data):

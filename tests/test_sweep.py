@@ -79,6 +79,7 @@ def test_shards_are_the_whole(swept, sources, tmp_path):
     assert without_seconds(list(rows.values())) == without_seconds(list(expected.values()))
 
 
+@pytest.mark.slow
 def test_one_program_for_all_gives_the_same_runs(swept, sources, tmp_path):
     """The same folders, which begin with the same bounds: from there rounding tells two programs apart.
 

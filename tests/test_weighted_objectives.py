@@ -17,6 +17,8 @@ KEY = jax.random.key(0)
 PLAIN = CASES["plain"]
 LEVELS = CASES["two levels"]
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 
 def terms_of(case, params, key, xs) -> aevb.ElboTerms:
     """The mean terms over a minibatch, by the keys that a loss gives its datapoints."""

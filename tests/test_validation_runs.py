@@ -1,0 +1,141 @@
+"""Validation in the binaries: which checkpoint is kept, when a run stops, and what it says of itself."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import aevb
+from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError
+from aevb.data import load
+from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for, without_seconds
+from tests.test_reliability import save
+
+# A hundred digits are learned by heart: the bound on others rises, and falls again.
+OVERFITS = (
+    *("--latent_dim=10", "--hidden_dim=100", "--num_train_images=100", "--num_valid_images=300", "--batch_size=20"),
+    *("--optimizer=rmsprop", "--learning_rate=0.01", "--nomap_prior", "--binarization=threshold"),
+    *("--num_epochs=400", "--eval_every=10", "--patience=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def stopped(data_dir, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("validation") / "run"
+    done = experiment("digits", f"--data_dir={data_dir}", *OVERFITS, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "best by validation after" in done.stdout
+    assert "stopped early at" in done.stdout
+    return workdir
+
+
+def test_a_run_stops_early_and_keeps_its_best(stopped):
+    rows = metrics(stopped)
+    bounds = [float(row["valid_elbo"]) for row in rows]
+    best = int(np.argmax(bounds))
+    assert best == len(rows) - 1 - 4
+    assert int(rows[-1]["epoch"]) < 400
+    summary = json.loads((stopped / "summary.json").read_text())
+    assert summary["stopped_early"]
+    assert summary["best_epoch"] == int(rows[best]["epoch"])
+    assert summary["best_valid_bound"] == bounds[best]
+    assert summary["best_test_elbo"] == float(rows[best]["test_elbo"])
+    assert summary["num_epochs"] == int(rows[-1]["epoch"])
+    step = 5 * summary["best_epoch"]
+    assert sorted(int(path.name) for path in (stopped / "checkpoints").iterdir())[0] == step
+
+
+def test_the_best_is_loaded_by_that_name(stopped, data_dir):
+    summary = json.loads((stopped / "summary.json").read_text())
+    model, best = aevb.load_run(stopped, "best")
+    _, at_step = aevb.load_run(stopped, 5 * summary["best_epoch"])
+    _, last = aevb.load_run(stopped)
+    bias = lambda params: params["decoder"]["Dense_0"]["bias"]
+    np.testing.assert_array_equal(bias(best), bias(at_step))
+    assert np.any(bias(best) != bias(last))
+    # The images that were kept aside are those of the seed, and their bound is the one that was written.
+    _, valid = load("digits", "train", data_dir).split_off(300)
+    xs = (valid.pixels() > 0.5).astype(np.float32)
+    bound = aevb.evaluate(best, jax.random.key(5), xs, model, aevb.Estimator(num_samples=50)).elbo
+    assert bound == pytest.approx(summary["best_valid_bound"], abs=0.3)
+    with pytest.raises(ValueError, match='which must be "best", "last" or the step of a checkpoint'):
+        aevb.load_run(stopped, "bets")  # type: ignore[arg-type]
+    with pytest.warns(DeprecationWarning, match="which="):
+        aevb.load_run(stopped, step=5 * summary["best_epoch"])
+
+
+def test_a_stopped_run_is_finished_until_more_patience_is_asked_for(stopped, data_dir, tmp_path):
+    again = experiment("digits", f"--data_dir={data_dir}", *OVERFITS, f"--workdir={stopped}", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "samples  train" not in again.stdout
+    rows = metrics(stopped)
+    patient = ("--patience=6", f"--workdir={stopped}", "--resume")
+    longer = experiment("digits", f"--data_dir={data_dir}", *OVERFITS, *patient)
+    assert longer.returncode == 0, longer.stderr
+    assert len(metrics(stopped)) == len(rows) + 2
+    assert metrics(stopped)[: len(rows)] == rows
+
+
+@pytest.mark.slow
+def test_killed_it_stops_where_it_would_have(stopped, data_dir, tmp_path):
+    arguments = ["digits", f"--data_dir={data_dir}", *OVERFITS, f"--workdir={tmp_path / 'run'}"]
+    process = start([sys.executable, "-m", "experiments.digits", *arguments[1:]])
+    wait_for(tmp_path / "run" / "checkpoints" / "100", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = experiment(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    whole = experiment(*arguments[:-1], f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    one, other = (without_seconds(metrics(tmp_path / name)) for name in ("run", "whole"))
+    assert one == other
+
+
+def test_other_test_images_choose_nothing(stopped, data_dir):
+    """metrics.csv of a run whose test bounds are taken away says the same best: it is in the checkpoints alone."""
+    manifests = {
+        int(path.parent.name): json.loads(path.read_text()) for path in stopped.glob(f"checkpoints/*/{MANIFEST_FILE}")
+    }
+    rows = {5 * int(row["epoch"]): row for row in metrics(stopped)}
+    for step, manifest in manifests.items():
+        assert manifest["valid_bound"] == float(rows[step]["valid_elbo"])
+        assert "test_elbo" not in manifest
+
+
+def test_marginal_likelihoods_are_of_the_images_kept_aside(stopped, data_dir):
+    few = ("--methods=is", "--num_samples=20", "--num_datapoints=10", f"--data_dir={data_dir}", f"--run={stopped}")
+    done = experiment("marginal_likelihood", *few, "--split=valid", "--checkpoint=best")
+    assert done.returncode == 0, done.stderr
+    assert_one_line_error(
+        experiment("marginal_likelihood", *few, "--checkpoint=bets"), "--checkpoint takes latest, best or a step"
+    )
+
+
+def test_without_validation_there_is_no_best(data_dir, tmp_path):
+    arguments = (f"--data_dir={data_dir}", "--latent_dim=2", "--num_epochs=2", f"--workdir={tmp_path / 'run'}")
+    assert_one_line_error(experiment("digits", *arguments, "--patience=2"), "keep some aside by --num_valid_images")
+    assert_one_line_error(experiment("digits", *arguments, "--num_valid_images=1437"), "leave none to train on")
+    assert not (tmp_path / "run").exists()
+    assert experiment("digits", *arguments, "--hidden_dim=10").returncode == 0
+    with pytest.raises(RunError, match="no best checkpoint: the run had no validation data"):
+        aevb.load_run(tmp_path / "run", "best")
+    assert "valid_elbo" not in metrics(tmp_path / "run")[0]
+
+
+def test_the_best_of_an_older_version_is_kept(tmp_path):
+    """It was chosen by the test bound, which is not used any more, but it may be all that somebody has."""
+    save(tmp_path, 10, 20)
+    for step in (10, 20):
+        path = tmp_path / str(step) / MANIFEST_FILE
+        manifest = json.loads(path.read_text())
+        manifest["test_elbo"] = manifest.pop("valid_bound")
+        path.write_text(json.dumps(manifest))
+    save(tmp_path, 30, 40, 50, 60, bounds=dict.fromkeys((30, 40, 50, 60), float("nan")))
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.steps() == [10, 20, 40, 50, 60]
+    assert checkpoints.best_step() is None
+    checkpoints.close()
