@@ -12,6 +12,7 @@ import pytest
 import aevb
 from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError
 from aevb.data import load
+from aevb.data.binarization import binarize_once
 from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for, without_seconds
 from tests.test_reliability import save
 
@@ -59,9 +60,11 @@ def test_the_best_is_loaded_by_that_name(stopped, data_dir):
     assert np.any(bias(best) != bias(last))
     # The images that were kept aside are those of the seed, and their bound is the one that was written.
     _, valid = load("digits", "train", data_dir).split_off(300)
-    xs = (valid.pixels() > 0.5).astype(np.float32)
+    xs = binarize_once(valid.pixels(), "threshold")
     bound = aevb.evaluate(best, jax.random.key(5), xs, model, aevb.Estimator(num_samples=50)).elbo
-    assert bound == pytest.approx(summary["best_valid_bound"], abs=0.3)
+    # A draw's noise is a tenth of a nat here, and the highest of a dozen was chosen; on training images it is 2 nats higher.
+    assert bound == pytest.approx(summary["best_valid_bound"], abs=0.5)
+    assert bound < summary["train_elbo"] - 1
     with pytest.raises(ValueError, match='which must be "best", "last" or the step of a checkpoint'):
         aevb.load_run(stopped, "bets")  # type: ignore[arg-type]
     with pytest.warns(DeprecationWarning, match="which="):
@@ -76,8 +79,11 @@ def test_a_stopped_run_is_finished_until_more_patience_is_asked_for(stopped, dat
     patient = ("--patience=6", f"--workdir={stopped}", "--resume")
     longer = experiment("digits", f"--data_dir={data_dir}", *OVERFITS, *patient)
     assert longer.returncode == 0, longer.stderr
-    assert len(metrics(stopped)) == len(rows) + 2
-    assert metrics(stopped)[: len(rows)] == rows
+    found = metrics(stopped)
+    assert len(found) >= len(rows) + 2
+    assert found[: len(rows)] == rows
+    best = int(np.argmax([float(row["valid_elbo"]) for row in found]))
+    assert best == len(found) - 1 - 6
 
 
 @pytest.mark.slow
