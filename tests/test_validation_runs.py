@@ -62,7 +62,8 @@ def test_the_best_is_loaded_by_that_name(stopped, data_dir):
     _, valid = load("digits", "train", data_dir).split_off(300)
     xs = binarize_once(valid.pixels(), "threshold")
     bound = aevb.evaluate(best, jax.random.key(5), xs, model, aevb.Estimator(num_samples=50)).elbo
-    # A draw's noise is a tenth of a nat here, and the highest of a dozen was chosen; on training images it is 2 nats higher.
+    # One draw's noise is a tenth of a nat here, and the highest of a dozen bounds was chosen; of training images it is
+    # 2 nats higher.
     assert bound == pytest.approx(summary["best_valid_bound"], abs=0.5)
     assert bound < summary["train_elbo"] - 1
     with pytest.raises(ValueError, match='which must be "best", "last" or the step of a checkpoint'):
