@@ -118,10 +118,16 @@ def _define_flags(defaults: Defaults) -> None:
     flags.DEFINE_string("split_rule", defaults.split_rule, "How training and test images are told apart.")
     flags.DEFINE_integer("num_train_images", 0, "Trains on so many, random ones by seed 0; 0 for all.", lower_bound=0)
     flags.DEFINE_integer(
-        "num_valid_images", 0, "Training images kept aside for validation, random ones by seed 1.", lower_bound=0
+        "num_valid_images",
+        0,
+        "Hold out this many training images for validation, drawn with seed 1 (0: none).",
+        lower_bound=0,
     )
     flags.DEFINE_integer(
-        "patience", None, "Stop after so many evaluations without a higher bound on validation images.", lower_bound=1
+        "patience",
+        None,
+        "Stop after this many evaluations without a higher bound on the validation images.",
+        lower_bound=1,
     )
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
     flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")

@@ -35,7 +35,7 @@ def main() -> None:
     flags.DEFINE_integer("num_datapoints", 100, "Random datapoints of the split; 0 takes all.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the choice of datapoints, of stochastic targets and of the estimators.")
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
-    flags.DEFINE_string("checkpoint", "latest", "Which one: latest, best by validation, or its step.")
+    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
     flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)

@@ -95,7 +95,7 @@ def define_flags(with_budget: bool = True, with_trials: bool = True, workdir: st
         flags.DEFINE_integer(
             "num_trial_samples",
             1_500_000,  # at 600,000 the largest still leads that is 4 nats behind in the end (RESULTS.md)
-            "Samples after which the best of the step sizes on the training data is chosen.",
+            "Length of each step-size trial; the one with the highest training bound at its end is chosen.",
             lower_bound=BATCH_SIZE,
         )
     flags.DEFINE_enum("weight_init", None, get_args(WeightInit), "Of all members; each data set's own if not given.")
