@@ -240,7 +240,7 @@ def test_marginal_likelihood_of_a_run(finished, data_dir, tmp_path):
         ((), "--run must name a run folder"),
         (("--run=nowhere",), "nowhere is not a run folder"),
         (("--run=nowhere", "--methods=is,hcm"), "got 'hcm'"),
-        (("--run=nowhere", "--checkpoint=best"), "--checkpoint takes latest or a step, got 'best'"),
+        (("--run=nowhere", "--checkpoint=first"), "--checkpoint takes latest, best or a step, got 'first'"),
     ],
 )
 def test_marginal_likelihood_says_what_is_wrong(arguments, message):

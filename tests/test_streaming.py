@@ -17,6 +17,7 @@ from aevb.algorithms import monte_carlo_em, wake_sleep
 from aevb.checkpoints import Checkpoints
 from aevb.data.binarization import binarize_once
 from experiments.run import run as run_experiment
+from experiments.splits import Splits
 from tests.comparisons import assert_same_history, assert_trees_close
 from tests.conftest import ROOT
 from tests.models import DATA_DIM
@@ -290,9 +291,9 @@ def test_a_streaming_binary_killed_in_mid_epoch_ends_like_one_that_was_not(real_
 def test_a_streamed_run_folder_has_the_numbers_of_one_with_data_in_memory(tmp_path):
     """As the binaries train, but in double precision."""
     train, test = tiny_splits()
-    config = tiny_config(train)
+    config, splits = tiny_config(train), Splits(train, None, test)
     resident, streamed = (
-        run_experiment(config, train, test, tmp_path / name, False, name, member=True, stream=name == "streamed")[1]
+        run_experiment(config, splits, tmp_path / name, False, name, member=True, stream=name == "streamed")[1]
         for name in ("resident", "streamed")
     )
     assert [row.epoch for row in streamed] == [0, 1, 2]

@@ -10,6 +10,7 @@ import aevb
 from experiments.run import Run, run
 from experiments.run_folder import RunFolder
 from experiments.run_population import run_together
+from experiments.splits import Splits
 from tests.comparisons import assert_same_history, assert_trees_close
 from tests.processes import assert_one_line_error, assert_same_run, experiment, metrics, without_seconds
 from tests.runs import tiny_config, tiny_splits
@@ -116,7 +117,7 @@ def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
     }
     run_together([Run(config, tmp_path / "together" / name, name) for name, config in configs.items()], train, test)
     for name, config in configs.items():
-        run(config, train, test, tmp_path / "alone" / name, resume=False, name=name, member=True)
+        run(config, Splits(train, None, test), tmp_path / "alone" / name, resume=False, name=name, member=True)
         found, expected = (RunFolder(tmp_path / how / name, config) for how in ("together", "alone"))
         assert found.is_finished()
         assert_same_history(found.read_metrics(), expected.read_metrics(), rtol=1e-9)
