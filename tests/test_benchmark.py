@@ -114,6 +114,7 @@ def measured(data_dir, tmp_path_factory) -> tuple[Path, str]:
     return workdir, done.stdout
 
 
+@pytest.mark.slow
 def test_the_quick_suite_compares_turn_by_turn(measured):
     workdir, printed = measured
     results = json.loads((workdir / "peers.json").read_text())
@@ -142,6 +143,7 @@ def test_the_quick_suite_compares_turn_by_turn(measured):
     assert height > 200
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(measured):
     workdir, _ = measured
     before = (workdir / "peers.json").read_bytes()
