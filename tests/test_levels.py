@@ -73,7 +73,7 @@ def test_estimates_of_the_marginal_likelihood_are_within_their_errors(method, or
     params, datapoint = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (exact.params, DATAPOINT))
     truth = float(exact.log_marginal(params, datapoint))
     xs = jax.tree.map(lambda leaf: leaf[None], datapoint)
-    options = {"num_distributions": 120} if method == "ais" else {}
+    options = {"num_distributions": 300} if method == "ais" else {}
     found = marginal_likelihood.evaluate(params, jax.random.key(1), xs, exact.model, method, **options)
     for each in found if method == "ais" else (found,):
         values = each.per_datapoint
