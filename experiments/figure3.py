@@ -110,7 +110,7 @@ def _estimate(member: members.Member, learning_rate: float, seed: int, evaluatio
     """The estimated marginal likelihood of both splits at one checkpoint."""
     from experiments.estimates import estimate
 
-    train, test = members.load(member)
+    splits = members.load(member)
     folder = members.folder(member, learning_rate, seed)
     step = members.step(member, evaluation)
     row: dict[str, Any] = {
@@ -119,7 +119,7 @@ def _estimate(member: members.Member, learning_rate: float, seed: int, evaluatio
         "samples": evaluation.num_train_samples,
         "seconds": round(evaluation.seconds, 2),
     }
-    for split, data in (("train", train), ("test", test)):
+    for split, data in (("train", splits.train), ("test", splits.test)):
         found = estimate(folder, step, data.subset(min(_FLAGS.num_datapoints, len(data.images))))
         row |= {
             split: found["log_marginal"],

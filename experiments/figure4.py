@@ -27,7 +27,7 @@ def main() -> None:
     panels = []
     for letter, member in zip("ab", both, strict=True):
         model, params = members.trained(member, num_samples)
-        shape = members.load(member)[1].image_shape
+        shape = members.load(member).test.image_shape
         images = pictures.manifold_images(model, params, shape).reshape(-1, *shape)
         panels.append((f"({letter}) {members.TITLES[member.dataset]}", images))
     path = Path(_FLAGS.workdir) / "figure4.png"

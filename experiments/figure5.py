@@ -30,7 +30,7 @@ def main() -> None:
     panels = []
     for letter, member in zip(string.ascii_lowercase, shown, strict=False):
         model, params = members.trained(member, num_samples)
-        images = pictures.sample_images(model, params, members.load(member)[1].image_shape)
+        images = pictures.sample_images(model, params, members.load(member).test.image_shape)
         panels.append((f"({letter}) $N_z$ = {member.latent_dim}", images))
     path = Path(_FLAGS.workdir) / "figure5.png"
     figures.save(figures.image_panels(panels, "Random samples, AEVB, MNIST"), path)

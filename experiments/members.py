@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import jax
 from absl import flags
 
-from aevb import data as datasets
 from aevb.data import Dataset
 from aevb.model import Model, Params
 from aevb.networks import WeightInit
@@ -182,7 +181,8 @@ def train_together(attempts: Sequence[Attempt], num_samples: int) -> None:
     for attempt in attempts:
         by_data.setdefault((attempt.member.dataset, attempt.member.num_train_images), []).append(attempt)
     for group in by_data.values():
-        run_together([_run(attempt, num_samples) for attempt in group], *load(group[0].member))
+        splits = load(group[0].member)
+        run_together([_run(attempt, num_samples) for attempt in group], splits.train, splits.test)
 
 
 def best_step_size(member: Member, num_samples: int, score: Score | None = None) -> float:
@@ -234,8 +234,7 @@ def train_seeds(member: Member, num_samples: int, learning_rate: float) -> list[
 def train(member: Member, num_samples: int, learning_rate: float, seed: int) -> list[Evaluation]:
     """The history of one run, trained now as far as it is not there yet."""
     config, workdir, name = _run(Attempt(member, learning_rate, seed), num_samples)
-    train_data, test_data = load(member)
-    history = run(config, Splits(train_data, None, test_data), workdir, True, name, member=True)[1]
+    history = run(config, load(member), workdir, True, name, member=True)[1]
     # Another figure may have taken it further than this one asks for.
     return [row for row in history if row.epoch <= config["training"]["num_epochs"]]
 
@@ -257,7 +256,7 @@ def why_diverged(attempt: Attempt, num_samples: int) -> str:
 
 def _run(attempt: Attempt, num_samples: int) -> Run:
     member, learning_rate, seed = attempt
-    train_data, _ = load(member)
+    train_data = load(member).train
     batch_size = member.batch_size(len(train_data.images))
     samples_per_epoch = len(train_data.images) // batch_size * batch_size
     num_epochs = -(-num_samples // samples_per_epoch)
@@ -278,7 +277,7 @@ def trained(member: Member, num_samples: int) -> tuple[Model, Params]:
 
 def step(member: Member, evaluation: Evaluation) -> int:
     """The step whose checkpoint an evaluation is of."""
-    return evaluation.num_train_samples // member.batch_size(len(load(member)[0].images))
+    return evaluation.num_train_samples // member.batch_size(len(load(member).train.images))
 
 
 def folder(member: Member, learning_rate: float, seed: int) -> Path:
@@ -286,22 +285,16 @@ def folder(member: Member, learning_rate: float, seed: int) -> Path:
     return Path(_FLAGS.workdir) / member.path / f"learning_rate_{learning_rate:g},seed_{seed}"
 
 
-def load(member: Member) -> tuple[Dataset, Dataset]:
-    """The training and test split."""
+def load(member: Member) -> Splits:
+    """The training and test split; the paper's protocol holds out nothing for validation."""
     return _load(member.dataset, member.num_train_images)
 
 
 @functools.cache
-def _load(dataset: str, num_train_images: int) -> tuple[Dataset, Dataset]:
-    if num_train_images:
-        train_data, test_data = _load(dataset, 0)
-        return train_data.subset(num_train_images), test_data
+def _load(dataset: str, num_train_images: int) -> Splits:
+    source_dir = str(Path(_FLAGS.source_dir) / dataset) if _FLAGS.source_dir else None
     rule = _SETTINGS[dataset].split_rule
-    source = Path(_FLAGS.source_dir) / dataset if _FLAGS.source_dir else None
-    train_data, test_data = (
-        datasets.load(dataset, split, _FLAGS.data_dir, source, rule) for split in ("train", "test")
-    )
-    return train_data, test_data
+    return Splits.load(dataset, _FLAGS.data_dir, source_dir, rule, num_train_images=num_train_images)
 
 
 def _config(member: Member, data: Dataset, learning_rate: float, seed: int, num_epochs: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from aevb.data import Dataset
 from aevb.saved import model_of
 from aevb.training.padding import Padding, padded
 from aevb.training.population import fit_population, member_of
-from experiments.run import FIT_ARGUMENTS, Recorder, Run, make_algorithm, make_optimizer, reported_bound, summarize
+from experiments.recorder import Recorder
+from experiments.run import FIT_ARGUMENTS, Run, make_algorithm, make_optimizer, reported_bound, summarize
 from experiments.run_folder import RunFolder
 from experiments.termination import TerminatedError, Termination
 

@@ -13,7 +13,7 @@ import aevb
 from aevb.algorithms import base
 from aevb.training import epochs
 from aevb.training.population import fit_population
-from experiments.run import Recorder
+from experiments.recorder import Recorder
 from experiments.run_folder import RunFolder
 
 

@@ -1,6 +1,7 @@
 """Validation in the binaries: which checkpoint is kept, when a run stops, and what it says of itself."""
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_the_best_is_loaded_by_that_name(stopped, data_dir):
 
 
 def test_a_stopped_run_is_finished_until_more_patience_is_asked_for(stopped, data_dir, tmp_path):
+    stopped = shutil.copytree(stopped, tmp_path / "run")
     again = experiment("digits", f"--data_dir={data_dir}", *OVERFITS, f"--workdir={stopped}", "--resume")
     assert again.returncode == 0, again.stderr
     assert "samples  train" not in again.stdout
@@ -88,7 +90,7 @@ def test_a_stopped_run_is_finished_until_more_patience_is_asked_for(stopped, dat
 
 
 @pytest.mark.slow
-def test_killed_it_stops_where_it_would_have(stopped, data_dir, tmp_path):
+def test_killed_it_stops_where_it_would_have(data_dir, tmp_path):
     arguments = ["digits", f"--data_dir={data_dir}", *OVERFITS, f"--workdir={tmp_path / 'run'}"]
     process = start([sys.executable, "-m", "experiments.digits", *arguments[1:]])
     wait_for(tmp_path / "run" / "checkpoints" / "100", process)
@@ -102,8 +104,8 @@ def test_killed_it_stops_where_it_would_have(stopped, data_dir, tmp_path):
     assert one == other
 
 
-def test_other_test_images_choose_nothing(stopped, data_dir):
-    """metrics.csv of a run whose test bounds are taken away says the same best: it is in the checkpoints alone."""
+def test_checkpoints_know_their_validation_bound_and_no_test_bound(stopped):
+    """So that nothing can be chosen by test images."""
     manifests = {
         int(path.parent.name): json.loads(path.read_text()) for path in stopped.glob(f"checkpoints/*/{MANIFEST_FILE}")
     }

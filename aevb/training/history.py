@@ -59,8 +59,7 @@ class Evaluation(NamedTuple):
 
 def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) -> Evaluation:
     """Return the row of an evaluation from the bounds of its splits, "train" and perhaps "valid" and "test"."""
-    train, valid, test = (bounds.get(split) for split in ("train", "valid", "test"))
-    assert train is not None
+    train, valid, test = bounds["train"], bounds.get("valid"), bounds.get("test")
     shown = test or train  # active units are those of the training data where there are no others
     return Evaluation(
         *counts,

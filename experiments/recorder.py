@@ -1,0 +1,154 @@
+"""What is kept of a run while it goes on: rows of metrics, checkpoints, and what a person sees."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from aevb.algorithms import TrainState
+from aevb.checkpoints import Checkpoints, RunError
+from aevb.model import Params
+from aevb.training import Evaluation
+from experiments import distributed
+from experiments.reporting import Reporter, TensorBoard, progress
+from experiments.run_folder import RunFolder
+from experiments.termination import TerminatedError, Termination
+
+
+class Recorder:
+    """Called at every evaluation: the row first, so that each checkpoint has its own, then the checkpoint."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        name: str,
+        steps_per_epoch: int,
+        keep_all: bool,
+        termination: Termination | None = None,
+        save_seconds: float = 600.0,
+    ):
+        """Of one run folder.
+
+        Args:
+          folder: where.
+          name: for people.
+          steps_per_epoch: N // M.
+          keep_all: keeps every checkpoint.
+          termination: shared by the recorders of one process.
+          save_seconds: between checkpoints where evaluations are further apart.
+        """
+        self.history: list[Evaluation] = []
+        self.seconds = 0.0
+        self._keep_all = keep_all
+        self.folder = folder
+        self._name, self._steps_per_epoch, self._save_seconds = name, steps_per_epoch, save_seconds
+        training = folder.config["training"]
+        self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
+        self._checkpoints: Checkpoints | None = None
+        self._reporters: list[Reporter] = []
+        self._termination = termination or Termination()
+        self._last_save = time.monotonic()
+
+    def resume(self, template: Callable[[], TrainState]) -> TrainState | None:
+        """The state to go on from, with the history up to it; `None` where nothing is there yet.
+
+        Args:
+          template: makes a state of the same model and optimizer.
+        """
+        if not self.folder.checkpoints.is_dir():
+            return None
+        self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
+        restored = self._checkpoints.restore_latest(template())
+        if restored is None:
+            return None
+        step = int(restored.state.step)
+        samples = step * self.folder.config["training"]["batch_size"]
+        self.history = [row for row in self.folder.read_metrics() if row.num_train_samples <= samples]
+        if not self.history:
+            raise RunError(f"{self.folder.path} has a checkpoint of step {step} but no row of metrics up to there")
+        self.seconds = self.history[-1].seconds if restored.seconds is None else restored.seconds
+        self.folder.reopen(step // self._steps_per_epoch)
+        self._open(samples, self.history[-1])
+        return restored.state
+
+    def __call__(self, state: TrainState, row: Evaluation) -> None:
+        self.record(state, row)
+        if distributed.any_process(self._termination.requested):
+            raise TerminatedError
+
+    def record(self, state: TrainState, row: Evaluation) -> None:
+        """Saves and reports an evaluation."""
+        if not self._reporters:
+            self._open(row.num_train_samples, row)
+        assert self._checkpoints is not None
+        self.folder.append_metrics(row)
+        self._checkpoints.save(state, row.valid_bound, row.seconds)
+        self._last_save = time.monotonic()
+        self.history.append(row)
+        for reporter in self._reporters:
+            reporter.report(row)
+
+    def pause(self, state: TrainState, seconds: float) -> None:
+        """Saves a state between evaluations if SIGTERM came, or the last checkpoint is old."""
+        terminated = distributed.any_process(self._termination.requested)
+        if terminated or time.monotonic() - self._last_save >= self._save_seconds:
+            self.save(state, seconds)
+        if terminated:
+            raise TerminatedError
+
+    def save(self, state: TrainState, seconds: float) -> None:
+        """Saves a state between evaluations, unless it has diverged: of a stream's block that is not known yet."""
+        assert self._checkpoints is not None
+        if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
+            return
+        self._checkpoints.save(state, float("nan"), seconds)
+        self._last_save = time.monotonic()
+
+    def best_params(self) -> Params | None:
+        """The parameters of the best state by validation; `None` where there is none."""
+        step = None if self._checkpoints is None else self._checkpoints.best_step()
+        return None if step is None or self._checkpoints is None else self._checkpoints.restore_params(step)
+
+    def close(self) -> None:
+        self._termination.release()
+        for reporter in self._reporters:
+            reporter.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def _open(self, samples: int, like: Evaluation) -> None:
+        self.folder.create()
+        self.folder.start_metrics(self.history, like)
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
+        self._reporters = [progress(self._name, self._total, samples), TensorBoard(self.folder.path, samples)]
+        self._termination.watch()
+
+
+class Follower:
+    """What stands for a `Recorder` in a process that does not write."""
+
+    def __init__(self):
+        """Records the history alone."""
+        self.history: list[Evaluation] = []
+        self.seconds = 0.0
+        self._termination = Termination()
+        self._termination.watch()
+
+    def resume(self, template: Callable[[], TrainState]) -> None:
+        """Nothing of its own: the writer says."""
+        del template
+
+    def __call__(self, state: TrainState, row: Evaluation) -> None:
+        self.history.append(row)
+        self.pause(state, row.seconds)
+
+    def pause(self, state: TrainState, seconds: float) -> None:
+        """Ends with the others if SIGTERM came to any of them."""
+        del state, seconds
+        if distributed.any_process(self._termination.requested):
+            raise TerminatedError
+
+    def close(self) -> None:
+        self._termination.release()
