@@ -1,5 +1,6 @@
 """Trained models on disk: those that an experiment trained, and those that were saved by hand."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ from aevb import models
 from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.arguments import describe, is_integer
 from aevb.checkpoints import Checkpoints, RunError, open_checkpoints, read_arrays, write_arrays
+from aevb.data import split_rule_of
 from aevb.model import Model, Params, check_model, check_params
 
-FORMAT_VERSION = 2
-"""Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone."""
+FORMAT_VERSION = 3
+"""Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone; in formats 1 and 2 all
+that was not the model's or the data's was one group, "training"."""
 
 CONFIG_FILE = "config.json"
 
@@ -44,17 +47,43 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         version = config["format_version"]
-        config["training"] = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
+        if version in (1, 2):
+            config = _of_older_format(config)
     except FileNotFoundError:
         hint = ", but a saved model, which aevb.load reads" if (Path(workdir) / _MODEL_FILE).exists() else ""
         raise RunError(f"{workdir} is not a run folder{hint}: it has no {CONFIG_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {_reason(error)}") from None
-    if version == 1:
-        config |= {"format_version": FORMAT_VERSION, "model": {"name": "mlp", "arguments": config.get("model")}}
-    elif version != FORMAT_VERSION:
+    if version not in range(1, FORMAT_VERSION + 1):
         raise RunError(f"{workdir} was written in format {version!r}, this version reads formats 1 to {FORMAT_VERSION}")
     return config
+
+
+def _of_older_format(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration that one of formats 1 and 2 says."""
+    older = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
+    model = config.get("model")
+    data = {name: config[name] for name in _DATA if config.get(name)}
+    if "dataset" in config:
+        rule = config["split_rule"]
+        with contextlib.suppress(ValueError):  # somebody's data set, that is not registered here
+            rule = split_rule_of(config["dataset"], rule)
+        data |= {"name": config["dataset"], "split_rule": rule}
+    optimizer = {name: older[name] for name in ("learning_rate", "schedule", "epsilon", "batch_size") if name in older}
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": {"name": "mlp", "arguments": model} if config["format_version"] == 1 else model,
+        "algorithm": older["algorithm"],
+        "optimizer": optimizer | ({"name": older["optimizer"]} if "optimizer" in older else {}),
+        "objective": {name: older[name] for name in _OBJECTIVE if name in older},
+        "training": {name: older[name] for name in _TRAINING if name in older},
+        "data": data,
+    }
+
+
+_OBJECTIVE = ("num_samples", "kl", "gradient", "map_prior", "binarization")
+_TRAINING = ("num_epochs", "eval_every", "patience", "seed")
+_DATA = ("num_train_images", "num_valid_images")
 
 
 def model_of(config: dict[str, Any]) -> Model:
@@ -88,7 +117,7 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
         model = model_of(config)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {_reason(error)}") from None
-    full_vb = config["training"]["algorithm"] == "full_vb"
+    full_vb = config.get("algorithm") == "full_vb"
     init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
     checkpoints = open_checkpoints(workdir)
     try:

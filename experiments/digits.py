@@ -8,20 +8,5 @@ convergence sooner than the paper's Adagrad does on so few images.
 
 from experiments import launch
 
-DEFAULTS = launch.Defaults(
-    dataset="digits",
-    title="Digits",
-    latent_dim=(2, 10),
-    hidden_dim=(200,),
-    likelihood="bernoulli",
-    squash_mean=False,
-    weight_init="normal_0.01",
-    optimizer="adam",
-    learning_rate=1e-3,
-    num_epochs=1200,
-    eval_every=50,
-    split_rule="random",
-)
-
 if __name__ == "__main__":
-    launch.main(DEFAULTS)
+    launch.main("digits", latent_dim=(2, 10))

@@ -9,20 +9,5 @@ for the default and for --split_rule=first_1565. RESULTS.md has the bounds to ex
 
 from experiments import launch
 
-DEFAULTS = launch.Defaults(
-    dataset="frey_face",
-    title="Frey Face",
-    latent_dim=(10,),
-    hidden_dim=(200,),
-    likelihood="gaussian",
-    squash_mean=True,
-    weight_init="normal_0.1",  # at 0.01 wake-sleep never finds out that z matters
-    optimizer="adagrad",
-    learning_rate=0.01,
-    num_epochs=1765,
-    eval_every=25,
-    split_rule="random",
-)
-
 if __name__ == "__main__":
-    launch.main(DEFAULTS)
+    launch.main("frey_face")

@@ -9,20 +9,5 @@
 
 from experiments import launch
 
-DEFAULTS = launch.Defaults(
-    dataset="mnist",
-    title="MNIST",
-    latent_dim=(20,),
-    hidden_dim=(500,),
-    likelihood="bernoulli",
-    squash_mean=False,
-    weight_init="normal_0.01",
-    optimizer="adagrad",
-    learning_rate=0.02,
-    num_epochs=50,
-    eval_every=1,
-    split_rule="official",
-)
-
 if __name__ == "__main__":
-    launch.main(DEFAULTS)
+    launch.main("mnist")

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
+from experiments.run import make_config
 
 from aevb.data import Dataset
-from experiments.run import make_config
 
 
 def tiny_splits() -> tuple[Dataset, Dataset]:

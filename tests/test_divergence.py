@@ -8,13 +8,13 @@ import numpy as np
 import numpyro.distributions as dist
 import optax
 import pytest
+from experiments.recorder import Recorder
+from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import base
 from aevb.training import epochs
 from aevb.training.population import fit_population
-from experiments.recorder import Recorder
-from experiments.run_folder import RunFolder
 
 
 class Anything(dist.Distribution):

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.io
+from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import init_train_state
@@ -35,7 +36,6 @@ from aevb.data.sources.mnist import read_idx
 from aevb.saved import read_config
 from aevb.training import Evaluation, paper_optimizer
 from experiments.launch import _print_table
-from experiments.run_folder import RunFolder
 
 EXTRA_MEMORY = 1 << 30
 SECONDS_EACH = 10

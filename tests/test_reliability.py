@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import TrainState
 from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
 from aevb.training import Evaluation
-from experiments.run_folder import RunFolder
 from tests.models import DATA_DIM
 from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start, wait_for
 

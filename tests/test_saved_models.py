@@ -12,13 +12,13 @@ import jax
 import numpy as np
 import optax
 import pytest
+from experiments.run_folder import RunFolder
 
 import aevb
 from aevb import models
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.models.mlp import Posterior
 from aevb.saved import FORMAT_VERSION, read_config
-from experiments.run_folder import RunFolder
 from tests.newcomers import LINEAR
 from tests.processes import run
 

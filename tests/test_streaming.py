@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from experiments.run import run as run_experiment
+from experiments.splits import Splits
 
 import aevb
 from aevb.algorithms import monte_carlo_em, wake_sleep
 from aevb.checkpoints import Checkpoints
 from aevb.data.binarization import binarize_once
-from experiments.run import run as run_experiment
-from experiments.splits import Splits
 from tests.comparisons import assert_same_history, assert_trees_close
 from tests.conftest import ROOT
 from tests.models import DATA_DIM

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-
-import aevb
 from experiments.run import Run, run
 from experiments.run_folder import RunFolder
 from experiments.run_population import run_together
 from experiments.splits import Splits
+
+import aevb
 from tests.comparisons import assert_same_history, assert_trees_close
 from tests.processes import assert_one_line_error, assert_same_run, experiment, metrics, without_seconds
 from tests.runs import tiny_config, tiny_splits

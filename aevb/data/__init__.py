@@ -79,6 +79,7 @@ class Dataset:
     split_rule: str
     subset_size: int | None = None
     num_valid: int = 0
+    fingerprint: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -20,6 +20,9 @@ Builder = TypeVar("Builder", bound=Callable[..., Model])
 FAMILIES: Registry[Callable[..., Model]] = Registry("model family", {"mlp": "aevb.models.mlp:mlp_vae"})
 
 
+_TAKES_IMAGES = "takes_images"
+
+
 def build(name: str, /, **arguments: Any) -> Model:
     """Return the model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
 
@@ -32,8 +35,11 @@ def build(name: str, /, **arguments: Any) -> Model:
     return FAMILIES.get(name)(**arguments)
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
+def register(name: str, images: bool = False) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
+
+    The experiments give a family with `images=True` images as they are, `[H, W]` or `[H, W, C]`, and others flattened
+    ones, `[D]`.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
     strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
@@ -47,12 +53,21 @@ def register(name: str) -> Callable[[Builder], Builder]:
     def decorate(builder: Builder) -> Builder:
         if not callable(builder):
             raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
-        return FAMILIES.register(name, family(name)(builder))
+        return FAMILIES.register(name, family(name, images)(builder))
 
     return decorate
 
 
-def family(name: str) -> Callable[[Builder], Builder]:
+def takes_images(name: str) -> bool:
+    """Return whether a family is given images as they are, and not flattened.
+
+    Raises:
+      ValueError: no family of that name is registered.
+    """
+    return getattr(FAMILIES.get(name), _TAKES_IMAGES, False)
+
+
+def family(name: str, images: bool = False) -> Callable[[Builder], Builder]:
     """Return a decorator of a function that builds models, so that they remember their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
@@ -76,6 +91,7 @@ def family(name: str) -> Callable[[Builder], Builder]:
                 models[arguments] = LIKELIHOODS.version, found
             return found
 
+        setattr(with_recipe, _TAKES_IMAGES, images)
         return with_recipe  # type: ignore[return-value]
 
     return decorate

@@ -25,7 +25,7 @@ from experiments import launch
 from experiments.benchmark.contenders import PEERS
 from experiments.benchmark.settings import Settings
 from experiments.benchmark.workload import Workload
-from experiments.run_folder import write_json
+from experiments.runs.folder import write_json
 
 _FLAGS = flags.FLAGS
 _SUITES = ("peers", "scaling", "startup")
@@ -54,10 +54,9 @@ def main() -> None:
             flag, [str(value) for value in values], f"Values of {axis} for --suite=scaling; may be empty."
         )
     flags.DEFINE_list("run_images", ["100000", "1000000", "10000000"], "Lengths of runs for --suite=scaling, likewise.")
-    flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
-    flags.DEFINE_string("source_dir", None, "A folder of the original files, instead of the network.")
+    launch.define_data_flags()
     flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
-    launch.start(__name__, _benchmark)
+    launch.start(_benchmark)
 
 
 def _benchmark() -> None:

@@ -14,16 +14,15 @@ def main() -> None:
     gc.disable()  # as `launch.main` does
     import jax  # noqa: F401
 
-    from experiments import run  # noqa: F401  # with all that a binary imports for its run
+    from experiments.runs import command  # noqa: F401  # with all that a binary imports for its run
 
     flags.DEFINE_string("dataset", "mnist", "As for the benchmark, and so all others.")
-    flags.DEFINE_string("data_dir", None, "")
-    flags.DEFINE_string("source_dir", None, "")
+    launch.define_data_flags()
     flags.DEFINE_integer("num_images", 0, "")
     flags.DEFINE_integer("latent_dim", 20, "")
     flags.DEFINE_integer("hidden_dim", 500, "")
     flags.DEFINE_integer("batch_size", 100, "")
-    launch.start(__name__, _until_first_step)
+    launch.start(_until_first_step)
 
 
 def _until_first_step() -> None:

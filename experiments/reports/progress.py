@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -96,3 +97,27 @@ def _bounds(row: Evaluation) -> str:
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
     return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f} nats"
+
+
+def counting(name: str, total: int, unit: str) -> Callable[[int], None]:
+    """Return what is told how many of `total` are done: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        bar = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True)
+
+        def advance(done: int) -> None:
+            bar.update(done - bar.n)
+            if done == total:
+                bar.close()
+
+        return advance
+    start = last = time.monotonic()
+
+    def line(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES or done == total:
+            last = now
+            remaining = tqdm.format_interval((total - done) * (now - start) / done)
+            print(f"{name}  {done:,}/{total:,}{unit}  {remaining} left", flush=True)
+
+    return line

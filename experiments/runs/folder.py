@@ -14,8 +14,10 @@ from typing import Any
 
 from aevb.checkpoints import CHECKPOINT_FOLDER, RunError
 from aevb.distributions.levels import ONE_LEVEL
-from aevb.saved import CONFIG_FILE, read_config
+from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
+from experiments import configs
+from experiments.configs import Config
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
@@ -25,6 +27,10 @@ LOCK_FILE = ".lock"
 
 # What a process may leave that was killed before its folder was a run.
 _NOTHING = {LOCK_FILE, f".{CONFIG_FILE}.part"}
+
+
+class TakenError(RunError):
+    """Another process trains this run."""
 
 
 class RunFolder:
@@ -40,7 +46,7 @@ class RunFolder:
     .lock          held by the process that writes; the kernel lets go of it when that process ends, however it ends
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]):
+    def __init__(self, path: Path, config: Config):
         """Looks at nothing and writes nothing yet."""
         self.path, self.config = path, config
         self._lock: int | None = None
@@ -57,7 +63,7 @@ class RunFolder:
             raise RunError(f"{self.path} is a file, not a folder")
         if all(path.name in _NOTHING for path in self.path.iterdir()):
             return
-        different = _differences(read_config(self.path), self.config)
+        different = configs.differences(configs.read(self.path), self.config)
         if different:
             raise RunError(
                 f"{self.path} holds a run with another configuration ({'; '.join(different)}): "
@@ -74,10 +80,12 @@ class RunFolder:
         """Whether the run that is there has gone as far as this configuration asks."""
         try:
             summary = json.loads((self.path / SUMMARY_FILE).read_text())
-            wanted = self.config["training"]
-            patience = wanted.get("patience")
-            has_waited = patience and summary.get("stopped_early") and summary["patience"] >= patience
-            return bool(has_waited) or summary["num_epochs"] >= wanted["num_epochs"]
+            wanted = self.config.training
+            if wanted.patience and summary.get("stopped_early") and summary["patience"] >= wanted.patience:
+                return True
+            if wanted.num_train_samples is None:
+                return summary["num_epochs"] >= wanted.num_epochs
+            return summary["num_train_samples"] >= wanted.num_train_samples
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
@@ -85,7 +93,8 @@ class RunFolder:
         """Keeps every other process from writing here until `unlock` or the end of this one.
 
         Raises:
-          RunError: another process holds it, or the folder cannot be written to.
+          TakenError: another process holds it.
+          RunError: the folder cannot be written to.
         """
         if self._lock is not None:
             return
@@ -97,8 +106,9 @@ class RunFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            reason = "another process is writing to it" if isinstance(error, BlockingIOError) else error.strerror
-            raise RunError(f"cannot lock {self.path}: {reason}") from None
+            if isinstance(error, BlockingIOError):
+                raise TakenError(f"cannot lock {self.path}: another process is writing to it") from None
+            raise RunError(f"cannot lock {self.path}: {error.strerror}") from None
         self._lock = lock
 
     def unlock(self) -> None:
@@ -111,7 +121,8 @@ class RunFolder:
         """Makes the folder and writes its configuration; from here on it is a run.
 
         Raises:
-          RunError: it cannot be written to, or another process made it since `check`.
+          TakenError: another process made it since `check`.
+          RunError: it cannot be written to.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -119,8 +130,9 @@ class RunFolder:
             raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
         if self._lock is None:
             self.lock()
-            self.check(resume=False)
-        write_json(self.path / CONFIG_FILE, self.config)
+            if any(path.name not in _NOTHING for path in self.path.iterdir()):
+                raise TakenError(f"another process has begun the run in {self.path} meanwhile")
+        write_json(self.path / CONFIG_FILE, configs.to_json(self.config))
         (self.path / DIVERGED_FILE).unlink(missing_ok=True)
 
     @property
@@ -182,10 +194,10 @@ class RunFolder:
         except OSError:
             return ""
 
-    def reopen(self, num_epochs: int) -> None:
-        """Takes summary.json away if the run has gone back to before what that says, to `num_epochs`."""
+    def reopen(self, num_train_samples: int) -> None:
+        """Takes summary.json away if the run has gone back to before what that says, to `num_train_samples`."""
         try:
-            if self.read_summary()["num_epochs"] <= num_epochs:
+            if self.read_summary()["num_train_samples"] <= num_train_samples:
                 return
         except FileNotFoundError:
             return
@@ -236,18 +248,6 @@ def _number(name: str, text: str) -> int | float | None:
     if name == "active_units" and not text:
         return None
     return int(text) if name in _COUNTS else float(text)
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs, in words; how long to train is no difference, since a run can be prolonged."""
-    found = []
-    for name in sorted(there.keys() | here.keys()):
-        one, other = there.get(name), here.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _differences(one, other)
-        elif one != other and name not in ("num_epochs", "patience"):
-            found.append(f"{name} is {one} there, {other} here")
-    return found
 
 
 def write_json(path: Path, contents: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ from aevb.algorithms import TrainState
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.model import Params
 from aevb.training import Evaluation
-from experiments import distributed
-from experiments.reporting import Reporter, TensorBoard, progress
-from experiments.run_folder import RunFolder
-from experiments.termination import TerminatedError, Termination
+from experiments.reports.progress import Reporter, TensorBoard, progress
+from experiments.runs import distributed
+from experiments.runs.folder import RunFolder
+from experiments.runs.termination import TerminatedError, Termination
 
 
 class Recorder:
@@ -23,7 +23,7 @@ class Recorder:
         self,
         folder: RunFolder,
         name: str,
-        steps_per_epoch: int,
+        num_steps: int,
         keep_all: bool,
         termination: Termination | None = None,
         save_seconds: float = 600.0,
@@ -33,7 +33,7 @@ class Recorder:
         Args:
           folder: where.
           name: for people.
-          steps_per_epoch: N // M.
+          num_steps: how many there will be in all.
           keep_all: keeps every checkpoint.
           termination: shared by the recorders of one process.
           save_seconds: between checkpoints where evaluations are further apart.
@@ -42,9 +42,9 @@ class Recorder:
         self.seconds = 0.0
         self._keep_all = keep_all
         self.folder = folder
-        self._name, self._steps_per_epoch, self._save_seconds = name, steps_per_epoch, save_seconds
-        training = folder.config["training"]
-        self._total = training["num_epochs"] * steps_per_epoch * training["batch_size"]
+        self._name, self._save_seconds = name, save_seconds
+        self._batch_size = folder.config.optimizer.batch_size
+        self._total = num_steps * self._batch_size
         self._checkpoints: Checkpoints | None = None
         self._reporters: list[Reporter] = []
         self._termination = termination or Termination()
@@ -63,12 +63,12 @@ class Recorder:
         if restored is None:
             return None
         step = int(restored.state.step)
-        samples = step * self.folder.config["training"]["batch_size"]
+        samples = step * self._batch_size
         self.history = [row for row in self.folder.read_metrics() if row.num_train_samples <= samples]
         if not self.history:
             raise RunError(f"{self.folder.path} has a checkpoint of step {step} but no row of metrics up to there")
         self.seconds = self.history[-1].seconds if restored.seconds is None else restored.seconds
-        self.folder.reopen(step // self._steps_per_epoch)
+        self.folder.reopen(samples)
         self._open(samples, self.history[-1])
         return restored.state
 
@@ -111,11 +111,14 @@ class Recorder:
         return None if step is None or self._checkpoints is None else self._checkpoints.restore_params(step)
 
     def close(self) -> None:
+        """Let everything go; what is closed may be closed again."""
         self._termination.release()
         for reporter in self._reporters:
             reporter.close()
+        self._reporters = []
         if self._checkpoints is not None:
             self._checkpoints.close()
+            self._checkpoints = None
 
     def _open(self, samples: int, like: Evaluation) -> None:
         self.folder.create()

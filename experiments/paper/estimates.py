@@ -9,8 +9,9 @@ import numpy as np
 
 from aevb import marginal_likelihood
 from aevb.data import Dataset
-from aevb.saved import load_run, read_config
-from experiments.run_folder import write_json
+from aevb.saved import load_run
+from experiments import configs
+from experiments.runs.folder import write_json
 
 _SEED = 0
 _TRUSTED_R_HAT = 1.1
@@ -30,7 +31,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
     path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
     if (kept := _kept(path)) is not None:
         return kept
-    algorithm = read_config(folder)["training"]["algorithm"]
+    algorithm = configs.read(folder).algorithm
     model, params = load_run(folder, step)
     found = marginal_likelihood.evaluate(
         params,

@@ -150,8 +150,3 @@ def process_count() -> int:
     import jax
 
     return jax.process_count()
-
-
-def rows(data: Any) -> Any:
-    """A split's pixels: all of them for one process, those that it asks for where there are several."""
-    return data.pixels() if process_count() == 1 else data.lazy_pixels()

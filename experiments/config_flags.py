@@ -1,0 +1,194 @@
+"""The flags of a configuration, made from its fields, and what was given of them."""
+
+import itertools
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from absl import flags
+
+from aevb.models.families import FAMILIES
+from experiments import configs
+from experiments.configs import Config, Field
+
+_FLAGS = flags.FLAGS
+
+
+class ConfigFlags:
+    """A flag for every setting, some of which take several values: these are crossed."""
+
+    def __init__(
+        self,
+        config: Config,
+        several: Mapping[str, Sequence[Any]],
+        leave_out: Sequence[str] = (),
+        has_defaults: bool = True,
+    ):
+        """Define the flags.
+
+        Args:
+          config: what is assumed where no flag says otherwise.
+          several: flags that take values separated by commas, and their default values.
+          leave_out: flags that there are none of.
+          has_defaults: whether `config` is what is assumed; where it is not known before flags are parsed, `crossed` is
+            told.
+        """
+        self._config, self._several = config, {name: list(values) for name, values in several.items()}
+        self.axes: tuple[str, ...] = ()
+        self._fields: dict[str, Field] = {}
+        for field in (*configs.fields_of(config), *_of_other_families(config)):
+            if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
+                self._fields[field.flag] = field
+                self._define(field if has_defaults else field._replace(default=None))
+
+    def _define(self, field: Field) -> None:
+        help_text = f"{field.setting.help}{f' ({field.setting.unit})' if field.setting.unit else ''}"
+        choices = _choices(field)
+        if field.flag in self._several:
+            default = [_text(value) for value in self._several[field.flag]]
+            flags.DEFINE_list(field.flag, default, f"{help_text} Several are trained each in turn.")
+        elif field.kind is bool:
+            flags.DEFINE_bool(field.flag, field.default, help_text)
+        elif choices:
+            flags.DEFINE_enum(field.flag, field.default, choices, help_text)
+        elif _takes_list(field.kind):
+            values = field.default if isinstance(field.default, Sequence | None) else [field.default]
+            flags.DEFINE_list(field.flag, values and [_text(value) for value in values], help_text)
+        else:
+            flags.DEFINE_string(field.flag, _text(field.default), help_text)
+
+    def crossed(self, more: Sequence[str] = (), config: Config | None = None) -> list[Config]:
+        """Return the configuration that was asked for, once for every combination of the settings with several values.
+
+        Args:
+          more: settings with their values, `optimizer.learning_rate=0.01,0.1`. Where there are any, nothing else is
+            crossed but what was given.
+          config: what is assumed where no flag says otherwise; by default as for this.
+
+        Raises:
+          ValueError: a value that is none, out of its range, or given twice.
+        """
+        config = self._changed(config or self._config)
+        known = {field.flag: field for field in configs.fields_of(config)}
+        crossed = [flag for flag in self._several if flag in known and (_FLAGS[flag].present or not more)]
+        axes = {flag: self._values(known[flag]) for flag in crossed}
+        axes |= dict(_axis(text, known) for text in more)
+        axes = {flag: axes[flag] for flag in known if flag in axes}
+        self.axes = tuple(axes)
+        found = [
+            configs.change(config, **dict(zip(axes, values, strict=True)))
+            for values in itertools.product(*axes.values())
+        ]
+        for each in found:
+            configs.check(each)
+        return found
+
+    def changed(self) -> list[str]:
+        """Return the flags of which a value was given that is not the default, in order."""
+        return [flag for flag in self._fields if _FLAGS[flag].value != _FLAGS[flag].default]
+
+    def _given(self, flag: str) -> Any:
+        field, value = self._fields[flag], _FLAGS[flag].value
+        if isinstance(value, list):
+            return _each(field, value, next(kind for kind in get_args(field.kind) if get_origin(kind)))
+        return value if isinstance(value, bool) or _choices(field) else parse(flag, value, field.kind)
+
+    def _changed(self, config: Config) -> Config:
+        given = [flag for flag in self._fields if _FLAGS[flag].present and flag not in self._several]
+        values = {flag: self._given(flag) for flag in given}
+        known = {field.flag for field in configs.fields_of(configs.change(config, model=_model(values, config)))}
+        for flag in values.keys() - known:
+            raise ValueError(f"--{flag} is no setting of --model={_model(values, config)}")
+        return configs.change(config, **values)
+
+    def _values(self, field: Field) -> list[Any]:
+        if not _FLAGS[field.flag].present:
+            return self._several[field.flag]
+        return _distinct(field, _FLAGS[field.flag].value)
+
+
+def _model(values: Mapping[str, Any], config: Config) -> str:
+    return values.get("model", config.model.name)
+
+
+def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
+    """Return the flag and the values that an argument of --sweep names."""
+    name, equals, values = text.partition("=")
+    paths = {".".join(field.path).replace(".arguments.", "."): flag for flag, field in known.items()}
+    flag = paths.get(name, name)
+    if not equals or flag not in known:
+        raise ValueError(f"--sweep takes setting=values, of {', '.join(paths)}, got {text}")
+    return flag, _distinct(known[flag], values.split(","))
+
+
+def parse(flag: str, text: Any, kind: Any) -> Any:
+    """Return the value that a flag's text says.
+
+    Raises:
+      ValueError: it says none.
+    """
+    if text is None or not isinstance(text, str):
+        return text
+    for option in get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,):
+        if get_origin(option) is Literal and text in get_args(option):
+            return text
+        if option is bool and text in ("True", "true", "False", "false"):
+            return text in ("True", "true")
+        if option in (int, float, str):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    raise ValueError(f"--{flag} takes {_words(kind)}, got {text}")
+
+
+def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
+    given = ",".join(texts)
+    values = _each(field, texts, field.kind)
+    if not values:
+        raise ValueError(f"--{field.flag} takes {_words(field.kind, several=True)}, got none")
+    if len(set(values)) < len(values):
+        raise ValueError(f"--{field.flag} names a value twice: {given}")
+    return values
+
+
+def _each(field: Field, texts: Sequence[str], kind: Any) -> list[Any]:
+    element = get_args(kind)[0] if get_origin(kind) else kind
+    element = kind if get_origin(kind) in (Union, types.UnionType, Literal) else element
+    try:
+        return [parse(field.flag, text, element) for text in texts]
+    except ValueError:
+        raise ValueError(f"--{field.flag} takes {_words(element, several=True)}, got {','.join(texts)}") from None
+
+
+def _words(kind: Any, several: bool = False) -> str:
+    """Return in words what a kind of setting takes."""
+    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    known = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("a word", "words")}
+    words = [known[option][several] for option in options if option in known]
+    words += [value for option in options if get_origin(option) is Literal for value in get_args(option)]
+    return " or ".join(words or ["True or False"]) + (" separated by commas" if several else "")
+
+
+def _choices(field: Field) -> tuple[str, ...]:
+    if field.setting.choices is not None:
+        return tuple(field.setting.choices())
+    return get_args(field.kind) if get_origin(field.kind) is Literal else ()
+
+
+def _takes_list(kind: Any) -> bool:
+    return any(get_origin(option) is not None and get_origin(option) is not Literal for option in get_args(kind))
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _of_other_families(config: Config) -> list[Field]:
+    """Return the arguments of the other families, at no value until one is given."""
+    found = []
+    for name in FAMILIES.names():
+        if name != config.model.name:
+            other = configs.change(config, model=name)
+            found += [field._replace(default=None) for field in configs.fields_of(other) if "arguments" in field.path]
+    return found

@@ -1,0 +1,346 @@
+"""What a run is: one typed configuration. Its flags, its file and its checks are made from the fields here.
+
+A field is spelled once, with its type, its default, its range and what it means. Of a model there are its family and
+the arguments of it, whose names, types and meaning are the family's own.
+"""
+
+import copy
+import dataclasses
+import functools
+import inspect
+import json
+import math
+import os
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aevb
+from aevb.algorithms import ALGORITHMS
+from aevb.arguments import describe
+from aevb.checkpoints import RunError
+from aevb.data import Dataset
+from aevb.data.binarization import Binarization
+from aevb.gradients import Gradient
+from aevb.models.families import FAMILIES, takes_images
+from aevb.objectives import KL
+from aevb.saved import CONFIG_FILE, FORMAT_VERSION, read_config
+from aevb.training.timetable import EvalEvery
+from experiments.optimizers import OPTIMIZERS, SCHEDULES
+
+DATA_SHAPE = "data_shape"
+"""The argument of a family that the data decide."""
+
+
+def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
+    """Return the arguments of a model family, but for `DATA_SHAPE`: their types and defaults."""
+    builder: Any = FAMILIES.get(name)
+    kinds = typing.get_type_hints(inspect.unwrap(builder))
+    return {
+        each.name: (kinds.get(each.name, str), None if each.default is each.empty else each.default)
+        for each in inspect.signature(builder).parameters.values()
+        if each.name != DATA_SHAPE and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    }
+
+
+@functools.cache
+def _argument_helps(name: str) -> dict[str, str]:
+    """Return what the docstring of a family says of its arguments."""
+    text = inspect.getdoc(FAMILIES.get(name)) or ""
+    _, _, rest = text.partition("Args:\n")
+    helps: dict[str, str] = {}
+    last = ""
+    for line in rest.split("\n\n")[0].splitlines():
+        argument, colon, words = line.strip().partition(": ")
+        if line.startswith("  ") and not line.startswith("   ") and colon and argument.isidentifier():
+            last, helps[argument] = argument, words
+        elif last:
+            helps[last] += " " + line.strip()
+    return {argument: words[:1].upper() + words[1:] for argument, words in helps.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of a field beside its name, type and default.
+
+    Attributes:
+      help: what it means, for `--help`.
+      minimum: the least value, included.
+      above: the bound that a value must exceed.
+      choices: the values there are; those of a `Literal` need not be named.
+      unit: of a number.
+      flag: the name of its flag where that is another than the field's own.
+      is_length: whether it says how long to train, and not what: a run can be prolonged.
+      is_recorded: whether it is found out when the data are loaded, and has no flag.
+    """
+
+    help: str
+    minimum: float | None = None
+    above: float | None = None
+    choices: Callable[[], Collection[str]] | None = None
+    unit: str = ""
+    flag: str = ""
+    is_length: bool = False
+    is_recorded: bool = False
+
+
+def setting(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002
+    """Return a field of a configuration."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, **rest)})
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which model: a family by its name, and its arguments."""
+
+    name: str = setting("mlp", "Family of the model.", choices=FAMILIES.names, flag="model")
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        """Complete the arguments, so that there is one spelling of them: what was not given is at its default."""
+        try:
+            known = family_arguments(self.name)
+        except ValueError:  # somebody's family, that is not registered here: it can be compared all the same
+            known = {}
+        defaults = {argument: default for argument, (_, default) in known.items()}
+        object.__setattr__(self, "arguments", defaults | dict(self.arguments))
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How the objective is ascended."""
+
+    name: str = setting(
+        "adagrad", "From optax; Adagrad starts at 0.", choices=lambda: tuple(OPTIMIZERS), flag="optimizer"
+    )
+    learning_rate: float = setting(0.02, "Step size.", above=0)
+    schedule: str = setting("constant", "Of the step size; burda: x 10^(-i/7) for 3^i epochs.", choices=SCHEDULES.keys)
+    epsilon: float | None = setting(None, "Of an adaptive optimizer's denominator; optax's own by default.", minimum=0)
+    batch_size: int = setting(100, "M, datapoints in a minibatch.", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is ascended: an estimator of a bound, on which targets, with which prior of theta."""
+
+    num_samples: int = setting(1, "L, draws of z for each datapoint.", minimum=1)
+    kl: KL = setting("analytic", "Estimator B (analytic) or A (sampled) of the paper.")
+    gradient: Gradient = setting("pathwise", "Estimator of the gradient, with --algorithm=aevb.")
+    map_prior: bool = setting(True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
+    binarization: Binarization = setting("grey", "What the pixels become.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long to train, and when to look."""
+
+    num_epochs: int = setting(50, "Passes over the training set.", minimum=0, is_length=True)
+    num_train_samples: int | None = setting(
+        None, "Training samples in place of epochs; the last epoch may be a part of one.", minimum=1, is_length=True
+    )
+    eval_every: EvalEvery = setting(1, "Epochs between evaluations; log: 8 a factor of ten.", minimum=1)
+    patience: int | None = setting(
+        None,
+        "Stop after this many evaluations without a higher bound on the validation images.",
+        minimum=1,
+        is_length=True,
+    )
+    seed: int = setting(0, "Of initial weights, shuffles and noise.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is trained on. The sizes are counts of images."""
+
+    name: str = setting("mnist", "The data set.", flag="dataset")
+    split_rule: str = setting("official", "How training and test images are told apart.")
+    num_train_images: int = setting(0, "Trains on so many, random ones by seed 0; 0 for all.", minimum=0)
+    num_valid_images: int = setting(0, "Hold out so many training images for validation, drawn with seed 1.", minimum=0)
+    path: str | None = setting(None, "Where own data are.", is_recorded=True)
+    fingerprint: str | None = setting(None, "Of own data.", is_recorded=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of a run, and nothing else. The order of flags that name a folder is this."""
+
+    model: ModelConfig = ModelConfig()
+    algorithm: str = setting("aevb", "AEVB, a baseline, or Appendix F (full_vb).", choices=ALGORITHMS.names)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+    data: DataConfig = DataConfig()
+
+    def build_model(self) -> aevb.Model:
+        """Return the model.
+
+        Raises:
+          TypeError, ValueError: as for the family.
+        """
+        return aevb.models.build(self.model.name, **self.model.arguments)
+
+
+class Field(NamedTuple):
+    """One setting of a configuration.
+
+    Attributes:
+      path: `("optimizer", "learning_rate")`.
+      flag: the name of its flag.
+      kind: its type.
+      default: its value in the configuration that was asked.
+      setting: what else is known.
+    """
+
+    path: tuple[str, ...]
+    flag: str
+    kind: Any
+    default: Any
+    setting: Setting
+
+
+def fields_of(config: Any, above: tuple[str, ...] = ()) -> Iterator[Field]:
+    """Yield every setting of a configuration in order, the arguments of its model among them."""
+    kinds = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, path = getattr(config, field.name), (*above, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from fields_of(value, path)
+        elif "setting" in field.metadata:
+            known: Setting = field.metadata["setting"]
+            yield Field(path, known.flag or field.name, kinds[field.name], value, known)
+        else:
+            yield from _arguments_of(config, path)
+
+
+def _arguments_of(model: ModelConfig, above: tuple[str, ...]) -> Iterator[Field]:
+    """Yield the arguments of a model's family; what the data decide is none."""
+    helps = _argument_helps(model.name)
+    for name, (kind, default) in family_arguments(model.name).items():
+        yield Field((*above, name), name, kind, model.arguments.get(name, default), Setting(helps.get(name, "")))
+
+
+def get(config: Any, path: Sequence[str]) -> Any:
+    """Return the value of a setting."""
+    for name in path:
+        config = config[name] if isinstance(config, Mapping) else getattr(config, name)
+    return config
+
+
+def replace(config: Config, values: Mapping[tuple[str, ...], Any]) -> Config:
+    """Return a configuration with other values of some settings, by their paths."""
+    for path, value in values.items():
+        config = _replace(config, path, value)
+    return config
+
+
+def _replace(config: Any, path: Sequence[str], value: Any) -> Any:
+    name, *rest = path
+    if rest:
+        value = _replace(config[name] if isinstance(config, Mapping) else getattr(config, name), rest, value)
+    return {**config, name: value} if isinstance(config, Mapping) else dataclasses.replace(config, **{name: value})
+
+
+def check(config: Config) -> None:
+    """Raise `ValueError` for a value that is out of its range or none of its choices."""
+    for field in fields_of(config):
+        of, value = field.setting, field.default
+        if isinstance(value, bool | None) or not isinstance(value, int | float):
+            if of.choices is not None and value not in of.choices():
+                raise ValueError(f"{field.flag} must be one of {', '.join(of.choices())}, got {value}")
+            continue
+        if of.above is not None and not of.above < value < math.inf:
+            least = "positive" if of.above == 0 else f"above {of.above:g}"
+            raise ValueError(f"{field.flag} must be {least} and finite, got {value}")
+        if of.minimum is not None and not of.minimum <= value < math.inf:
+            raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
+    if config.training.patience and not config.data.num_valid_images:
+        raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """Return what config.json holds."""
+    return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
+
+
+def from_json(contents: Mapping[str, Any]) -> Config:
+    """Return the configuration that a config.json of this format holds; what it does not say is at its default.
+
+    Raises:
+      KeyError, TypeError, ValueError: it holds none.
+    """
+    contents = {name: copy.deepcopy(value) for name, value in contents.items() if name != "format_version"}
+    return _filled(Config(), contents)
+
+
+def _filled(defaults: Any, contents: Mapping[str, Any]) -> Any:
+    names = {field.name for field in dataclasses.fields(defaults)}
+    if unknown := contents.keys() - names:
+        raise ValueError(f"unknown setting {sorted(unknown)[0]!r}")
+    values = {}
+    for name, value in contents.items():
+        default = getattr(defaults, name)
+        values[name] = _filled(default, value) if dataclasses.is_dataclass(default) else value
+    return dataclasses.replace(defaults, **values)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Return the value of every setting by the name of its flag."""
+    return {field.flag: field.default for field in fields_of(config) if not field.setting.is_recorded}
+
+
+def change(config: Config, **values: Any) -> Config:
+    """Return a configuration with other values of some settings, by the names of their flags.
+
+    The model comes first: what another family takes is at that family's default, unless the former one took it too.
+
+    Raises:
+      ValueError: there is no such setting.
+    """
+    if (name := values.pop("model", config.model.name)) != config.model.name:
+        arguments = family_arguments(name)
+        kept = {argument: value for argument, value in config.model.arguments.items() if argument in arguments}
+        config = dataclasses.replace(config, model=ModelConfig(name, kept))
+    paths = {field.flag: field.path for field in fields_of(config)}
+    for flag in values:
+        if flag not in paths:
+            raise ValueError(f"there is no setting {describe(flag)} with the model {config.model.name}")
+    return replace(config, {paths[flag]: value for flag, value in values.items()})
+
+
+def with_data(config: Config, train: Dataset) -> Config:
+    """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
+    shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
+    found = {("model", "arguments", DATA_SHAPE): list(shape), ("data", "fingerprint"): train.fingerprint}
+    return replace(config, found)
+
+
+def differences(there: Config, here: Config) -> list[str]:
+    """Return what differs, in words; how long to train is no difference, since a run can be prolonged."""
+    return sorted(_differences(*(json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))))
+
+
+# How long to train, and where own data are, which their fingerprint tells apart.
+_NO_DIFFERENCE = {"path", *(field.path[-1] for field in fields_of(Config()) if field.setting.is_length)}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    for name in there.keys() | here.keys():
+        one, other = there.get(name), here.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, group if name == "arguments" else name)
+        elif one != other and name not in _NO_DIFFERENCE:
+            yield f"{group if name == 'name' else name} is {one} there, {other} here"
+
+
+def read(folder: str | os.PathLike) -> Config:
+    """Return the configuration of a run folder, of whichever version wrote it.
+
+    Raises:
+      RunError: there is none, or it is damaged.
+    """
+    contents = read_config(folder)
+    try:
+        return from_json(contents)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{Path(folder) / CONFIG_FILE} cannot be read: {' '.join(str(error).split())}") from None

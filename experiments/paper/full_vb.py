@@ -1,0 +1,76 @@
+"""Full variational Bayes against the MAP fit (Appendix F). The command is `experiments.full_vb`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import configs, launch
+from experiments.configs import Config
+from experiments.paper import members
+from experiments.reports.tables import curve_rows, print_table, write_csv
+
+_FLAGS = flags.FLAGS
+
+_LABELS = {"aevb": "MAP (AEVB)", "full_vb": "full variational Bayes"}
+
+
+def run() -> None:
+    """Define the flags and run."""
+    flags.DEFINE_list("num_train_images", ["50", "200", "1768"], "N, a panel each.")
+    flags.DEFINE_integer("latent_dim", 10, "Size of z.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 1e-3, "Step size of Adam, for both.")
+    members.define_flags(with_trials=False)
+    launch.start(main)
+
+
+def main() -> None:
+    """Train what is missing, draw the figure and print the table."""
+    settings = {"latent_dim": _FLAGS.latent_dim, "optimizer": "adam", "learning_rate": _FLAGS.learning_rate}
+    shown = {
+        (size, label): members.member(
+            "frey_face", algorithm=algorithm, num_train_images=size, **settings, **members.length()
+        )
+        for size in launch.integers("num_train_images")
+        for algorithm, label in _LABELS.items()
+    }
+    runs = [configs.change(config, seed=seed) for config in shown.values() for seed in range(_FLAGS.num_seeds)]
+    if members.work_through({config: config for config in runs}, members.train):
+        _draw(shown)
+
+
+def _draw(shown: Mapping[tuple[int, str], Config]) -> None:
+    # Imported late: matplotlib takes two seconds.
+    from aevb import figures
+    from experiments.reports import pictures
+
+    rows, points, panels = [], [], []
+    for size in dict.fromkeys(size for size, _ in shown):
+        curves = []
+        for label in _LABELS.values():
+            histories = members.train_seeds(shown[size, label])
+            curves.append(pictures.curve(label, histories))
+            points += curve_rows({"N": size, "method": label}, histories)
+            rows.append(_row(size, label, histories))
+        panels.append(figures.Panel(f"N = {size:,}", curves))
+    path = Path(_FLAGS.workdir) / "full_vb.png"
+    figures.save(figures.bound_panels(panels, num_columns=len(panels)), path)
+    write_csv(path.with_suffix(".csv"), points)
+    print_table(rows)
+    print(f"figure: {path}")
+
+
+def _row(size: int, label: str, histories: Sequence) -> dict[str, Any]:
+    """The mean over seeds at the end, and at the best moment of the test bound, which only hindsight knows."""
+    mean = lambda values: round(sum(values) / len(values), 2)
+    return {
+        "N": size,
+        "method": label,
+        "seeds": len(histories),
+        "num_train_samples": histories[0][-1].num_train_samples,
+        "train_elbo": mean([history[-1].train_elbo for history in histories]),
+        "test_elbo": mean([history[-1].test_elbo for history in histories]),
+        "best test_elbo": mean([max(row.test_elbo for row in history) for history in histories]),
+        "seconds": mean([history[-1].seconds for history in histories]),
+    }

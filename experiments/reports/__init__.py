@@ -1,0 +1,1 @@
+"""What people see of runs, and what is written beside results."""

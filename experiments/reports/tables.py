@@ -1,0 +1,90 @@
+"""Rows of results, for people and for programs."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aevb.training import Evaluation
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows of the same keys, a column as wide as its longest cell."""
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    print()
+    for row in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of the same keys, at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def curve_rows(label: Mapping[str, Any], histories: Sequence[Sequence["Evaluation"]]) -> list[dict[str, Any]]:
+    """A row for each evaluation of each seed, bounds in nats, behind what `label` says of all of them."""
+    return [
+        {
+            **label,
+            "seed": seed,
+            "num_train_samples": row.num_train_samples,
+            "train_elbo": round(row.train_elbo, 4),
+            "test_elbo": round(row.test_elbo, 4),
+            "seconds": round(row.seconds, 2),
+        }
+        for seed, history in enumerate(histories)
+        for row in history
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
+
+
+_COLUMNS = {  # heading: field of summary.json
+    "latent": "latent_dim",
+    "samples": "num_train_samples",
+    "train": "train_elbo",
+    "valid": "valid_elbo",
+    "test": "test_elbo",
+    "recon.": "test_reconstruction",
+    "KL": "test_kl",
+    "active": "active_units",
+    "seconds": "train_seconds",
+}
+
+
+def print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
+    """Print the closing table of finished runs: their folders and the contents of their summary.json."""
+    first = runs[0][1]
+    subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
+    print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")
+    columns = {heading: name for heading, name in _COLUMNS.items() if name in first}
+    print_table([{heading: _rounded(row[name]) for heading, name in columns.items()} for _, row in runs])
+    for folder, row in runs:
+        if row.get("best_epoch") is not None:
+            stopped = f", stopped early at {row['num_epochs']:,}" if row["stopped_early"] else ""
+            print(
+                f"{folder.name}: best by validation after {row['best_epoch']:,} epochs{stopped}: "
+                f"valid {row['best_valid_bound']:.2f}, test {row['best_test_elbo']:.2f} nats"
+            )
+    print("written, each with its figures:")
+    for folder, _ in runs:
+        print(f"  {folder}")
+
+
+def _rounded(value: Any) -> Any:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""Training configurations into run folders."""

@@ -1,0 +1,212 @@
+"""What one compiled program trains: one configuration, or several that differ in latent size, step size and seed."""
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+import aevb
+from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.training.divergence import DivergedError
+from aevb.training.padding import Padding, padded
+from aevb.training.population import fit_population
+from experiments import configs
+from experiments.configs import Config
+from experiments.optimizers import make_optimizer
+from experiments.runs import distributed
+from experiments.runs.recorder import Follower, Recorder
+from experiments.runs.splits import Splits, rows_of, stream_of
+
+
+class Start(NamedTuple):
+    """Where the training of one configuration begins.
+
+    Attributes:
+      config: what is trained.
+      recorder: what is kept of it.
+      state: to go on from; `None` at the beginning.
+    """
+
+    config: Config
+    recorder: Recorder | Follower
+    state: TrainState | None
+
+
+class End(NamedTuple):
+    """What became of it: the last good state, `None` where there is none, and why it stopped where it diverged."""
+
+    state: TrainState | None
+    diverged: DivergedError | None
+
+
+def programs_of(found: Sequence[Config]) -> list[list[int]]:
+    """Return the numbers of the configurations that one program can train, program by program."""
+    programs: dict[str, list[int]] = defaultdict(list)
+    for number, config in enumerate(found):
+        programs[_program_of(config)].append(number)
+    return list(programs.values())
+
+
+def _program_of(config: Config) -> str:
+    """Return a text that is equal for configurations that one program can train."""
+    values = configs.flat(config) | {"learning_rate": None, "seed": None}
+    # Only plain networks can be padded to a common latent size; with others, sizes apart.
+    if config.model.name == "mlp" and values["posterior"] == "gaussian" and config.algorithm in ("aevb", "wake_sleep"):
+        values["latent_dim"] = None
+    return json.dumps(values, sort_keys=True)
+
+
+def make_algorithm(config: Config) -> MakeAlgorithm:
+    """Return the training algorithm; the estimator is for those that ascend the bound.
+
+    Raises:
+      ValueError: an unknown name, or an estimator that would be biased.
+    """
+    make: Any = ALGORITHMS.get(config.algorithm)
+    if config.algorithm not in ("aevb", "full_vb"):
+        return make
+    objective = config.objective
+    gradient = objective.gradient if config.algorithm == "aevb" else "pathwise"
+    return functools.partial(make, estimator=aevb.Estimator(objective.num_samples, objective.kl, gradient))
+
+
+def num_steps(config: Config, num_train: int) -> int:
+    """Return how many minibatches the whole of a run has, of `num_train` datapoints an epoch."""
+    batch_size, wanted = config.optimizer.batch_size, config.training.num_train_samples
+    if wanted is None:
+        return config.training.num_epochs * (num_train // batch_size)
+    return -(-wanted // batch_size)
+
+
+class Program:
+    """One program, and the data that it is for."""
+
+    def __init__(self, members: Sequence[Config], splits: Splits, stream: bool = False):
+        """Build what all members share.
+
+        Args:
+          members: what is trained, of one program.
+          splits: on what, and what is reported.
+          stream: reads the data while training instead of holding them on the device; for one member.
+        """
+        self._splits, self._stream, self._first = splits, stream, members[0]
+        self._num_train = len(splits.train.images)
+        self._steps_per_epoch = self._num_train // self._first.optimizer.batch_size
+        sizes = {config.model.arguments.get("latent_dim") for config in members}
+        self._pads = len(sizes) > 1
+        largest = configs.change(self._first, latent_dim=max(sizes)) if self._pads else self._first
+        self._model = largest.build_model()
+        self._make = make_algorithm(self._first)
+
+    def template(self, config: Config) -> TrainState:
+        """Return a state of a member's own size, for its shapes; it takes a third of a second."""
+        return self._initial(config, jax.random.key(0))
+
+    def fit(self, members: Sequence[Start], on_pause: Callable[[TrainState, float], None]) -> list[End]:
+        """Train members that are equally far to their end.
+
+        Args:
+          members: of this program.
+          on_pause: is given the state between evaluations, of several members all of them `[K, ...]`.
+        """
+        return [self._fit_one(members[0], on_pause)] if len(members) == 1 else self._fit_many(members, on_pause)
+
+    def own(self, config: Config, state: TrainState) -> TrainState:
+        """Return the state of a member at its own latent size."""
+        padding = self._padding(config)
+        return padding.cut(state) if padding else state
+
+    def _fit_one(self, member: Start, on_pause: Callable[[TrainState, float], None]) -> End:
+        config, recorder = member.config, member.recorder
+        state = distributed.state_of_writer(member.state, lambda: self.template(config))
+        try:
+            with distributed.mesh():
+                result = aevb.fit(
+                    self._data("train"),
+                    config.build_model(),
+                    key=jax.random.key(config.training.seed),
+                    history=recorder.history,
+                    optimizer=self._optimizer(config),
+                    state=state,
+                    seconds=recorder.seconds,
+                    on_evaluation=recorder,
+                    on_pause=on_pause,
+                    **self._settings(),
+                )
+        except DivergedError as error:
+            return End(None, error)
+        return End(result.state, None)
+
+    def _fit_many(self, members: Sequence[Start], on_pause: Callable[[TrainState, float], None]) -> list[End]:
+        keys = [jax.random.key(member.config.training.seed) for member in members]
+        states = []
+        for (config, _, state), key in zip(members, keys, strict=True):
+            # By the first of the two halves, and compiled, as `aevb.fit` does.
+            state = self._initial(config, jax.random.split(key)[0]) if state is None else state
+            padding = self._padding(config)
+            states.append(padding.pad(state) if padding else state)
+
+        def record(index: int, state: TrainState, row: aevb.Evaluation) -> None:
+            config, recorder, _ = members[index]
+            assert isinstance(recorder, Recorder)
+            recorder.record(self.own(config, state), row)
+
+        optimizer = self._optimizer(self._first)
+        found = fit_population(
+            self._data("train"),
+            self._model,
+            keys=keys,
+            optimizer=padded(optimizer) if self._pads else optimizer,
+            seconds=max(member.recorder.seconds for member in members),
+            on_evaluation=record,
+            on_pause=on_pause,
+            **{"initial_states" if members[0].state is None else "states": states},
+            **self._settings(),
+        )
+        return [
+            End(self.own(member.config, ended.result.state), ended.diverged)
+            for member, ended in zip(members, found, strict=True)
+        ]
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what `fit` and `fit_population` are told alike."""
+        config = self._first
+        steps = num_steps(config, self._num_train)
+        epochs, rest = divmod(steps, self._steps_per_epoch) if self._steps_per_epoch else (0, 0)
+        return {
+            "algorithm": self._make,
+            "test_data": self._data("test"),
+            "valid_data": self._data("valid"),
+            "patience": config.training.patience,
+            # Baselines report the bound too, and have no estimator of their own.
+            "evaluation": aevb.Estimator(config.objective.num_samples, config.objective.kl),
+            "active_units": True,
+            "batch_size": config.optimizer.batch_size,
+            "map_prior": config.objective.map_prior,
+            "binarization": config.objective.binarization,
+            "eval_every": config.training.eval_every,
+            **({"num_steps": steps} if rest else {"num_epochs": epochs}),
+        }
+
+    def _data(self, split: str) -> Any:
+        data = getattr(self._splits, split)
+        if data is None:
+            return None
+        return stream_of(data) if self._stream else rows_of(data)
+
+    def _initial(self, config: Config, key: jax.Array) -> TrainState:
+        algorithm = self._make(
+            config.build_model(), self._optimizer(config), self._num_train, config.objective.map_prior
+        )
+        return jax.jit(algorithm.init)(key)
+
+    def _optimizer(self, config: Config) -> optax.GradientTransformation:
+        of = config.optimizer
+        return make_optimizer(of.name, of.learning_rate, of.schedule, self._steps_per_epoch, of.epsilon)
+
+    def _padding(self, config: Config) -> Padding | None:
+        return Padding(self._optimizer(config), config.build_model(), self._model) if self._pads else None

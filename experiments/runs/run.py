@@ -1,0 +1,253 @@
+"""The one loop: configurations in, run folders out."""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from aevb.algorithms import TrainState
+from aevb.algorithms.full_vb import posterior_mean
+from aevb.checkpoints import RunError
+from aevb.training import Evaluation
+from aevb.training.divergence import DivergedError
+from aevb.training.population import member_of
+from experiments.configs import Config
+from experiments.runs import distributed
+from experiments.runs.folder import RunFolder, TakenError
+from experiments.runs.program import End, Program, Start, num_steps, programs_of
+from experiments.runs.recorder import Follower, Recorder
+from experiments.runs.splits import Splits
+from experiments.runs.summary import summarize
+from experiments.runs.termination import TerminatedError, Termination
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Run(NamedTuple):
+    """One configuration to train.
+
+    Attributes:
+      config: everything that decides its numbers.
+      workdir: the run folder, made if it is not there.
+      name: for people.
+    """
+
+    config: Config
+    workdir: Path
+    name: str
+
+
+class Outcome(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+      summary: the contents of summary.json; empty where there is none.
+      history: those of metrics.csv.
+      diverged: why it stopped; `None` where it is finished.
+    """
+
+    summary: dict[str, Any]
+    history: list[Evaluation]
+    diverged: DivergedError | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How runs are trained, none of which changes a number.
+
+    Attributes:
+      resume: goes on with the runs that are there; a finished one is left as it is.
+      stream: reads the data while training instead of holding them on the device.
+      keep_all_checkpoints: all of them, and not the last few and the best.
+      draw_pictures: in the run folder.
+      together: trains by one program what one program can train, at the same time.
+      save_seconds: between checkpoints where evaluations are further apart.
+    """
+
+    resume: bool = True
+    stream: bool = False
+    keep_all_checkpoints: bool = False
+    draw_pictures: bool = True
+    together: bool = False
+    save_seconds: float = 600.0
+
+
+def train(run: Run, splits: Splits, options: Options) -> Outcome:
+    """Train one configuration, recording everything in its folder.
+
+    Nothing is written before the first evaluation has succeeded: bad arguments leave nothing behind.
+
+    Raises:
+      RunError: the folder holds something else, another process writes to it, or it cannot be written to.
+      DivergedError: the bound became NaN; the last good state stays in the checkpoints.
+      TerminatedError: SIGTERM came; the state at that moment is saved.
+    """
+    (outcome,) = _train_program([run], splits, options)
+    if outcome.diverged is None:
+        return outcome
+    error, kept = outcome.diverged, f"; the last good state is in {RunFolder(run.workdir, run.config).checkpoints}"
+    raise DivergedError(error.step, f"{error}{kept if outcome.history else ''}", error.indices) from None
+
+
+def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Outcome]:
+    """Train several configurations on the same data, each into its folder, as `train` does each.
+
+    What another process is training is left to it, and waited for in the end. A run that diverges keeps its last good
+    state, has no summary and stops no other.
+
+    Raises:
+      RunError: a folder holds something else, or cannot be written to.
+      TerminatedError: as for `train`.
+    """
+    outcomes: dict[int, Outcome] = {}
+    waited = False
+    while left := [number for number in range(len(runs)) if number not in outcomes]:
+        taken = 0
+        for members in programs_of([runs[number].config for number in left]) if options.together else _apart(left):
+            numbers = [left[member] for member in members]
+            try:
+                found = _train_program([runs[number] for number in numbers], splits, options)
+            except TakenError:
+                taken += len(numbers)
+                continue
+            outcomes |= dict(zip(numbers, found, strict=True))
+        if taken == len(left):
+            if not waited:
+                print(f"waiting for {taken} of {len(runs)} runs, which another process trains", flush=True)
+            waited = True
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return [outcomes[number] for number in range(len(runs))]
+
+
+def _apart(numbers: Sequence[int]) -> list[list[int]]:
+    return [[member] for member in range(len(numbers))]
+
+
+class _Opened(NamedTuple):
+    run: Run
+    folder: RunFolder
+    recorder: Recorder
+    state: TrainState | None  # to go on from; None at the beginning
+
+
+def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> list[Outcome]:
+    """Train what is not finished of the runs of one program; those that are equally far go together."""
+    if options.stream and distributed.process_count() > 1:
+        raise ValueError("--stream reads for one process: several hold a part of the data each, without it")
+    if not distributed.is_writer():
+        return [_follow(run, splits) for run in runs]
+    outcomes: dict[Path, Outcome] = {}
+    for run in runs:
+        folder = RunFolder(run.workdir, run.config)
+        with distributed.said_to_others():
+            folder.check(options.resume)
+        if folder.is_finished():
+            distributed.say(distributed.FINISHED)
+            outcomes[run.workdir] = Outcome(folder.read_summary(), folder.read_metrics())
+    unfinished = [run for run in runs if run.workdir not in outcomes]
+    if unfinished:
+        program = Program([run.config for run in unfinished], splits, options.stream)
+        outcomes |= _train_unfinished(program, unfinished, splits, options)
+    return [outcomes[run.workdir] for run in runs]
+
+
+def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, options: Options) -> dict[Path, Outcome]:
+    opened: list[_Opened] = []
+    outcomes: dict[Path, Outcome] = {}
+    termination = Termination()
+    try:
+        with distributed.said_to_others():
+            for run in runs:
+                opened.append(_open(run, program, splits, options, termination))  # closed if one fails
+        by_step: dict[int, list[_Opened]] = defaultdict(list)
+        for member in opened:
+            by_step[-1 if member.state is None else int(member.state.step)].append(member)
+        for _, members in sorted(by_step.items()):
+            ends = program.fit(*_starting(program, members, termination))
+            for member, end in zip(members, ends, strict=True):
+                outcomes[member.run.workdir] = _finish(member, end, splits, options)
+    except OSError as error:
+        raise RunError(f"cannot write to {runs[0].workdir}: {error.strerror or error}") from None
+    finally:
+        for member in opened:
+            member.recorder.close()
+            member.folder.unlock()
+    return outcomes
+
+
+def _open(run: Run, program: Program, splits: Splits, options: Options, termination: Termination) -> _Opened:
+    """Lock the run's folder and look how far it is."""
+    folder = RunFolder(run.workdir, run.config)
+    if run.workdir.is_dir():
+        folder.lock()
+    steps = num_steps(run.config, len(splits.train.images))
+    keep_all, save_seconds = options.keep_all_checkpoints, options.save_seconds
+    recorder = Recorder(folder, run.name, steps, keep_all, termination, save_seconds)
+    try:
+        state = recorder.resume(lambda: program.template(run.config)) if options.resume else None
+    except BaseException:
+        recorder.close()
+        folder.unlock()
+        raise
+    return _Opened(run, folder, recorder, state)
+
+
+def _starting(program: Program, members: Sequence[_Opened], termination: Termination) -> tuple[list[Start], Any]:
+    """Return what `Program.fit` takes: of one member the recorder's own pause, of several what saves them all."""
+
+    def pause(stacked: TrainState, seconds: float) -> None:
+        if termination.requested:
+            for index, member in enumerate(members):
+                member.recorder.save(program.own(member.run.config, member_of(stacked, index)), seconds)
+            raise TerminatedError
+
+    starts = [Start(member.run.config, member.recorder, member.state) for member in members]
+    return starts, members[0].recorder.pause if len(members) == 1 else pause
+
+
+def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outcome:
+    """Draw the pictures and write the summary; or say why it diverged."""
+    run, folder, recorder, _ = member
+    if end.diverged is not None:
+        if recorder.history:
+            folder.write_divergence(str(end.diverged))
+        return Outcome({}, recorder.history, end.diverged)
+    assert end.state is not None
+    best = recorder.best_params()
+    recorder.close()
+    if options.draw_pictures:
+        # Imported late: matplotlib takes two seconds, and an error should not wait for it.
+        from experiments.reports import pictures
+
+        found = jax.device_get(end.state.params if best is None else best)
+        params = posterior_mean(found) if run.config.algorithm == "full_vb" else found
+        pictures.draw_all(folder.figures, run.config.build_model(), params, splits.test, recorder.history, run.name)
+    summary = summarize(run.config, splits, recorder.history, end.state)
+    folder.write_summary(summary)
+    return Outcome(summary, recorder.history)
+
+
+def _follow(run: Run, splits: Splits) -> Outcome:
+    """Train along with the process that writes."""
+    follower = Follower()
+    diverged = None
+    try:
+        program = Program([run.config], splits)
+        (end,) = program.fit([Start(run.config, follower, None)], follower.pause)
+        diverged = end.diverged
+    except distributed.FinishedError:
+        pass
+    finally:
+        follower.close()
+    return Outcome({}, follower.history, diverged)
+
+
+def print_divergences(runs: Iterable[Run], outcomes: Iterable[Outcome]) -> None:
+    """Say which runs diverged, a line each."""
+    for run, outcome in zip(runs, outcomes, strict=True):
+        if outcome.diverged is not None:
+            print(f"{run.name} diverges: {outcome.diverged}", flush=True)

@@ -1,0 +1,52 @@
+"""The closing figures of a run."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from aevb.algorithms import TrainState
+from aevb.training import Evaluation
+from aevb.training.history import best_row
+from experiments import configs
+from experiments.configs import Config
+from experiments.reports.provenance import provenance
+from experiments.runs.program import num_steps
+from experiments.runs.splits import Splits
+
+
+def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], state: TrainState) -> dict[str, Any]:
+    """Return the contents of summary.json, from a run's evaluations and its last state."""
+    row, best = history[-1], best_row(history)
+    total = num_steps(config, len(splits.train.images)) * config.optimizer.batch_size
+    summary = {
+        **configs.flat(config),
+        "split_rule": splits.train.split_rule,
+        "num_train_images": config.data.num_train_images or None,
+        "num_epochs": row.epoch,
+        "num_train_samples": row.num_train_samples,
+        "train_elbo": row.train_elbo,
+        **({} if best is None else _validation(row, best, total)),
+        "test_elbo": row.test_elbo,
+        "test_reconstruction": row.test_reconstruction,
+        "test_kl": row.test_kl,
+        "active_units": row.active_units,
+        "train_seconds": row.seconds,
+        "images_per_second": row.num_train_samples / row.seconds if row.seconds else None,
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        **provenance(),
+    }
+    # JSON has no NaN.
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+
+
+def _validation(last: Evaluation, best: Evaluation, total: int) -> dict[str, Any]:
+    """Return what validation images said: which state was the best, and whether patience came to its end."""
+    return {
+        "valid_elbo": last.valid_elbo,
+        "best_epoch": best.epoch,
+        "best_valid_bound": best.valid_bound,
+        "best_test_elbo": best.test_elbo,
+        "stopped_early": last.num_train_samples < total,
+    }

@@ -1,0 +1,1 @@
+"""Measurements across runs, and of finished ones."""

@@ -1,0 +1,226 @@
+"""log p(x) of a trained model by several estimators, in one table. The command is `experiments.marginal_likelihood`."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from experiments import launch
+
+if TYPE_CHECKING:
+    from experiments.configs import Config
+
+_FLAGS = flags.FLAGS
+_METHODS = ("is", "hmc", "mixture", "ais")
+_BELOW, _ABOVE = "below (unbiased in p)", "above (unbiased in 1/p)"
+_ELBO_SAMPLES = 100
+_MAX_R_HAT = 1.1
+
+
+def run() -> None:
+    """Define the flags and run."""
+    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
+    flags.DEFINE_list("methods", ["is", "hmc", "ais"], f"Out of {','.join(_METHODS)}.")
+    flags.DEFINE_integer("num_datapoints", 100, "Random datapoints of the split; 0 takes all.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Of the choice of datapoints, of stochastic targets and of the estimators.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
+    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
+    flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
+    flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
+    flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
+    flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
+    flags.DEFINE_bool("use_encoder", True, "Whether hmc, mixture and ais may use the encoder; is always does.")
+    flags.DEFINE_integer("chunk_size", 100, "Datapoints at a time: bounds memory.", lower_bound=1)
+    launch.define_data_flags()
+    flags.DEFINE_string(
+        "output", None, "A JSON file to write, which must not exist yet; in the run folder if not given."
+    )
+    launch.start(_estimate)
+
+
+def _estimate() -> None:
+    _check_flags()
+    from aevb.saved import load_run
+    from experiments import configs
+
+    config = configs.read(_FLAGS.run)
+    names: dict[str, Any] = {"latest": "last", "best": "best"}
+    model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _file_name()
+    if output.exists():
+        raise ValueError(f"{output} exists already: choose another --output, or remove it")
+    indices, targets = _targets(config)
+    import jax
+
+    import aevb
+    from experiments.reports.provenance import provenance
+
+    keys = jax.random.split(jax.random.key(_FLAGS.seed), 1 + len(_METHODS))
+    rows: dict[str, dict[str, Any]] = {}
+    for method in _FLAGS.methods:
+        key = keys[1 + _METHODS.index(method)]  # its own, whichever others are asked for
+        rows |= _run_method(method, key, params, targets, model)
+    estimator = aevb.Estimator(_ELBO_SAMPLES, config.objective.kl)
+    elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=100).elbo
+    result = {
+        "run": str(_FLAGS.run),
+        "dataset": config.data.name,
+        "binarization": config.objective.binarization,
+        **{name: _FLAGS[name].value for name in ("split", "seed", "checkpoint", *_OPTION_FLAGS)},
+        "num_datapoints": len(indices),
+        "elbo": elbo,
+        "estimates": rows,
+        "indices": [int(index) for index in indices],
+        **provenance(),
+    }
+    _write(output, result)
+    _print_table(result)
+    print(f"written: {output}")
+
+
+_OPTION_FLAGS = ("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder")
+
+
+def _check_flags() -> None:
+    if not _FLAGS.run:
+        raise ValueError("--run must name a run folder")
+    for method in _FLAGS.methods:
+        if method not in _METHODS:
+            raise ValueError(f"--methods takes {','.join(_METHODS)}, got {method!r}")
+    if not _FLAGS.methods or len(set(_FLAGS.methods)) < len(_FLAGS.methods):
+        raise ValueError(f"--methods must name each method once, got {','.join(_FLAGS.methods)!r}")
+    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
+        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
+
+
+def _file_name() -> str:
+    """Out of the methods, the datapoints and whatever is not at its default."""
+    names = ("split", "num_datapoints", "seed")
+    changed = [name for name in ("checkpoint", *_OPTION_FLAGS) if _FLAGS[name].value != _FLAGS[name].default]
+    settings = [f"{name}-{_FLAGS[name].value}" for name in (*names, *changed)]
+    return ",".join([f"marginal_likelihood-{'-'.join(_FLAGS.methods)}", *settings]) + ".json"
+
+
+def _targets(config: "Config"):
+    """Which datapoints, `[n]`, and their targets, `[n, D]`, under the run's own binarization."""
+    import jax
+    import numpy as np
+
+    from aevb.data.binarization import binarize_batch, binarize_once
+    from experiments.runs.splits import Splits
+
+    data = getattr(Splits.load(config.data, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
+    if data is None:
+        raise ValueError(f"{_FLAGS.run} kept no images aside for validation: --split=valid has none")
+    pixels = data.pixels()
+    size = _FLAGS.num_datapoints or len(pixels)
+    if size > len(pixels):
+        raise ValueError(f"--num_datapoints={size} is more than the {len(pixels)} that the {_FLAGS.split} split has")
+    # All of the split at once: the targets of a datapoint do not depend on which others were chosen.
+    binarization = config.objective.binarization
+    targets = binarize_once(jax.numpy.asarray(pixels), binarization)
+    targets = binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization)
+    indices = np.sort(np.random.RandomState(_FLAGS.seed).permutation(len(pixels))[:size])
+    return indices, np.asarray(targets)[indices]
+
+
+def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) -> dict[str, dict[str, Any]]:
+    """The rows of a method's table: one, or two for both directions of AIS."""
+    from aevb import marginal_likelihood
+    from experiments.reports.progress import counting
+
+    options: dict[str, Any] = {} if method == "is" else {"use_encoder": _FLAGS.use_encoder}
+    if method != "is" and _FLAGS.num_chains:
+        options["num_chains"] = _FLAGS.num_chains
+    if method == "ais":
+        options["num_distributions"] = _FLAGS.num_distributions
+    else:
+        options["num_samples"] = _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples
+    start = time.perf_counter()
+    progress = counting(method, len(targets), " datapoints")
+    estimate = marginal_likelihood.evaluate(
+        params, key, targets, model, method, chunk_size=_FLAGS.chunk_size, on_chunk=progress, **options
+    )
+    seconds = time.perf_counter() - start
+    if isinstance(estimate, marginal_likelihood.Sandwich):
+        return {
+            "ais forward": _row(estimate.lower, _BELOW, seconds),
+            "ais reverse": _row(estimate.upper, _ABOVE, seconds),
+        }
+    return {method: _row(estimate, _ABOVE if method == "hmc" else _BELOW, seconds)}
+
+
+def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
+    import numpy as np
+
+    values = estimate.per_datapoint
+    chains = values.acceptance is not None
+    return {
+        "mean": estimate.mean,
+        "standard_error": estimate.standard_error,
+        "mean_monte_carlo_error": float(np.mean(values.standard_error)),
+        "monte_carlo_error_of_mean": estimate.monte_carlo_error,
+        "max_r_hat": None if values.r_hat is None else float(np.max(values.r_hat)),
+        "mean_acceptance": float(np.mean(values.acceptance)) if chains else None,
+        "min_effective_sample_size": float(np.min(values.effective_sample_size)),
+        "num_above_r_hat_limit": None if values.r_hat is None else int(np.sum(~(values.r_hat <= _MAX_R_HAT))),
+        "num_not_finite": int(np.sum(~np.isfinite(values.log_marginal))),
+        "bias": bias,
+        "seconds": seconds,
+        "log_marginals": values.log_marginal.tolist(),
+        "standard_errors": values.standard_error.tolist(),
+        "r_hats": None if values.r_hat is None else values.r_hat.tolist(),
+    }
+
+
+_COLUMNS = {  # heading: (field of the row, format)
+    "log p(x)": ("mean", "11.3f"),
+    "+-": ("standard_error", "9.3f"),
+    "error each": ("mean_monte_carlo_error", "12.4f"),
+    "max R-hat": ("max_r_hat", "11.3f"),
+    "accept": ("mean_acceptance", "8.2f"),
+    "min ESS": ("min_effective_sample_size", "10.1f"),
+    "seconds": ("seconds", "9.1f"),
+}
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    print(
+        f"\n{result['dataset']} ({result['binarization']}), {result['num_datapoints']} random datapoints of the "
+        f"{result['split']} split, seed {result['seed']}, nats per datapoint:"
+    )
+    widths = {heading: int(form.split(".")[0]) for heading, (_, form) in _COLUMNS.items()}
+    print(f"{'':<12}" + "".join(f"{heading:>{widths[heading]}}" for heading in _COLUMNS) + "  on average")
+    for name, row in result["estimates"].items():
+        cells = [
+            f"{'-':>{widths[heading]}}" if row[field] is None else format(row[field], form)
+            for heading, (field, form) in _COLUMNS.items()
+        ]
+        print(f"{name:<12}{''.join(cells)}  {row['bias']}")
+    print(f"{'ELBO':<12}{result['elbo']:11.3f}{'':>{sum(widths.values()) - 11}}  below")
+    for name, row in result["estimates"].items():
+        if row["num_above_r_hat_limit"]:
+            print(f"warning: {name}: chains disagree (R-hat above {_MAX_R_HAT}) on {row['num_above_r_hat_limit']}")
+        if row["num_not_finite"]:
+            print(f"warning: {name}: not a finite number on {row['num_not_finite']} datapoints")
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """Never over another file, not even one that came to be while this was computed."""
+    try:
+        with path.open("x") as file:
+            file.write(json.dumps(_without_nan(result), indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null, as `num_not_finite` counts."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

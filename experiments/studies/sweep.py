@@ -1,0 +1,125 @@
+"""The cross product of any settings: one table, one figure. The command is `experiments.sweep`."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments import configs, defaults, launch
+from experiments.config_flags import ConfigFlags
+from experiments.configs import Config
+from experiments.paper import members
+from experiments.reports.tables import print_table, write_csv
+from experiments.runs.run import Options
+
+_FLAGS = flags.FLAGS
+_BELOW_THE_AXIS = 40  # per cent of values: one step size out of three may be hopeless
+_CROSSED = {"latent_dim": (3, 5, 10, 20, 200), "learning_rate": (0.01, 0.02, 0.1), "seed": (0,)}
+_OF_A_PANEL = ("learning_rate", "seed")  # curves of one panel, and runs of one curve
+
+
+def run() -> None:
+    """Define the flags and run."""
+    settings = ConfigFlags(defaults.of("mnist"), _CROSSED, has_defaults=False)
+    flags.DEFINE_multi_string(
+        "sweep", [], "A setting and its values, latent_dim=3,5 or optimizer.learning_rate=0.01,0.1; can be repeated."
+    )
+    flags.DEFINE_integer("num_seeds", None, "Seeds 0, 1, ... of each, in place of --seed.", lower_bound=1)
+    for old in ("latent_dim", "learning_rate"):
+        flags.DEFINE_alias(f"{old}s", old)
+    members.define_sharing("runs/sweep")
+    flags.DEFINE_bool("keep_all_checkpoints", True, "Keep every checkpoint of each run, not the last few and the best.")
+    flags.DEFINE_bool("draw_pictures", False, "Draw the pictures of each run in its folder.")
+    launch.start(lambda: main(settings))
+
+
+def main(settings: ConfigFlags) -> None:
+    """Train what is missing, draw the figure and print the table."""
+    wanted, axes = _wanted(settings)
+    options = Options(
+        keep_all_checkpoints=_FLAGS.keep_all_checkpoints,
+        draw_pictures=_FLAGS.draw_pictures,
+        together=members.as_one_program(),
+    )
+    if members.work_through(
+        {config: config for config in wanted}, lambda mine: members.train(mine, axes, options), axes
+    ):
+        _report(wanted, axes)
+
+
+def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
+    """Return the configurations, and the flags that they differ by."""
+    more = list(_FLAGS.sweep)
+    if _FLAGS.num_seeds:
+        more.append(f"seed={','.join(map(str, range(_FLAGS.num_seeds)))}")
+    start = configs.change(defaults.of(_FLAGS.dataset or "mnist"), eval_every="log")
+    if not (_FLAGS.num_epochs or _FLAGS.num_train_samples):
+        start = configs.change(start, num_train_samples=members.default_budget())
+    if not _FLAGS.sweep:  # as it was before there was --sweep: sizes and steps are crossed unless one is named
+        more += [f"{flag}={','.join(map(str, _CROSSED[flag]))}" for flag in _defaults_left(start)]
+    wanted = settings.crossed(more, start)
+    return wanted, settings.axes
+
+
+def _defaults_left(config: Config) -> Iterator[str]:
+    known = configs.flat(config)
+    for flag in _CROSSED:
+        if flag in known and not _FLAGS[flag].present and not (flag == "seed" and _FLAGS.num_seeds):
+            yield flag
+
+
+def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
+    # Imported late: matplotlib takes two seconds.
+    from aevb import figures
+    from experiments.reports import pictures
+
+    histories = {config: members.history_of(config, axes) for config in wanted}
+    panels: dict[Config, dict[float, list]] = {}
+    for config, history in histories.items():
+        rate = config.optimizer.learning_rate
+        curves = panels.setdefault(configs.change(config, learning_rate=1.0, seed=0), {})
+        if history:
+            curves.setdefault(rate, []).append(history)
+    drawn = [
+        figures.Panel(
+            _title(config, axes),
+            [pictures.curve(f"step size {rate:g}", seeds) for rate, seeds in curves.items()],
+        )
+        for config, curves in panels.items()
+    ]
+    path = Path(_FLAGS.workdir) / "sweep.png"
+    figures.save(figures.bound_panels(drawn, num_columns=5, y_quantile=_BELOW_THE_AXIS), path)
+    rows = [_row(config, axes, history) for config, history in histories.items()]
+    why = ["" if history else members.why_diverged(config, axes) for config, history in histories.items()]
+    write_csv(path.with_suffix(".csv"), [row | {"why": words} for row, words in zip(rows, why, strict=True)])
+    print_table(rows)
+    print(f"table: {path.with_suffix('.csv')}\nfigure: {path}")
+
+
+def _title(config: Config, axes: Sequence[str]) -> str:
+    values = configs.flat(config)
+    words = [f"$N_z$ = {values['latent_dim']}"] if "latent_dim" in values else []
+    words += [f"{flag} {values[flag]}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
+    return ", ".join([defaults.title_of(config.data), *words])
+
+
+def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[str, Any]:
+    """Return a row of the table, whose names are those of metrics.csv and of the flags."""
+    end = history[-1] if history else None
+    bound = lambda name: round(getattr(end, name), 4) if end and math.isfinite(getattr(end, name)) else None
+    validation = {"valid_elbo": bound("valid_elbo")} if config.data.num_valid_images else {}
+    values = configs.flat(config)
+    always = [flag for flag in ("latent_dim", "learning_rate", "seed") if flag in values]
+    return {
+        **{flag: values[flag] for flag in dict.fromkeys((*always, *axes))},
+        "num_train_samples": end.num_train_samples if end else 0,
+        "train_elbo": bound("train_elbo"),
+        **validation,
+        "test_elbo": bound("test_elbo"),
+        "test_kl": bound("test_kl"),
+        "active_units": end.active_units if end else None,
+        "seconds": round(end.seconds, 1) if end else None,
+        "state": "finished" if end else "diverged",
+    }
