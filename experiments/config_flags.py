@@ -45,15 +45,16 @@ class ConfigFlags:
         help_text = f"{field.setting.help}{f' ({field.setting.unit})' if field.setting.unit else ''}"
         choices = _choices(field)
         if field.flag in self._several:
-            default = [_text(value) for value in self._several[field.flag]]
+            default = [str(value) for value in self._several[field.flag]]
             flags.DEFINE_list(field.flag, default, f"{help_text} Several are trained each in turn.")
         elif field.kind is bool:
             flags.DEFINE_bool(field.flag, field.default, help_text)
         elif choices:
             flags.DEFINE_enum(field.flag, field.default, choices, help_text)
         elif _takes_list(field.kind):
-            values = field.default if isinstance(field.default, Sequence | None) else [field.default]
-            flags.DEFINE_list(field.flag, values and [_text(value) for value in values], help_text)
+            values = field.default if isinstance(field.default, Sequence) else [field.default]
+            default: Any = None if field.default is None else [str(value) for value in values]
+            flags.DEFINE_list(field.flag, default, help_text)
         else:
             flags.DEFINE_string(field.flag, _text(field.default), help_text)
 
@@ -102,9 +103,8 @@ class ConfigFlags:
         return configs.change(config, **values)
 
     def _values(self, field: Field) -> list[Any]:
-        if not _FLAGS[field.flag].present:
-            return self._several[field.flag]
-        return _distinct(field, _FLAGS[field.flag].value)
+        given: Any = _FLAGS[field.flag].value
+        return _distinct(field, given) if _FLAGS[field.flag].present else self._several[field.flag]
 
 
 def _model(values: Mapping[str, Any], config: Config) -> str:
@@ -114,10 +114,16 @@ def _model(values: Mapping[str, Any], config: Config) -> str:
 def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
     """Return the flag and the values that an argument of --sweep names."""
     name, equals, values = text.partition("=")
-    paths = {".".join(field.path).replace(".arguments.", "."): flag for flag, field in known.items()}
+    paths = {
+        ".".join(field.path).replace(".arguments.", "."): flag
+        for flag, field in known.items()
+        if not field.setting.is_recorded
+    }
     flag = paths.get(name, name)
-    if not equals or flag not in known:
+    if not equals or flag not in paths.values():
         raise ValueError(f"--sweep takes setting=values, of {', '.join(paths)}, got {text}")
+    if flag == "binarization":
+        raise ValueError("--sweep: bounds under different binarizations do not compare")
     return flag, _distinct(known[flag], values.split(","))
 
 

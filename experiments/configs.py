@@ -242,7 +242,7 @@ def _replace(config: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def check(config: Config) -> None:
-    """Raise `ValueError` for a value that is out of its range or none of its choices."""
+    """Raise `ValueError` or `TypeError` for a value that is out of its range or none of its choices."""
     for field in fields_of(config):
         of, value = field.setting, field.default
         if isinstance(value, bool | None) or not isinstance(value, int | float):
@@ -254,6 +254,8 @@ def check(config: Config) -> None:
             raise ValueError(f"{field.flag} must be {least} and finite, got {value}")
         if of.minimum is not None and not of.minimum <= value < math.inf:
             raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
+    if not takes_images(config.model.name):
+        replace(config, {("model", "arguments", DATA_SHAPE): [1]}).build_model()  # of any vectors, to hear its errors
     if config.training.patience and not config.data.num_valid_images:
         raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
 

@@ -1,46 +1,34 @@
 """Run folders of tiny images in double precision, trained in this process by what the binaries call."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.run import make_config
 
 from aevb.data import Dataset
+from aevb.training import Evaluation
+from experiments import configs
+from experiments.configs import Config
+from experiments.runs.run import Options, Run, train
+from experiments.runs.splits import Splits
 
 
-def tiny_splits() -> tuple[Dataset, Dataset]:
+def tiny_splits() -> Splits:
     """Return training and test data: 230 and 90 images of 3 x 4 random pixels."""
     images = np.random.RandomState(0).randint(0, 256, (320, 3, 4)).astype(np.uint8)
     parts = {"train": images[:230], "test": images[230:]}
     train, test = (Dataset("digits", name, pixels, None, 255, "none") for name, pixels in parts.items())
-    return train, test
+    return Splits(train, None, test)
 
 
-def tiny_config(
-    train: Dataset, latent_dim: int = 3, learning_rate: float = 0.02, likelihood: str = "bernoulli"
-) -> dict[str, Any]:
-    """Return the configuration of two epochs of AEVB by Adagrad, in minibatches of 20."""
-    model = {
-        "latent_dim": latent_dim,
-        "hidden_dim": [8],
-        "likelihood": likelihood,
-        "posterior": "gaussian",
-        "param_dtype": "float64",
-    }
-    training = {
-        "algorithm": "aevb",
-        "optimizer": "adagrad",
-        "learning_rate": learning_rate,
-        "schedule": "constant",
-        "epsilon": None,
-        "batch_size": 20,
-        "num_samples": 1,
-        "num_epochs": 2,
-        "kl": "analytic",
-        "gradient": "pathwise",
-        "map_prior": True,
-        "binarization": "grey",
-        "eval_every": 1,
-        "seed": 0,
-    }
-    return make_config(train, model, training)
+def tiny_config(splits: Splits, **values: Any) -> Config:
+    """Return the configuration of two epochs of AEVB by Adagrad, in minibatches of 20; `values` are by flags."""
+    settings = {"latent_dim": 3, "hidden_dim": [8], "param_dtype": "float64", "batch_size": 20, "num_epochs": 2}
+    settings |= {"dataset": "digits", "split_rule": "none"}
+    return configs.with_data(configs.change(Config(), **settings | values), splits.train)
+
+
+def train_into(folder: Path, config: Config, splits: Splits, **options: Any) -> list[Evaluation]:
+    """Train into a new folder, without pictures, and return the history."""
+    quiet = Options(resume=False, keep_all_checkpoints=True, draw_pictures=False, **options)
+    return train(Run(config, folder, folder.name), splits, quiet).history

@@ -8,13 +8,15 @@ import numpy as np
 import numpyro.distributions as dist
 import optax
 import pytest
-from experiments.recorder import Recorder
-from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import base
 from aevb.training import epochs
 from aevb.training.population import fit_population
+from experiments import configs
+from experiments.configs import Config
+from experiments.runs.folder import RunFolder
+from experiments.runs.recorder import Recorder
 
 
 class Anything(dist.Distribution):
@@ -193,8 +195,8 @@ def test_a_population_names_the_member_and_leaves_the_others_alone(x64, data, ex
 
 def test_a_state_that_has_diverged_is_not_saved(tmp_path):
     """A stream's pause comes before it is known what became of the block."""
-    folder = RunFolder(tmp_path / "run", {"training": {"num_epochs": 2, "batch_size": BATCH_SIZE}})
-    recorder = Recorder(folder, "run", STEPS, keep_all=True)
+    folder = RunFolder(tmp_path / "run", configs.change(Config(), num_epochs=2, batch_size=BATCH_SIZE))
+    recorder = Recorder(folder, "run", 2 * STEPS, keep_all=True)
     state = aevb.init_train_state(jax.random.key(0), aevb.mlp_vae((12,), 2, 8), aevb.paper_optimizer())
     recorder.record(state, aevb.Evaluation(0, 0, -1.0, -1.0, -1.0, 0.0, 0, 0.0))
     recorder.save(state._replace(step=state.step + 1), 1.0)

@@ -144,9 +144,9 @@ def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior, alg
     ("arguments", "message"),
     [
         (["--latent_dims=3"], "Unknown command line flag 'latent_dims'"),
-        (["--latent_dim=0"], "--latent_dim must be positive, got 0"),
+        (["--latent_dim=0"], "latent_dim must be at least 1, got 0"),
         (["--latent_dim=two"], "--latent_dim takes integers separated by commas"),
-        (["--latent_dim=3,3"], "--latent_dim names a size twice: 3,3"),
+        (["--latent_dim=3,3"], "--latent_dim names a value twice: 3,3"),
         (["--learning_rate=-0.1"], "learning_rate must be positive and finite, got -0.1"),
         (["--learning_rate=nan"], "learning_rate must be positive and finite, got nan"),
         (["--batch_size=2000"], "batch_size must be between 1 and the data set's 1437, got 2000"),
@@ -256,7 +256,7 @@ def test_marginal_likelihood_looks_for_its_checkpoint_and_datapoints(finished, d
 
 def test_burda_schedule():
     """Step size 10^-3 x 10^(-i/7) for 3^i epochs, seen through plain descent of a slope of 1."""
-    from experiments.run import make_optimizer
+    from experiments.optimizers import make_optimizer
 
     optimizer = make_optimizer("sgd", 1e-3, "burda", steps_per_epoch=2)
     update = jax.jit(optimizer.update)

@@ -126,15 +126,15 @@ import my_algorithm
 import my_data
 import my_likelihood
 
-from experiments import launch
+from experiments import defaults, launch
 
-DEFAULTS = launch.Defaults(
-    dataset="stripes", title="Stripes", latent_dim=(3,), hidden_dim=(8,), likelihood="laplace", squash_mean=False,
-    weight_init="glorot", optimizer="sgd", learning_rate=1e-2, num_epochs=4, eval_every=2, split_rule="random",
+CONFIG = defaults.of(
+    "stripes", latent_dim=3, hidden_dim=[8], likelihood="laplace", weight_init="glorot",
+    optimizer="sgd", learning_rate=1e-2, num_epochs=4, eval_every=2,
 )
 
 if __name__ == "__main__":
-    launch.main(DEFAULTS)
+    launch.main(CONFIG)
 """
 
 REGISTRIES = (FAMILIES, LIKELIHOODS, ALGORITHMS, SOURCES)

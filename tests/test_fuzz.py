@@ -23,7 +23,6 @@ import jax
 import numpy as np
 import pytest
 import scipy.io
-from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import init_train_state
@@ -33,9 +32,10 @@ from aevb.data.cache import cache_dir, read_cache, write_cache
 from aevb.data.sources.digits import SOURCE as DIGITS
 from aevb.data.sources.frey_face import read_faces
 from aevb.data.sources.mnist import read_idx
-from aevb.saved import read_config
 from aevb.training import Evaluation, paper_optimizer
-from experiments.launch import _print_table
+from experiments import configs
+from experiments.reports.tables import print_runs
+from experiments.runs.folder import RunFolder
 
 EXTRA_MEMORY = 1 << 30
 SECONDS_EACH = 10
@@ -238,16 +238,12 @@ def test_prepared_arrays_run_no_pickle(tmp_path):
     assert path.exists()
 
 
-CONFIG = {
-    "format_version": 1,
-    "dataset": "digits",
-    "split_rule": "random 1437/360 by seed 0",
-    "model": {"data_shape": [64], "latent_dim": 2, "hidden_dim": [4], "likelihood": "bernoulli"},
-    "training": {"algorithm": "aevb", "optimizer": "adam", "learning_rate": 1e-3, "num_epochs": 2, "batch_size": 100},
-}
+CONFIG = configs.change(configs.Config(), latent_dim=2, hidden_dim=[4], num_epochs=2, dataset="digits")
+CONFIG = configs.replace(CONFIG, {("model", "arguments", "data_shape"): [64]})
 ROW = Evaluation(2, 2800, -27.1, -27.2, -27.0, 0.2, 2, 0.5)
 SUMMARY = {
-    **{name: CONFIG[name] for name in ("dataset", "split_rule")},
+    "dataset": "digits",
+    "split_rule": "random 1437/360 by seed 0",
     "num_train_images": None,
     "binarization": "grey",
     "latent_dim": 2,
@@ -267,11 +263,11 @@ def test_run_folders(tmp_path):
 
     def use() -> None:
         folder.check(resume=True)
-        read_config(tmp_path)
+        configs.read(tmp_path)
         for row in folder.read_metrics():
             assert list(map(type, row)) == list(map(type, ROW))
         if folder.is_finished():
-            _print_table([(tmp_path, folder.read_summary())])
+            print_runs([(tmp_path, folder.read_summary())])
         aevb.load_run(tmp_path)
 
     names = ("config.json", "metrics.csv", "summary.json")

@@ -46,9 +46,9 @@ def test_figure2_goes_on_with_the_step_size_that_did_best_on_the_training_data(f
         at_trial = {rate: next(r for r in rs if int(r["num_train_samples"]) == TRIAL) for rate, rs in runs.items()}
         best = max(at_trial, key=lambda rate: float(at_trial[rate]["train_elbo"]))
         other = ({"0.01", "0.02"} - {best}).pop()
-        assert row["step size"] == best
+        assert row["learning_rate"] == best
         assert [int(run[-1]["num_train_samples"]) for run in (runs[best], runs[other])] == [2 * FREY_EPOCH, TRIAL]
-        assert float(row["test"]) == pytest.approx(float(runs[best][-1]["test_elbo"]), abs=1e-4)
+        assert float(row["test_elbo"]) == pytest.approx(float(runs[best][-1]["test_elbo"]), abs=1e-4)
     assert size_of_png(workdir / "figure2.png") > (300, 200)
 
 
@@ -73,7 +73,7 @@ def test_figure3_estimates_all_three_algorithms_and_keeps_the_estimates(sources,
     rows = table(tmp_path / "figure3.csv")
     last = {row["algorithm"]: row for row in rows}
     assert list(last) == ["AEVB", "wake-sleep", "MCEM"]
-    assert [last[name]["samples"] for name in last] == ["400", "400", "200"]
+    assert [last[name]["num_train_samples"] for name in last] == ["400", "400", "200"]
     assert all(-545 < float(row["test"]) < -150 for row in rows)  # below log 2 a pixel is where training starts
     assert size_of_png(tmp_path / "figure3.png") > (300, 200)
     estimates = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("estimates/*.json")}
@@ -104,7 +104,7 @@ def test_full_vb_against_map(sources, tmp_path):
     ("figure", "arguments", "message"),
     [
         ("figure2", ["--algorithm=em"], "--algorithm must be of aevb,wake_sleep, got em"),
-        ("figure2", ["--step_sizes=fast"], "--step_sizes takes numbers separated by commas, got fast"),
+        ("figure2", ["--step_sizes=fast"], "--learning_rate takes numbers separated by commas, got fast"),
         ("figure3", ["--num_train_samples=1,2,3"], "one for each of --num_train_images, got 3"),
         ("figure3", ["--num_train_images=70000", "--num_train_samples=100"], "mnist has 60000 train images, not 70000"),
     ],

@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.run_folder import RunFolder
 
 import aevb
 from aevb.algorithms import TrainState
 from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
 from aevb.training import Evaluation
+from experiments import configs
+from experiments.configs import Config
+from experiments.runs.folder import RunFolder
 from tests.models import DATA_DIM
 from tests.processes import assert_one_line_error, assert_same_run, lives, metrics, rows_written, run, start, wait_for
 
@@ -170,7 +172,7 @@ def row(epoch: int) -> Evaluation:
 
 
 def test_a_row_cut_off_in_writing_is_none(tmp_path):
-    folder = RunFolder(tmp_path, {})
+    folder = RunFolder(tmp_path, Config())
     folder.start_metrics([row(0)], row(0))
     whole = (tmp_path / "metrics.csv").read_bytes()
     folder.append_metrics(row(1))
@@ -187,7 +189,7 @@ def test_a_row_cut_off_in_writing_is_none(tmp_path):
     ids=["longer", "shorter", "a blank", "no number", "an unknown column", "a level of what has none"],
 )
 def test_a_damaged_row_is_one_line(tmp_path, heading, line):
-    folder = RunFolder(tmp_path, {})
+    folder = RunFolder(tmp_path, Config())
     folder.start_metrics([row(0)], row(0))
     columns, values = (tmp_path / "metrics.csv").read_text().splitlines()
     first, rest = values.split(",", 1)
@@ -198,11 +200,11 @@ def test_a_damaged_row_is_one_line(tmp_path, heading, line):
 
 
 def test_going_back_before_its_summary_a_run_is_unfinished(tmp_path):
-    folder = RunFolder(tmp_path, {"training": {"num_epochs": 10}})
-    folder.write_summary({"num_epochs": 10})
-    folder.reopen(10)
+    folder = RunFolder(tmp_path, configs.change(Config(), num_epochs=10))
+    folder.write_summary({"num_epochs": 10, "num_train_samples": 1000})
+    folder.reopen(1000)
     assert folder.is_finished()
-    folder.reopen(9)
+    folder.reopen(999)
     assert not (tmp_path / "summary.json").exists()
 
 
@@ -265,7 +267,7 @@ def test_one_writer_and_sigterm(data_dir, tmp_path):
     first = start(command(data_dir, tmp_path / "run", *flags))
     wait_for(tmp_path / "run" / "checkpoints" / "0" / MANIFEST_FILE, first)
     with pytest.raises(RunError, match="another process is writing to it"):
-        RunFolder(tmp_path / "run", {}).lock()
+        RunFolder(tmp_path / "run", Config()).lock()
     time.sleep(1.5)
     first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has looked
     second = run(command(data_dir, tmp_path / "run", *flags))

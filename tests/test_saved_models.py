@@ -1,5 +1,6 @@
 """Trained models on disk: saved models and run folders load as they were, and what is broken is said in one line."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -12,13 +13,14 @@ import jax
 import numpy as np
 import optax
 import pytest
-from experiments.run_folder import RunFolder
 
 import aevb
 from aevb import models
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.models.mlp import Posterior
-from aevb.saved import FORMAT_VERSION, read_config
+from aevb.saved import FORMAT_VERSION
+from experiments import configs, defaults
+from experiments.runs.folder import RunFolder
 from tests.newcomers import LINEAR
 from tests.processes import run
 
@@ -302,6 +304,12 @@ TRAINING = {"algorithm": "aevb", "num_epochs": 3, "seed": 0}
 FORMATS = {
     1: {"format_version": 1, "model": ARGUMENTS, "training": TRAINING},
     2: {"format_version": 2, "model": {"name": "mlp", "arguments": ARGUMENTS}, "training": TRAINING},
+    3: {
+        "format_version": 3,
+        "model": {"name": "mlp", "arguments": ARGUMENTS},
+        "algorithm": "aevb",
+        "training": {"num_epochs": 3, "seed": 0},
+    },
 }
 
 
@@ -318,16 +326,47 @@ def test_run_folders_of_every_format_load(trained, version):
     assert_same(found, params)
 
 
-def test_a_run_folder_of_format_1_is_the_same_run(trained):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_folder_of_an_older_format_is_the_same_run(trained, version):
     """It can be resumed: nothing differs from what would be written today."""
     folder, _ = trained
-    (folder / "config.json").write_text(json.dumps(FORMATS[1]))
-    config = read_config(folder)
-    assert config["model"] == FORMATS[2]["model"]
-    RunFolder(folder, config).check(resume=True)
-    other = config | {"model": {"name": "mlp", "arguments": ARGUMENTS | {"latent_dim": 3}}}
+    everything = {
+        "dataset": "frey_face",
+        "split_rule": "random 1768/197 by seed 0",
+        "num_valid_images": 100,
+        "training": OLDER_TRAINING,
+    }
+    (folder / "config.json").write_text(json.dumps(FORMATS[version] | everything))
+    config = configs.read(folder)
+    network = {"latent_dim": 2, "hidden_dim": ARGUMENTS["hidden_dim"], "data_shape": ARGUMENTS["data_shape"]}
+    today = defaults.of("frey_face", squash_mean=False, likelihood="bernoulli", weight_init="normal_0.01")
+    today = configs.change(today, optimizer="adam", learning_rate=1e-3, epsilon=1e-4, batch_size=20, num_samples=2)
+    today = configs.change(today, kl="sampled", map_prior=False, seed=3, num_epochs=7, eval_every="log")
+    today = configs.change(today, binarization="stochastic", num_valid_images=100)
+    today = dataclasses.replace(today, model=configs.ModelConfig("mlp", ARGUMENTS | network))
+    assert configs.differences(config, today) == []
+    assert config.training.num_epochs == 7
+    RunFolder(folder, today).check(resume=True)
     with pytest.raises(RunError, match=r"another configuration .*latent_dim is 2 there, 3 here"):
-        RunFolder(folder, other).check(resume=True)
+        RunFolder(folder, configs.change(today, latent_dim=3)).check(resume=True)
+
+
+OLDER_TRAINING = {
+    "algorithm": "aevb",
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "epsilon": 1e-4,
+    "batch_size": 20,
+    "num_samples": 2,
+    "num_epochs": 7,
+    "kl": "sampled",
+    "gradient": "pathwise",
+    "map_prior": False,
+    "binarization": "stochastic",
+    "eval_every": "log",
+    "seed": 3,
+}
 
 
 @pytest.mark.parametrize(

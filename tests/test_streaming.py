@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments.run import run as run_experiment
-from experiments.splits import Splits
 
 import aevb
 from aevb.algorithms import monte_carlo_em, wake_sleep
@@ -22,7 +20,7 @@ from tests.comparisons import assert_same_history, assert_trees_close
 from tests.conftest import ROOT
 from tests.models import DATA_DIM
 from tests.processes import assert_same_run, metrics
-from tests.runs import tiny_config, tiny_splits
+from tests.runs import tiny_config, tiny_splits, train_into
 
 MODEL = aevb.mlp_vae((DATA_DIM,), 3, 8, param_dtype="float64")
 FIT = functools.partial(aevb.fit, model=MODEL, key=jax.random.key(0), batch_size=20, num_epochs=3)
@@ -290,10 +288,9 @@ def test_a_streaming_binary_killed_in_mid_epoch_ends_like_one_that_was_not(real_
 
 def test_a_streamed_run_folder_has_the_numbers_of_one_with_data_in_memory(tmp_path):
     """As the binaries train, but in double precision."""
-    train, test = tiny_splits()
-    config, splits = tiny_config(train), Splits(train, None, test)
+    splits = tiny_splits()
     resident, streamed = (
-        run_experiment(config, splits, tmp_path / name, False, name, member=True, stream=name == "streamed")[1]
+        train_into(tmp_path / name, tiny_config(splits), splits, stream=name == "streamed")
         for name in ("resident", "streamed")
     )
     assert [row.epoch for row in streamed] == [0, 1, 2]

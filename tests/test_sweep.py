@@ -5,15 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from experiments.run import Run, run
-from experiments.run_folder import RunFolder
-from experiments.run_population import run_together
-from experiments.splits import Splits
 
 import aevb
+from experiments.runs.folder import RunFolder
+from experiments.runs.run import Options, Run, train_all
 from tests.comparisons import assert_same_history, assert_trees_close
 from tests.processes import assert_one_line_error, assert_same_run, experiment, metrics, without_seconds
-from tests.runs import tiny_config, tiny_splits
+from tests.runs import tiny_config, tiny_splits, train_into
 from tests.test_experiments import size_of_png
 
 EPOCH = 1700
@@ -40,7 +38,7 @@ def swept(sources, tmp_path_factory) -> Path:
 
 def table(workdir: Path) -> dict[tuple[str, str], dict[str, str]]:
     with (workdir / "sweep.csv").open() as file:
-        return {(row["latent"], row["step size"]): row for row in csv.DictReader(file)}
+        return {(row["latent_dim"], row["learning_rate"]): row for row in csv.DictReader(file)}
 
 
 def run_folder(workdir: Path, latent: str) -> Path:
@@ -58,8 +56,8 @@ def test_the_table_has_every_run_and_says_which_diverged(swept):
         )
         if rate == "0.01":
             end = metrics(run_folder(swept, latent))[-1]
-            assert float(row["test"]) == pytest.approx(float(end["test_elbo"]), abs=1e-4)
-            assert row["samples"] == str(2 * EPOCH)
+            assert float(row["test_elbo"]) == pytest.approx(float(end["test_elbo"]), abs=1e-4)
+            assert row["num_train_samples"] == str(2 * EPOCH)
     assert size_of_png(swept / "sweep.png") > (300, 200)
 
 
@@ -110,14 +108,17 @@ def test_one_program_for_all_gives_the_same_runs(swept, sources, tmp_path):
 
 def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
     """In double precision: latents that are padded, and step sizes that are arguments, leave no trace but rounding."""
-    train, test = tiny_splits()
-    configs = {
-        f"{latent_dim},{rate:g}": tiny_config(train, latent_dim, rate, "squashed_gaussian")
+    splits = tiny_splits()
+    found = {
+        f"{latent_dim},{rate:g}": tiny_config(
+            splits, latent_dim=latent_dim, learning_rate=rate, likelihood="squashed_gaussian"
+        )
         for latent_dim, rate in ((2, 0.01), (3, 0.1))
     }
-    run_together([Run(config, tmp_path / "together" / name, name) for name, config in configs.items()], train, test)
-    for name, config in configs.items():
-        run(config, Splits(train, None, test), tmp_path / "alone" / name, resume=False, name=name, member=True)
+    runs = [Run(config, tmp_path / "together" / name, name) for name, config in found.items()]
+    train_all(runs, splits, Options(keep_all_checkpoints=True, draw_pictures=False, together=True))
+    for name, config in found.items():
+        train_into(tmp_path / "alone" / name, config, splits)
         found, expected = (RunFolder(tmp_path / how / name, config) for how in ("together", "alone"))
         assert found.is_finished()
         assert_same_history(found.read_metrics(), expected.read_metrics(), rtol=1e-9)
@@ -128,9 +129,9 @@ def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
     ("arguments", "message"),
     [
         (["--shard=2/2"], "--shard takes i/n with i from 0 to n - 1, got 2/2"),
-        (["--learning_rates=0.1,x"], "--learning_rates takes numbers separated by commas, got 0.1,x"),
-        (["--learning_rates=0.1,-1"], "--learning_rates must be positive"),
-        (["--latent_dims=0"], "--latent_dims must be positive"),
+        (["--learning_rates=0.1,x"], "--learning_rate takes numbers separated by commas, got 0.1,x"),
+        (["--learning_rates=0.1,-1"], "learning_rate must be positive and finite, got -1.0"),
+        (["--latent_dims=0"], "latent_dim must be at least 1, got 0"),
     ],
 )
 def test_errors_are_one_line(arguments, message, tmp_path):

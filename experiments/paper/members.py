@@ -22,7 +22,7 @@ from experiments.configs import Config, DataConfig
 from experiments.runs import shards
 from experiments.runs.folder import RunFolder
 from experiments.runs.program import num_steps
-from experiments.runs.run import Options, Run, print_divergences, train_all
+from experiments.runs.run import Options, Run, train_all
 from experiments.runs.splits import Splits
 
 _FLAGS = flags.FLAGS
@@ -192,8 +192,7 @@ def train(wanted: Sequence[Config], also: Sequence[str] = (), options: Options |
     for config in wanted:
         by_data.setdefault(config.data, []).append(config)
     for group in by_data.values():
-        runs = [_run(config, also) for config in group]
-        print_divergences(runs, train_all(runs, load(group[0]), options))
+        train_all([_run(config, also) for config in group], load(group[0]), options)
 
 
 def _trial(config: Config, learning_rate: float) -> Config:

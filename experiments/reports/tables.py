@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aevb.checkpoints import RunError
+
 if TYPE_CHECKING:
     from aevb.training import Evaluation
 
@@ -66,7 +68,19 @@ _COLUMNS = {  # heading: field of summary.json
 
 
 def print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
-    """Print the closing table of finished runs: their folders and the contents of their summary.json."""
+    """Print the closing table of finished runs: their folders and the contents of their summary.json.
+
+    Raises:
+      RunError: one of these is damaged.
+    """
+    try:
+        _print_runs(runs)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        folders = ", ".join(str(folder) for folder, _ in runs)
+        raise RunError(f"a summary.json is damaged ({error!r}), in {folders}: remove it, and --resume") from None
+
+
+def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     first = runs[0][1]
     subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,9 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
                 taken += len(numbers)
                 continue
             outcomes |= dict(zip(numbers, found, strict=True))
+            for number, outcome in zip(numbers, found, strict=True):
+                if outcome.diverged is not None:
+                    print(f"{runs[number].name} diverges: {outcome.diverged}", flush=True)
         if taken == len(left):
             if not waited:
                 print(f"waiting for {taken} of {len(runs)} runs, which another process trains", flush=True)
@@ -244,10 +247,3 @@ def _follow(run: Run, splits: Splits) -> Outcome:
     finally:
         follower.close()
     return Outcome({}, follower.history, diverged)
-
-
-def print_divergences(runs: Iterable[Run], outcomes: Iterable[Outcome]) -> None:
-    """Say which runs diverged, a line each."""
-    for run, outcome in zip(runs, outcomes, strict=True):
-        if outcome.diverged is not None:
-            print(f"{run.name} diverges: {outcome.diverged}", flush=True)
