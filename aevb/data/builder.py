@@ -1,4 +1,4 @@
-"""TensorFlow Datasets builders that prepare and read without TensorFlow: the only file that knows TFDS.
+"""TensorFlow Datasets builders that prepare and read a `Source` without TensorFlow.
 
 Two things in the stock builders import TensorFlow: unzipping and encoding PNG. Here the source unzips, and images
 are stored as raw bytes of a uint8 tensor in ArrayRecord files.
