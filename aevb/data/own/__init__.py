@@ -33,11 +33,11 @@ class Kind(NamedTuple):
 
 
 def _has_suffix(*suffixes: str) -> Callable[[str], bool]:
-    return lambda spec: Path(spec).suffix.lower() in suffixes and not Path(spec).expanduser().is_dir()
+    return lambda spec: Path(spec).suffix.lower() in suffixes and not _is_folder(spec)
 
 
 def _is_folder(spec: str) -> bool:
-    return Path(spec).expanduser().is_dir()
+    return os.path.isdir(os.path.expanduser(spec))  # which, unlike Path, is False for what cannot be a path
 
 
 KINDS = (
@@ -205,20 +205,26 @@ def from_folder(
         raise TypeError(f"from_folder takes the path of a folder, got {describe(path)}")
     spec = os.fspath(path)
     if not _is_folder(spec):
-        what = "is not a folder" if Path(spec).expanduser().exists() else "does not exist"
-        raise DatasetError(f"{spec} {what}")
+        raise DatasetError(_problem(spec, "is not a folder"))
     return make_splits(importlib.import_module("aevb.data.own.folder").read(spec, options), options)
 
 
 def _read(spec: str, options: Options) -> Contents:
-    for kind in KINDS:
+    for kind in KINDS if spec.strip() else ():
         if kind.takes(spec):
             module = importlib.import_module(kind.module)
             options.check_taken(kind.what, module.OPTIONS)
             return module.read(spec, options)
     kinds = ", ".join(kind.what for kind in KINDS)
-    what = "is of no kind that is read" if Path(spec).expanduser().exists() else "does not exist"
-    raise DatasetError(f"{spec} {what}: it may be {kinds}")
+    raise DatasetError(f"{_problem(spec, 'is of no kind that is read')}: it may be {kinds}")
+
+
+def _problem(spec: str, otherwise: str) -> str:
+    """Say why there is nothing at a path, or else what is wrong with it."""
+    if not spec.strip():
+        return "the data are an empty path"
+    is_there = os.path.exists(os.path.expanduser(spec))
+    return f"{ascii(spec) if not spec.isprintable() else spec} {otherwise if is_there else 'does not exist'}"
 
 
 def _read_arrays(images: Any, options: Options) -> Contents:
@@ -238,5 +244,5 @@ def _with_labels(parts: dict[str, Part], split: str, labels: Any) -> Part:
     if _arrays.is_path(labels):
         if Path(labels).suffix.lower() != ".npy":
             raise DatasetError(f"{os.fspath(labels)} is no .npy file of labels")
-        labels = _arrays.read_npy(Path(labels).expanduser())
+        labels = _arrays.read_npy(Path(os.path.expanduser(labels)))
     return parts[split]._replace(labels=labels)

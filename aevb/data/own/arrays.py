@@ -21,7 +21,7 @@ _LABEL_WORDS = {"labels", "label", "y", "targets", "target", "classes", "class"}
 
 def read(spec: str, options: Options) -> Contents:
     """Read a `.npy` or `.npz` file; see `from_arrays`."""
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.suffix.lower() == ".npy":
         for key in ("image_key", "label_key"):
             if getattr(options, key) is not None:
@@ -79,15 +79,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 def check_file(path: Path) -> None:
     """Raise `DatasetError` unless `path` is a file that can be opened and is not empty."""
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise DatasetError(f"{path} is no regular file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise DatasetError(f"{path} is empty (0 bytes)")
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DatasetError(f"{str(path)!a} is no path: {error}") from None
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray | None:

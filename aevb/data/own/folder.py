@@ -27,7 +27,7 @@ class _Labelled(NamedTuple):
 
 def read(spec: str, options: Options) -> Contents:
     """Read a folder; see `from_folder`."""
-    folder = Path(spec).expanduser()
+    folder = Path(os.path.expanduser(spec))
     name = folder.resolve().name or str(folder)
     splits = {split: _labelled(inside) for split, inside in _split_folders(folder).items()}
     files = [path for labelled in splits.values() for path in labelled.files]

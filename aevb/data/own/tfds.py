@@ -69,9 +69,11 @@ def _version(folder: Path) -> tuple[int, ...]:
 
 def _images(features: dict[str, Any]) -> list[str]:
     pictures = [name for name, feature in features.items() if type(feature) is tfds.features.Image]
-    return pictures or [
-        name for name, feature in features.items() if type(feature) is tfds.features.Tensor and len(feature.shape) > 1
-    ]
+    return pictures or [name for name, feature in features.items() if _is_array(feature)]
+
+
+def _is_array(feature: Any) -> bool:
+    return type(feature) is tfds.features.Tensor and len(getattr(feature, "shape", ())) > 1
 
 
 def _labels(features: dict[str, Any]) -> list[str]:
@@ -101,6 +103,8 @@ def _read_split(
     except Exception as error:
         # Whatever TFDS and its parsers raise for damaged records means the same here.
         raise DatasetError(f"{where} is damaged ({_first_line(error)}): prepare it again") from None
+    if any(value is None for value in (*images, *(labels if label_key else ()))):  # of records that cannot be read
+        raise DatasetError(f"{where} is damaged (records are incomplete): prepare it again")
     kept, skipped = list(range(len(images))), 0
     if is_picture or None in feature.shape:
         named = ((f"image {index} of {where}", image) for index, image in enumerate(images))

@@ -1,0 +1,363 @@
+"""What is wrong with one's own data is answered with one line that names the file and a way on, and leaves nothing."""
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aevb.data import DatasetError, from_arrays, from_folder, load_own
+from tests.own import COLOUR, GREY, LABELS, save
+
+FLOATS = GREY / np.float32(255)
+OBJECTS = np.array([{"a": 1}, None], dtype=object)
+LONGEST = 300
+
+
+def with_value(value: float) -> np.ndarray:
+    changed = FLOATS.copy()
+    changed[7, 2, 3] = value
+    return changed
+
+
+# Arrays: name -> (call, words of the answer)
+
+ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
+    "NaN": (lambda: from_arrays(with_value(np.nan)), "images has NaN or infinite values, first in image 7"),
+    "infinity": (lambda: from_arrays(with_value(np.inf)), "first in image 7: replace or remove them"),
+    "minus infinity": (lambda: from_arrays(with_value(-np.inf)), "first in image 7"),
+    "pixels as floats": (lambda: from_arrays(FLOATS * 255), "scale them to [0, 1], images / 255 for pixels"),
+    "floats of both signs": (lambda: from_arrays(2 * FLOATS - 1), "(images + 1) / 2 if they range over [-1, 1]"),
+    "uint16": (lambda: from_arrays(GREY.astype(np.uint16) * 257), "(images / 65535).astype(numpy.float32)"),
+    "int64 of pixels": (lambda: from_arrays(GREY.astype(np.int64)), "images.astype(numpy.uint8) keeps them"),
+    "negative integers": (lambda: from_arrays(GREY.astype(np.int64) - 9), "scale them to floats in [0, 1]"),
+    "complex numbers": (lambda: from_arrays(FLOATS * 1j), "dtype complex64, not of numbers"),
+    "dates": (lambda: from_arrays(GREY.astype("datetime64[s]")), "dtype datetime64[s], not of numbers"),
+    "strings": (lambda: from_arrays(GREY.astype(str)), "images are uint8, or floats in [0, 1]"),
+    "objects": (lambda: from_arrays(OBJECTS), "dtype object, not of numbers"),
+    "a structured array": (lambda: from_arrays(np.zeros(9, "u1,f4")), "not of numbers"),
+    "ragged lists": (lambda: from_arrays([[1, 2], [3]]), "cannot be made one array"),
+    "nothing": (lambda: from_arrays(None), "dtype object, not of numbers"),
+    "masked values": (lambda: from_arrays(np.ma.masked_less(GREY, 9)), "is a masked array with values missing"),
+    "no images": (lambda: from_arrays(GREY[:0]), "is empty: its shape is (0, 6, 8)"),
+    "images of no pixels": (lambda: from_arrays(GREY[:, :0]), "is empty: its shape is (40, 0, 8)"),
+    "one axis": (lambda: from_arrays(GREY[:, 0, 0]), "has shape (40,), but images are [N, H, W]"),
+    "five axes": (lambda: from_arrays(GREY[None, None]), "has shape (1, 1, 40, 6, 8), but images are"),
+    "one number": (lambda: from_arrays(7), "has shape (), but images are"),
+    "one picture": (lambda: from_arrays(COLOUR[0]), "looks like one colour image"),
+    "channels first": (lambda: from_arrays(np.moveaxis(COLOUR, -1, 1)), "numpy.moveaxis(images, 1, -1)"),
+    "too few": (lambda: from_arrays(GREY[:9]), "has 9 images, too few to set 10% aside"),
+    "too few for that fraction": (lambda: from_arrays(GREY, test_fraction=0.001), "too few to set"),
+    "bits as bytes": (lambda: from_arrays((GREY > 9).astype(np.uint8)), "no value above 1: max_value=1 if"),
+    "black images": (lambda: from_arrays(GREY * 0), "no value above 0"),
+    "a max_value below the pixels": (lambda: from_arrays(GREY, max_value=9), "is 255, above max_value=9"),
+    "a max_value of floats": (lambda: from_arrays(FLOATS, max_value=255), "max_value=255 is for uint8"),
+    "labels of another length": (lambda: from_arrays(GREY, LABELS[:5]), "images has 40 images but 5 labels"),
+    "one-hot labels": (lambda: from_arrays(GREY, np.eye(40)), "not [N]: labels.argmax(1) of one-hot ones"),
+    "labels as floats": (lambda: from_arrays(GREY, LABELS / 2), "classes are integers"),
+    "negative labels": (lambda: from_arrays(GREY, LABELS - 1), "range from -1 to 1: classes are 0 or more"),
+    "huge labels": (lambda: from_arrays(GREY, np.full(40, 2**63, np.uint64)), "classes are 0 or more"),
+    "labels as objects": (
+        lambda: from_arrays(GREY, np.array([None] * 40)),
+        "the labels of images is an array of dtype",
+    ),
+    "labels without a name": (lambda: from_arrays(GREY, LABELS, label_names=["a"]), "there are 1 label_names"),
+    "strings and numbers": (
+        lambda: from_arrays(GREY, LABELS, test=GREY[:2], test_labels=["a", "b"]),
+        "are strings and of others numbers",
+    ),
+    "names of strings": (
+        lambda: from_arrays(GREY, ["a", "b"] * 20, label_names=["a", "b"]),
+        "label_names are for labels that are numbers",
+    ),
+    "tests of another shape": (
+        lambda: from_arrays(GREY, test=GREY[:, :3]),
+        "those of test uint8 of 0 to 255 and shape",
+    ),
+    "tests of another dtype": (lambda: from_arrays(GREY, test=FLOATS), "those of test float32"),
+    "tests of bits": (lambda: from_arrays(GREY, test=GREY > 9), "those of test uint8 of 0 to 1"),
+}
+
+WRONG_ARGUMENTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "a fraction of all": (lambda: from_arrays(GREY, test_fraction=1.0), ValueError, "test_fraction must be a number"),
+    "a fraction in percent": (lambda: from_arrays(GREY, test_fraction=10), ValueError, "got 10"),
+    "a negative seed": (lambda: from_arrays(GREY, seed=-1), ValueError, "seed must be between 0"),
+    "a seed that is no integer": (lambda: from_arrays(GREY, seed=0.5), TypeError, "seed must be an integer"),
+    "a max_value above bytes": (lambda: from_arrays(GREY, max_value=256), ValueError, "between 1 and 255"),
+    "test labels without a test": (lambda: from_arrays(GREY, test_labels=LABELS), ValueError, "given without test="),
+    "names as one string": (lambda: from_arrays(GREY, LABELS, label_names="abc"), TypeError, "sequence of strings"),
+    "an array as a spec": (lambda: load_own(GREY), TypeError, "from_arrays takes arrays"),
+    "an array as a folder": (lambda: from_folder(GREY), TypeError, "takes the path of a folder"),
+    "an image_size of 0": (lambda: from_folder(".", 0), ValueError, "image_size must be at least 1"),
+    "an unknown colour": (lambda: from_folder(".", colour="blue"), ValueError, 'colour must be "rgb" or "grey"'),
+    "an option of another kind": (
+        lambda: load_own("a.npy", image_size=4),
+        ValueError,
+        "image_size is not an option of a .npy or .npz file, which takes image_key",
+    ),
+}
+
+
+def assert_one_line(caught: Any, words: str, hidden: str = "") -> None:
+    message = str(caught.value)
+    assert words in message, message
+    assert "\n" not in message, message
+    assert len(message.replace(hidden, "")) <= LONGEST, message
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays(name):
+    call, words = ARRAYS[name]
+    with pytest.raises(DatasetError) as caught:
+        call()
+    assert_one_line(caught, words)
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_arguments(name):
+    call, error, words = WRONG_ARGUMENTS[name]
+    with pytest.raises(error) as caught:
+        call()
+    assert_one_line(caught, words)
+
+
+# Files of arrays: name -> (what writes the file at a path, its suffix, words of the answer)
+
+
+def npy(array: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def declared(shape: tuple[int, ...]) -> bytes:
+    """A `.npy` file that declares a shape and holds ten bytes."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(10)
+
+
+def npz(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, contents in members.items():
+            archive.writestr(f"{name}.npy", contents)
+    return file.getvalue()
+
+
+def savez(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+FILES: dict[str, tuple[bytes, str, str]] = {
+    "an empty .npy": (b"", ".npy", "is empty (0 bytes)"),
+    "a truncated .npy": (npy(GREY)[:500], ".npy", "is damaged or no .npy file"),
+    "a header of a .npy alone": (npy(GREY)[:20], ".npy", "is damaged or no .npy file"),
+    "text as .npy": (b"1,2,3\n4,5,6\n", ".npy", "is damaged or no .npy file"),
+    "a .npy that declares terabytes": (declared((2**20, 2**20)), ".npy", "is damaged or no .npy file"),
+    "a .npy of objects": (npy(OBJECTS, allow_pickle=True), ".npy", "holds Python objects, which are not read"),
+    "an empty .npz": (b"", ".npz", "is empty (0 bytes)"),
+    "a .npz that is no zip": (npy(GREY), ".npz", "is damaged or no .npz file"),
+    "a truncated .npz": (savez(images=GREY)[:-200], ".npz", "is damaged or no .npz file"),
+    "a .npz with a flipped byte": (savez(images=GREY).replace(GREY[3].tobytes(), GREY[4].tobytes()), ".npz", "CRC"),
+    "a .npz of nothing": (npz(), ".npz", "holds no array: save numbers"),
+    "a .npz of objects": (npz(images=npy(OBJECTS, allow_pickle=True)), ".npz", "holds only Python objects, images"),
+    "a .npz that declares terabytes": (
+        npz(images=declared((2**20, 2**20))),
+        ".npz",
+        "declares 1,099,511,627,776 bytes",
+    ),
+    "a .npz of text": (npz(images=b"hello"), ".npz", "is damaged or no .npz file"),
+    "unknown names": (savez(a=GREY, b=GREY), ".npz", "holds a, b, of which none is named images, x or data"),
+    "two arrays of images": (
+        savez(x=GREY, data=GREY),
+        ".npz",
+        "two arrays of images, x and data: choose with image_key=",
+    ),
+    "two arrays of labels": (savez(x=GREY, y=LABELS, label=LABELS), ".npz", "choose with label_key="),
+    "labels alone": (savez(y=LABELS), ".npz", "of which none is named images"),
+    "labels of no images": (savez(x=GREY, y_test=LABELS), ".npz", "has labels, y_test, without images"),
+    "tests alone": (savez(x_test=GREY), ".npz", "has x_test but no images to train on"),
+    "a table of text": (b"1,2\n", ".csv", "is of no kind that is read: it may be tfds:NAME, hf:NAME, a .npy"),
+    "a file without a suffix": (b"1,2\n", "", "is of no kind that is read"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files(name, tmp_path):
+    contents, suffix, words = FILES[name]
+    path = tmp_path / f"mine{suffix}"
+    path.write_bytes(contents)
+    with pytest.raises(DatasetError) as caught:
+        load_own(path)
+    assert_one_line(caught, words, str(tmp_path))
+    assert str(path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_that_are_not_there(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npy")
+    for spec in ("missing.npy", "missing.npz", "missing", "missing/folder"):
+        with pytest.raises(DatasetError, match="does not exist") as caught:
+            load_own(tmp_path / spec)
+        assert_one_line(caught, spec, str(tmp_path))
+    with pytest.raises(DatasetError, match="does not exist"):
+        from_folder(tmp_path / "missing")
+    with pytest.raises(DatasetError, match=r"pipe\.npy is no regular file"):
+        load_own(tmp_path / "pipe.npy")
+    with pytest.raises(DatasetError, match="an empty path: it may be tfds:NAME, hf:NAME"):
+        load_own("")
+    with pytest.raises(DatasetError, match=r"a\\x00b\.npy"):
+        load_own("a\0b.npy")
+    for spec in ("~nobody/a", "~nobody/a.npy", "x" * 5000):
+        with pytest.raises(DatasetError, match="does not exist|File name too long"):
+            load_own(spec)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_files_that_may_not_be_read(tmp_path):
+    np.save(tmp_path / "a.npy", GREY)
+    save(tmp_path / "folder" / "a.png", GREY[0])
+    for path in (tmp_path / "a.npy", tmp_path / "folder" / "a.png"):
+        path.chmod(0)
+    for spec in ("a.npy", "folder"):
+        with pytest.raises(DatasetError, match="Permission denied"):
+            load_own(tmp_path / spec)
+
+
+# Pictures: name -> (what is written in place of one of ten good files, words of the answer)
+
+
+def picture(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG that declares 40,000 x 40,000 pixels."""
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+GOOD = Image.fromarray(COLOUR[0])
+SIXTEEN = Image.fromarray(GREY[0].astype(np.uint16) * 257)
+PICTURES: dict[str, tuple[bytes, str, str]] = {
+    "empty": (b"", ".png", "is empty (0 bytes)"),
+    "text": (b"hello", ".png", "is damaged or no PNG or JPEG file"),
+    "truncated PNG": (picture(GOOD)[:-30], ".png", "5.png"),
+    "truncated JPEG": (picture(GOOD, "JPEG")[:-30], ".jpg", "cannot be read: image file is truncated"),
+    "a header alone": (picture(GOOD)[:20], ".png", "5.png"),
+    "a flipped byte": (picture(GOOD).replace(b"IDAT", b"IDAX"), ".png", "5.png"),
+    "transparent": (picture(Image.fromarray(np.full((6, 8, 4), 99, np.uint8))), ".png", "has transparent pixels"),
+    "a transparent colour": (
+        picture(GOOD, transparency=tuple(COLOUR[0, 0, 0].tolist())),
+        ".png",
+        "has transparent pixels",
+    ),
+    "CMYK": (picture(GOOD.convert("CMYK"), "JPEG"), ".jpg", "has the colours of mode CMYK: convert it to RGB"),
+    "16 bits": (picture(SIXTEEN), ".png", "has 16 bits a channel: convert it to 8"),
+    "animated": (picture(GOOD, save_all=True, append_images=[Image.fromarray(COLOUR[1])]), ".png", "is animated"),
+    "a GIF": (picture(GOOD, "GIF"), ".gif", "is damaged or no PNG or JPEG file: convert it to one"),
+    "a GIF that is called PNG": (picture(GOOD, "GIF"), ".png", "is damaged or no PNG or JPEG file"),
+    "a WebP": (b"RIFFxxxxWEBP", ".webp", "is damaged or no PNG or JPEG file: convert it to one"),
+    "a bomb": (bomb(), ".png", "declares more than"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(name, tmp_path):
+    contents, suffix, words = PICTURES[name]
+    for index in range(15):
+        save(tmp_path / f"{index}.png", COLOUR[index])
+    (tmp_path / "5.png").unlink()
+    path = tmp_path / f"5{suffix}"
+    path.write_bytes(contents)
+    with pytest.raises(DatasetError) as caught:
+        from_folder(tmp_path)
+    assert_one_line(caught, words, str(tmp_path))
+    assert str(caught.value).startswith(str(path))
+    assert "skip_unreadable leaves such files out and counts them" in str(caught.value)
+    with pytest.warns(UserWarning, match="1 of 15 files are skipped"):
+        assert from_folder(tmp_path, skip_unreadable=True).train.num_skipped == 1
+
+
+# Folders: name -> (what is made in an empty folder, words of the answer)
+
+
+def many(folder: Path, image: np.ndarray, *names: str) -> None:
+    for name in names:
+        save(folder / name, image)
+
+
+def loop(folder: Path) -> None:
+    many(folder, GREY[0], "a/0.png", "a/1.png")
+    (folder / "a" / "again").symlink_to(folder)
+
+
+def broken_link(folder: Path) -> None:
+    many(folder, GREY[0], "0.png")
+    (folder / "1.png").symlink_to(folder / "missing.png")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "0.png")
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "nothing": (lambda folder: None, "holds no PNG or JPEG files"),
+    "other files alone": (lambda folder: (folder / "a.txt").write_text("a"), "holds no PNG or JPEG files"),
+    "hidden files alone": (lambda folder: many(folder, GREY[0], ".0.png", ".a/1.png"), "holds no PNG or JPEG files"),
+    "an empty class": (
+        lambda folder: (many(folder, GREY[0], "a/0.png"), (folder / "b").mkdir()),
+        "b is a class without PNG or JPEG files: remove it, or add some",
+    ),
+    "files beside classes": (
+        lambda folder: many(folder, GREY[0], "0.png", "a/1.png"),
+        "beside subfolders, a, which are",
+    ),
+    "mixed sizes": (
+        lambda folder: (many(folder, GREY[0], "0.png"), many(folder, GREY[0, :4], "1.png")),
+        "1.png 8x4: image_size= crops all to squares and resizes them",
+    ),
+    "mixed colours": (
+        lambda folder: (many(folder, GREY[0], "0.png"), many(folder, COLOUR[0], "1.png")),
+        '1.png in colour: colour="rgb" or colour="grey" makes all alike',
+    ),
+    "a loop of links": (loop, "again is a link to a folder that it is in: remove it"),
+    "a broken link": (broken_link, "1.png cannot be read: No such file or directory"),
+    "a pipe": (pipe, "0.png is no regular file"),
+    "a line in a name": (lambda folder: (folder / "a\nb.png").write_bytes(b"x"), "a\\nb.png"),
+    "too few": (lambda folder: many(folder, GREY[0], "0.png", "1.png"), "has 2 images, too few"),
+    "two folders of tests": (
+        lambda folder: many(folder, GREY[0], "train/0.png", "test/0.png", "testing/0.png"),
+        "has two folders of one split: test, testing, train",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders(name, tmp_path):
+    make, words = FOLDERS[name]
+    make(tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        load_own(tmp_path)
+    assert_one_line(caught, words, str(tmp_path))
+
+
+def test_nothing_left_when_all_are_skipped(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"none of 1 pictures can be read: .*0\.png is damaged"):
+        from_folder(tmp_path, skip_unreadable=True)
