@@ -71,8 +71,8 @@ def test_own_splits_and_label_names():
     )  # fmt: skip
     assert splits.valid is not None
     assert splits.train.split_rule == "own train/valid/test split, 20/10/10"
-    assert {each.label_names for each in splits} == {("a", "b", "c")}
-    assert {each.name for each in splits} == {"mine"}
+    for each in (splits.train, splits.valid, splits.test):
+        assert (each.name, each.label_names) == ("mine", ("a", "b", "c"))
     np.testing.assert_array_equal(splits.valid.images, COLOUR[30:])
     np.testing.assert_array_equal(splits.test.labels, LABELS[20:30])
 

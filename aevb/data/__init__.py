@@ -11,6 +11,7 @@ from typing import Any
 from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
 from aevb.data.dataset import Dataset, Splits
+from aevb.data.identity import made_of
 from aevb.data.own import from_arrays, from_folder, load_own
 from aevb.data.source import Arrays, DatasetError, Source
 from aevb.registry import Registry
@@ -77,6 +78,7 @@ def load(
       split: "train" or "test".
       data_dir: where prepared data live; `None` is TFDS's own default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
       source_dir: a folder of original files that takes the place of the network. Checksums are verified all the same.
+        What was prepared before is used only where these files have not changed since.
       split_rule: for "frey_face", "random" (default) or "first_1565"; the other sets have one rule each.
 
     Returns:
@@ -127,12 +129,13 @@ def _data_dir(data_dir: str | os.PathLike | None) -> Path:
 
 
 def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> Arrays:
-    cached = read_cache(source, data_dir, stored)
+    cached = read_cache(source, data_dir, stored, source_dir)
     if cached is not None:
         return cached
     # Imported late: TFDS is needed once for each data set, to prepare it.
     from aevb.data.builder import prepare
 
+    made = made_of(source, source_dir)
     splits = prepare(source, data_dir, source_dir)
-    write_cache(source, data_dir, splits)
+    write_cache(source, data_dir, splits, made)
     return splits[stored]

@@ -7,6 +7,8 @@ are stored as raw bytes of a uint8 tensor in ArrayRecord files.
 import contextlib
 import fcntl
 import io
+import json
+import shutil
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
+from aevb.data.identity import is_current, made_of
 from aevb.data.originals import locate_originals
 from aevb.data.source import Arrays, DatasetError, Source
+
+_MADE_OF = "made_of.json"
 
 
 class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -72,15 +77,20 @@ def builder_class(source: Source) -> type[SourceBuilder]:
 
 
 def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, Arrays]:
-    """Runs `download_and_prepare` if it has not been run in `data_dir`, and reads everything back.
+    """Run `download_and_prepare` if it has not been run in `data_dir` on these originals, and read everything back.
 
     Raises:
       DatasetError: the originals cannot be had, or what was prepared is damaged or cannot be written.
     """
     try:
         with _one_at_a_time(data_dir), _quiet():
+            now = made_of(source, source_dir)  # before they are read: what changes meanwhile is noticed the next time
+            _remove_outdated(source, data_dir, source_dir, now)
             builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
             builder.download_and_prepare()
+            record = Path(builder.data_path) / _MADE_OF
+            if source_dir is not None or not record.exists():
+                record.write_text(json.dumps(now, indent=2))
     except OSError as error:
         raise DatasetError(f"cannot prepare {source.name} in {data_dir}: {error.strerror or error}") from None
     try:
@@ -89,6 +99,20 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
         raise DatasetError(
             f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder"
         ) from None
+
+
+def _remove_outdated(source: Source, data_dir: Path, source_dir: Path | None, now: dict[str, Any]) -> None:
+    """Delete what was prepared of other originals than those of now, or by another definition of the same version."""
+    folder = data_dir / builder_class(source).name / source.version
+    if not folder.is_dir():
+        return
+    try:
+        found = json.loads((folder / _MADE_OF).read_text())
+        made = {key: found[key] for key in ("definition", "files")}
+    except (OSError, ValueError, KeyError, TypeError):
+        made = None  # prepared by an earlier version, which did not write it
+    if not is_current(source, made, now, source_dir):
+        shutil.rmtree(folder)
 
 
 def _check(source: Source, splits: dict[str, Arrays]) -> None:
