@@ -19,7 +19,7 @@ from aevb.data import DatasetError, originals
 from aevb.data.binarization import binarize_batch, binarize_once
 from aevb.data.builder import builder_class, prepare
 from aevb.data.cache import cache_dir
-from aevb.data.source import Arrays, Original, Source, random_split
+from aevb.data.source import Original
 from aevb.data.sources.frey_face import read_faces
 from aevb.data.sources.mnist import SOURCE as MNIST
 from aevb.data.sources.mnist import read_idx
@@ -333,74 +333,3 @@ def test_binarizations():
         np.testing.assert_allclose(rates, np.arange(0.05, 1, 0.1), atol=0.05)
     with pytest.raises(ValueError, match="binarization must be one of"):
         binarize_batch(key, grey, "binary")  # pyright: ignore[reportArgumentType]
-
-
-# What was prepared of other originals
-
-
-@pytest.fixture
-def registered(monkeypatch) -> Source:
-    """A data set that is read from `images.npy` of the folder of originals, which it does not declare."""
-    monkeypatch.setattr(aevb.data.SOURCES, "_added", {})
-    read = lambda folder: {"full": Arrays(np.load(folder / "images.npy"), None)}
-    rules = {"random": random_split(10, 8, 0)}
-    return aevb.data.register(Source("of_files", "1.0.0", (), (2, 3), 255, 0, {"full": 10}, read, rules))
-
-
-def test_a_changed_original_is_read_again(registered, tmp_path):
-    originals_dir, prepared = tmp_path / "originals", tmp_path / "data"
-    originals_dir.mkdir()
-    load = lambda source_dir=originals_dir: aevb.data.load("of_files", "train", prepared, source_dir).images
-    for value in (1, 2):
-        np.save(originals_dir / "images.npy", np.full((10, 2, 3), value, np.uint8))
-        assert set(load().ravel()) == {value}
-    assert set(load(None).ravel()) == {2}  # nothing to compare with
-    shutil.rmtree(cache_dir(registered, prepared))
-    np.save(originals_dir / "images.npy", np.full((10, 2, 3), 3, np.uint8))
-    assert set(load().ravel()) == {3}  # the records are not used either
-    before = cache_dir(registered, prepared).stat().st_ino
-    assert set(load().ravel()) == {3}
-    assert cache_dir(registered, prepared).stat().st_ino == before  # and nothing is done where nothing changed
-
-
-def test_a_changed_definition_is_read_again(registered, tmp_path):
-    np.save(tmp_path / "images.npy", np.ones((10, 2, 3), np.uint8))
-    aevb.data.load("of_files", "train", tmp_path / "data", tmp_path)
-    (tmp_path / "images.npy").unlink()
-    reshaped = lambda folder: {"full": Arrays(np.zeros((10, 3, 2), np.uint8), None)}
-    aevb.data.register(dataclasses.replace(registered, image_shape=(3, 2), read=reshaped))
-    assert aevb.data.load("of_files", "train", tmp_path / "data").images.shape == (8, 3, 2)
-
-
-def test_declared_originals_are_verified_when_they_changed(real_data, tmp_path):
-    folder = tmp_path / "originals"
-    shutil.copytree(real_data / "frey_face", folder)
-    load = lambda: aevb.data.load("frey_face", "train", tmp_path / "data", folder)
-    images = load().images
-    path = folder / "frey_rawface.mat"
-    path.touch()  # another time, the same contents
-    np.testing.assert_array_equal(load().images, images)
-    contents = bytearray(path.read_bytes())
-    contents[5000] ^= 1
-    path.write_bytes(contents)
-    for _ in range(2):
-        with pytest.raises(DatasetError, match=r"frey_rawface\.mat is damaged or another file: its SHA-256 is"):
-            load()
-    path.unlink()
-    with pytest.raises(DatasetError, match=r"frey_rawface\.mat is missing"):
-        load()
-    shutil.rmtree(folder)
-    with pytest.raises(DatasetError, match="is not a folder"):
-        load()
-
-
-def test_what_an_earlier_version_prepared_is_used(tmp_path):
-    from aevb.data.sources.digits import SOURCE
-
-    images = aevb.data.load("digits", "train", tmp_path).images
-    shutil.rmtree(cache_dir(SOURCE, tmp_path))
-    (tmp_path / "aevb_digits" / "1.0.0" / "made_of.json").unlink()
-    (records,) = tmp_path.glob("aevb_digits/1.0.0/*array_record*")
-    before = records.stat().st_ino
-    np.testing.assert_array_equal(aevb.data.load("digits", "train", tmp_path).images, images)
-    assert records.stat().st_ino == before

@@ -8,18 +8,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
 from aevb.data.dataset import Dataset, Splits
 from aevb.data.identity import made_of
 from aevb.data.own import from_arrays, from_folder, load_own
-from aevb.data.source import Arrays, DatasetError, Source
+from aevb.data.source import DatasetError, Feature, Source
 from aevb.registry import Registry
 
 __all__ = [
     "SOURCES",
     "Dataset",
     "DatasetError",
+    "Feature",
     "Source",
     "Splits",
     "from_arrays",
@@ -97,9 +100,11 @@ def load(
     rule = source.split_rules[rule_name]
     stored, indices = rule.select(split)
     arrays = _stored_arrays(source, _data_dir(data_dir), None if source_dir is None else Path(source_dir), stored)
-    images, labels = arrays.images[indices], None if arrays.labels is None else arrays.labels[indices]
-    images.setflags(write=False)
-    return Dataset(name, split, images, labels, source.max_value, rule.description)
+    chosen = {each: array[indices] for each, array in arrays.items()}
+    for array in chosen.values():
+        array.setflags(write=False)
+    images, labels = chosen.pop(source.main), chosen.pop("labels", None)
+    return Dataset(name, split, images, labels, source.max_value, rule.description, main=source.main, others=chosen)
 
 
 def split_rule_of(name: str, description: str) -> str:
@@ -128,7 +133,7 @@ def _data_dir(data_dir: str | os.PathLike | None) -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> Arrays:
+def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> dict[str, np.ndarray]:
     cached = read_cache(source, data_dir, stored, source_dir)
     if cached is not None:
         return cached

@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from aevb.data.identity import is_current, made_of
 from aevb.data.originals import locate_originals
-from aevb.data.source import Arrays, DatasetError, Source
+from aevb.data.source import DatasetError, Feature, Source
 
 _MADE_OF = "made_of.json"
 
@@ -40,13 +40,10 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Tensor(shape=self.SOURCE.image_shape, dtype=np.uint8, encoding="bytes")
-        features = {"image": image}
-        if self.SOURCE.num_classes:
-            features["label"] = tfds.features.Scalar(np.int64)
+        features = {_stored(self.SOURCE, name): _connector(each) for name, each in self.SOURCE.declared.items()}
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.SOURCE.name}, images of {self.SOURCE.image_shape}, in the order of the original files.",
+            description=f"{self.SOURCE.name}, in the order of the original files.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # split rules by position need the original order
         )
@@ -54,16 +51,14 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         download_dir = Path(dl_manager.download_dir) / self.name
         folder = locate_originals(self.SOURCE, self._source_dir, download_dir)
-        splits = self.SOURCE.read(folder)
+        splits = {split: self.SOURCE.by_name(arrays) for split, arrays in self.SOURCE.read(folder).items()}
         _check(self.SOURCE, splits)
         return {split: self._generate_examples(arrays) for split, arrays in splits.items()}
 
-    def _generate_examples(self, arrays: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, image in enumerate(arrays.images):
-            example: dict[str, Any] = {"image": image}
-            if arrays.labels is not None:
-                example["label"] = arrays.labels[index]
-            yield index, example
+    def _generate_examples(self, arrays: dict[str, np.ndarray]) -> Iterator[tuple[int, dict[str, Any]]]:
+        stored = {_stored(self.SOURCE, name): array for name, array in arrays.items()}
+        for index in range(len(next(iter(stored.values())))):
+            yield index, {name: array[index] for name, array in stored.items()}
 
 
 def builder_class(source: Source) -> type[SourceBuilder]:
@@ -76,7 +71,7 @@ def builder_class(source: Source) -> type[SourceBuilder]:
     )
 
 
-def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, Arrays]:
+def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, dict[str, np.ndarray]]:
     """Run `download_and_prepare` if it has not been run in `data_dir` on these originals, and read everything back.
 
     Raises:
@@ -115,20 +110,21 @@ def _remove_outdated(source: Source, data_dir: Path, source_dir: Path | None, no
         shutil.rmtree(folder)
 
 
-def _check(source: Source, splits: dict[str, Arrays]) -> None:
+def _check(source: Source, splits: dict[str, dict[str, np.ndarray]]) -> None:
     """Raise `DatasetError` where a source reads something else than it declares."""
     if splits.keys() != source.sizes.keys():
         raise DatasetError(f"{source.name} declares the splits {sorted(source.sizes)}, but reads {sorted(splits)}")
-    for split, (images, labels) in splits.items():
-        shape = source.sizes[split], *source.image_shape
-        if images.shape != shape or images.dtype != np.uint8:
-            found = f"{images.dtype} of shape {images.shape}"
-            raise DatasetError(
-                f"{source.name} declares images of uint8 and shape {shape} in {split!r}, but reads {found}"
-            )
-        expected, found = shape[:1] if source.num_classes else None, None if labels is None else labels.shape
-        if found != expected:
-            raise DatasetError(f"{source.name} declares labels of shape {expected} in {split!r}, but reads {found}")
+    for split, arrays in splits.items():
+        if arrays.keys() != source.declared.keys():
+            declared, found = ", ".join(source.declared), ", ".join(arrays)
+            raise DatasetError(f"{source.name} declares {declared} in {split!r}, but reads {found}")
+        for name, feature in source.declared.items():
+            shape, found = (source.sizes[split], *feature.shape), arrays[name]
+            if found.shape != shape or found.dtype != feature.dtype:
+                raise DatasetError(
+                    f"{source.name} declares {name} of {feature.dtype} and shape {shape} in {split!r}, but reads "
+                    f"{found.dtype} of shape {found.shape}"
+                )
 
 
 @contextlib.contextmanager
@@ -151,15 +147,30 @@ def _quiet() -> Iterator[None]:
         tfds.enable_progress_bar()
 
 
-def _read_split(builder: SourceBuilder, split: str, size: int) -> Arrays:
+def _stored(source: Source, name: str) -> str:
+    """Return the name of an array in a record: TFDS's own data sets have an image and a label."""
+    return name if source.features is not None else {"images": "image", "labels": "label"}[name]
+
+
+def _connector(feature: Feature) -> Any:
+    if feature.shape == () and feature.dtype == np.int64:
+        return tfds.features.Scalar(np.int64)
+    return tfds.features.Tensor(shape=feature.shape, dtype=feature.dtype, encoding="bytes")
+
+
+def _read_split(builder: SourceBuilder, split: str, size: int) -> dict[str, np.ndarray]:
     """All records of a split at once: decoding them one by one through TFDS takes ten times as long."""
     parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
     records = []
     for path in builder.info.splits[split].filepaths:
         records += ArrayRecordReader(str(path)).read_all()
     examples = [parse(record).features.feature for record in records]
-    pixels = b"".join(example["image"].bytes_list.value[0] for example in examples)
-    images = np.frombuffer(pixels, np.uint8).reshape(size, *builder.SOURCE.image_shape)
-    if not builder.SOURCE.num_classes:
-        return Arrays(images, None)
-    return Arrays(images, np.array([example["label"].int64_list.value[0] for example in examples], np.int64))
+    arrays = {}
+    for name, feature in builder.SOURCE.declared.items():
+        values = [example[_stored(builder.SOURCE, name)] for example in examples]
+        if feature.shape == () and feature.dtype == np.int64:
+            arrays[name] = np.array([value.int64_list.value[0] for value in values], np.int64)
+        else:
+            joined = b"".join(value.bytes_list.value[0] for value in values)
+            arrays[name] = np.frombuffer(joined, feature.dtype).reshape(size, *feature.shape)
+    return arrays

@@ -5,13 +5,14 @@ import os
 import shutil
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aevb.data.identity import is_current, made_of
-from aevb.data.source import Arrays, Source
+from aevb.data.source import Source
 
 _MANIFEST = "manifest.json"
 
@@ -21,8 +22,10 @@ def cache_dir(source: Source, data_dir: Path) -> Path:
     return data_dir / "aevb_arrays" / f"{source.name}-{source.version}"
 
 
-def read_cache(source: Source, data_dir: Path, split: str, source_dir: Path | None = None) -> Arrays | None:
-    """Return one stored split.
+def read_cache(
+    source: Source, data_dir: Path, split: str, source_dir: Path | None = None
+) -> dict[str, np.ndarray] | None:
+    """Return the arrays of one stored split by their names.
 
     Returns:
       `None` where there is none, its bytes are not those that were written, or it was made of other originals.
@@ -43,18 +46,22 @@ def read_cache(source: Source, data_dir: Path, split: str, source_dir: Path | No
     if source_dir is not None and now != made:  # the same files, of another time or in another folder
         _write_manifest(folder, {"made_of": now, "checksums": checksums})
     try:
-        images = _read_array(folder / f"{split}-images.npy", checksums)
-        labels = _read_array(folder / f"{split}-labels.npy", checksums) if source.num_classes else None
+        return {name: _read_array(folder / f"{split}-{name}.npy", checksums) for name in source.declared}
     except Exception:
         # NumPy's parser raises nearly anything on damaged input, and all of it means the same here.
         return None
-    return Arrays(images, labels)
 
 
-def write_cache(source: Source, data_dir: Path, splits: dict[str, Arrays], made: dict[str, Any]) -> None:
+def write_cache(source: Source, data_dir: Path, splits: Mapping[str, Any], made: dict[str, Any] | None = None) -> None:
     """Write every stored split, of what `made` describes, then move the folder into place at once.
 
     A cache that cannot be written is none.
+
+    Args:
+      source: whose data.
+      data_dir: where prepared data live.
+      splits: what `Source.read` returns.
+      made: what `made_of` said before they were read; by default what it says now.
     """
     folder = cache_dir(source, data_dir)
     try:
@@ -65,11 +72,10 @@ def write_cache(source: Source, data_dir: Path, splits: dict[str, Arrays], made:
     try:
         checksums = {}
         for split, arrays in splits.items():
-            for kind, array in arrays._asdict().items():
-                if array is not None:
-                    np.save(partial / f"{split}-{kind}.npy", array, allow_pickle=False)
-                    checksums[f"{split}-{kind}.npy"] = _checksum(array)
-        manifest = {"made_of": made, "checksums": checksums}
+            for name, array in source.by_name(arrays).items():
+                np.save(partial / f"{split}-{name}.npy", array, allow_pickle=False)
+                checksums[f"{split}-{name}.npy"] = _checksum(array)
+        manifest = {"made_of": made_of(source, None) if made is None else made, "checksums": checksums}
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)

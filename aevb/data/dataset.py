@@ -1,6 +1,7 @@
 """One split of a data set in memory or mapped from a file, and what it is."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,8 @@ class Dataset:
       fingerprint: of one's own data, a hexadecimal checksum of all splits' images and labels; `None` for a named
         data set, which is known by its name.
       num_skipped: how many unreadable files were left out of the whole data set.
+      main: what the data set calls its `images`.
+      others: by name, the arrays `[N, ...]` that are neither `images` nor `labels`.
     """
 
     name: str
@@ -66,6 +69,14 @@ class Dataset:
     label_names: tuple[str, ...] | None = None
     fingerprint: str | None = None
     num_skipped: int = 0
+    main: str = "images"
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array `[N, ...]` by its name, as it is stored: images, labels where there are any, and the others."""
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return {self.main: self.images, **labels, **self.others}
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -126,7 +137,8 @@ class Dataset:
 
     def _at(self, chosen: np.ndarray) -> "Dataset":
         labels = None if self.labels is None else self.labels[chosen]
-        return dataclasses.replace(self, images=self.images[chosen], labels=labels)
+        others = {name: array[chosen] for name, array in self.others.items()}
+        return dataclasses.replace(self, images=self.images[chosen], labels=labels, others=others)
 
 
 class Splits(NamedTuple):

@@ -19,8 +19,7 @@ def made_of(source: Source, source_dir: Path | None) -> dict[str, Any]:
     """
     definition = {
         "originals": {original.name: original.sha256 for original in source.originals},
-        "image_shape": list(source.image_shape),
-        "num_classes": source.num_classes,
+        "features": {name: [list(each.shape), each.dtype.name] for name, each in source.declared.items()},
         "sizes": dict(source.sizes),
     }
     return {"definition": definition, "files": None if source_dir is None else _files(source, source_dir)}
