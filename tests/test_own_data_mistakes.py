@@ -206,6 +206,23 @@ def test_files(name, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_with_tests_of_its_own_and_more(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=GREY[:30], x_test=GREY[30:])
+    with pytest.raises(ValueError, match=r"has a test split of its own: leave test= out"):
+        from_arrays(tmp_path / "a.npz", test=GREY)
+    with pytest.raises(ValueError, match="test= takes the images of one split, but a has train, test"):
+        from_arrays(GREY, test=tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", x=GREY, y=LABELS)
+    with pytest.raises(ValueError, match="has labels of its own: leave the others out"):
+        from_arrays(tmp_path / "b.npz", LABELS)
+    with pytest.raises(DatasetError, match=r"labels\.csv is no \.npy file of labels"):
+        from_arrays(GREY, tmp_path / "labels.csv")
+    with pytest.raises(ValueError, match=r"image_key is for \.npz files, of several arrays"):
+        load_own(tmp_path / "a.npy", image_key="x")
+    with pytest.raises(DatasetError, match=r"has no array 'z': it holds x, y"):
+        load_own(tmp_path / "b.npz", image_key="z")
+
+
 def test_paths_that_are_not_there(tmp_path):
     os.mkfifo(tmp_path / "pipe.npy")
     for spec in ("missing.npy", "missing.npz", "missing", "missing/folder"):

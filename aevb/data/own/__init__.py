@@ -3,7 +3,6 @@
 Each kind is a file here with a `read(spec, options) -> Contents`, and a line in `KINDS`.
 """
 
-import dataclasses
 import importlib
 import os
 from collections.abc import Callable, Sequence
@@ -154,8 +153,7 @@ def from_arrays(
         if more_images is not None:
             if split in parts:
                 raise ValueError(f"{parts[split].where} has a {split} split of its own: leave {split}= out")
-            parts[split] = dataclasses.replace(_read_arrays(more_images, options)).parts["train"]
-            parts[split] = parts[split]._replace(where=split if parts[split].where == "images" else parts[split].where)
+            parts[split] = _only_part(split, _read_arrays(more_images, options, split))
         if more_labels is not None:
             parts[split] = _with_labels(parts, split, more_labels)
     return make_splits(Contents(name or contents.name, parts, check_names(label_names)), options)
@@ -227,9 +225,15 @@ def _problem(spec: str, otherwise: str) -> str:
     return f"{ascii(spec) if not spec.isprintable() else spec} {otherwise if is_there else 'does not exist'}"
 
 
-def _read_arrays(images: Any, options: Options) -> Contents:
+def _only_part(split: str, contents: Contents) -> Part:
+    if len(contents.parts) > 1:
+        raise ValueError(f"{split}= takes the images of one split, but {contents.name} has {', '.join(contents.parts)}")
+    return contents.parts["train"]
+
+
+def _read_arrays(images: Any, options: Options, where: str = "images") -> Contents:
     if not _arrays.is_path(images):
-        return Contents("arrays", {"train": Part(images)})
+        return Contents("arrays", {"train": Part(images, None, where)})
     spec = os.fspath(images)
     if not _has_suffix(".npy", ".npz")(spec):
         raise DatasetError(f"{spec} is no .npy or .npz file; load_own and from_folder read other kinds")
