@@ -217,7 +217,7 @@ def test_prepared_arrays(tmp_path):
         (folder / name).write_bytes(originals[name])
         refused += found is None
         if found is not None:
-            for one, other in zip(found, splits["full"], strict=True):
+            for one, other in zip(found.values(), splits["full"], strict=True):
                 np.testing.assert_array_equal(one, other)
     assert refused > 600
 

@@ -1,9 +1,9 @@
 """Data sets as arrays: `load("mnist", "train")`. A new one is a file with a `SOURCE` and a line in `SOURCES`.
 
-From outside of the package it is `aevb.data.register(Source(...))`.
+From outside of the package it is `aevb.data.register(Source(...))`. Data of one's own, arrays and files that need no
+definition, are read by `load_own`, `from_arrays` and `from_folder`.
 """
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,27 @@ import numpy as np
 
 from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
-from aevb.data.source import Arrays, DatasetError, Source
+from aevb.data.dataset import Dataset, Splits
+from aevb.data.identity import made_of
+from aevb.data.own import from_arrays, from_folder, load_own
+from aevb.data.source import DatasetError, Feature, Source
 from aevb.registry import Registry
 
-__all__ = ["SOURCES", "Dataset", "DatasetError", "Source", "load", "names", "register", "split_rule_of"]
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "DatasetError",
+    "Feature",
+    "Source",
+    "Splits",
+    "from_arrays",
+    "from_folder",
+    "load",
+    "load_own",
+    "names",
+    "register",
+    "split_rule_of",
+]
 
 
 def _check(source: Any) -> None:
@@ -33,97 +50,6 @@ SOURCES: Registry[Source] = Registry(
     _check,
 )
 
-_SUBSET_SEED, _VALIDATION_SEED = 0, 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LazyPixels:
-    """Intensities, `[N, H * W]` float32, made of `images` `[N, H * W]` uint8 as rows are asked for."""
-
-    images: np.ndarray
-    max_value: int
-    dtype = np.dtype(np.float32)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """`(N, H * W)`."""
-        return self.images.shape
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return self.images[rows] / np.float32(self.max_value)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-    """One split of a data set, and what it is.
-
-    Attributes:
-      name: of the data set.
-      split: "train", "valid" or "test".
-      images: `[N, H, W]` uint8, read-only.
-      labels: `[N]` int64 classes, or `None`.
-      max_value: the pixel value of full intensity: values range over 0..max_value.
-      split_rule: how the split was made, in words.
-      subset_size: where it is a `subset` of the split, its size.
-      num_valid: how many of the split were kept aside by `split_off`.
-    """
-
-    name: str
-    split: str
-    images: np.ndarray
-    labels: np.ndarray | None
-    max_value: int
-    split_rule: str
-    subset_size: int | None = None
-    num_valid: int = 0
-    fingerprint: str | None = None
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """`(H, W)`."""
-        return self.images.shape[1], self.images.shape[2]
-
-    def pixels(self) -> np.ndarray:
-        """`[N, H * W]` float32 intensities in [0, 1]: what models here are trained on."""
-        return self.lazy_pixels()[:]
-
-    def lazy_pixels(self) -> "LazyPixels":
-        """The same, of which rows are read and scaled when they are asked for: one process of several reads its own."""
-        return LazyPixels(self.images.reshape(len(self.images), -1), self.max_value)
-
-    def subset(self, count: int) -> "Dataset":
-        """A random `count` of the datapoints by seed 0, smaller ones within larger ones.
-
-        Random because the first datapoints of a file need not be like the rest: MNIST's test halves differ.
-
-        Raises:
-          ValueError: there are not so many.
-        """
-        if not 1 <= count <= len(self.images):
-            raise ValueError(f"{self.name} has {len(self.images)} {self.split} images, not {count}")
-        chosen = np.random.RandomState(_SUBSET_SEED).permutation(len(self.images))[:count]
-        return dataclasses.replace(self._at(chosen), subset_size=count)
-
-    def split_off(self, count: int) -> tuple["Dataset", "Dataset"]:
-        """The datapoints without a random `count` of them by seed 1, and those, for validation.
-
-        Raises:
-          ValueError: none would be left.
-        """
-        if not 1 <= count < len(self.images):
-            raise ValueError(
-                f"{self.name} has {len(self.images)} {self.split} images: {count} for validation leave none to train on"
-            )
-        order = np.random.RandomState(_VALIDATION_SEED).permutation(len(self.images))
-        rest, kept = np.sort(order[count:]), np.sort(order[:count])
-        return dataclasses.replace(self._at(rest), num_valid=count), dataclasses.replace(self._at(kept), split="valid")
-
-    def _at(self, chosen: np.ndarray) -> "Dataset":
-        labels = None if self.labels is None else self.labels[chosen]
-        return dataclasses.replace(self, images=self.images[chosen], labels=labels)
 
 
 def names() -> tuple[str, ...]:
@@ -156,6 +82,7 @@ def load(
       split: "train" or "test".
       data_dir: where prepared data live; `None` is TFDS's own default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
       source_dir: a folder of original files that takes the place of the network. Checksums are verified all the same.
+        What was prepared before is used only where these files have not changed since.
       split_rule: for "frey_face", "random" (default) or "first_1565"; the other sets have one rule each.
 
     Returns:
@@ -174,9 +101,11 @@ def load(
     rule = source.split_rules[rule_name]
     stored, indices = rule.select(split)
     arrays = _stored_arrays(source, _data_dir(data_dir), None if source_dir is None else Path(source_dir), stored)
-    images, labels = arrays.images[indices], None if arrays.labels is None else arrays.labels[indices]
-    images.setflags(write=False)
-    return Dataset(name, split, images, labels, source.max_value, rule.description)
+    chosen = {each: array[indices] for each, array in arrays.items()}
+    for array in chosen.values():
+        array.setflags(write=False)
+    images, labels = chosen.pop(source.main), chosen.pop("labels", None)
+    return Dataset(name, split, images, labels, source.max_value, rule.description, main=source.main, others=chosen)
 
 
 def split_rule_of(name: str, description: str) -> str:
@@ -205,13 +134,14 @@ def _data_dir(data_dir: str | os.PathLike | None) -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> Arrays:
-    cached = read_cache(source, data_dir, stored)
+def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> dict[str, np.ndarray]:
+    cached = read_cache(source, data_dir, stored, source_dir)
     if cached is not None:
         return cached
     # Imported late: TFDS is needed once for each data set, to prepare it.
     from aevb.data.builder import prepare
 
+    made = made_of(source, source_dir)
     splits = prepare(source, data_dir, source_dir)
-    write_cache(source, data_dir, splits)
+    write_cache(source, data_dir, splits, made)
     return splits[stored]

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets builders that prepare and read without TensorFlow: the only file that knows TFDS.
+"""TensorFlow Datasets builders that prepare and read a `Source` without TensorFlow.
 
 Two things in the stock builders import TensorFlow: unzipping and encoding PNG. Here the source unzips, and images
 are stored as raw bytes of a uint8 tensor in ArrayRecord files.
@@ -7,6 +7,8 @@ are stored as raw bytes of a uint8 tensor in ArrayRecord files.
 import contextlib
 import fcntl
 import io
+import json
+import shutil
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
+from aevb.data.identity import is_current, made_of
 from aevb.data.originals import locate_originals
-from aevb.data.source import Arrays, DatasetError, Source
+from aevb.data.source import DatasetError, Feature, Source
+
+_MADE_OF = "made_of.json"
 
 
 class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -35,13 +40,10 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Tensor(shape=self.SOURCE.image_shape, dtype=np.uint8, encoding="bytes")
-        features = {"image": image}
-        if self.SOURCE.num_classes:
-            features["label"] = tfds.features.Scalar(np.int64)
+        features = {_stored(self.SOURCE, name): _connector(each) for name, each in self.SOURCE.declared.items()}
         return tfds.core.DatasetInfo(
             builder=self,
-            description=f"{self.SOURCE.name}, images of {self.SOURCE.image_shape}, in the order of the original files.",
+            description=f"{self.SOURCE.name}, in the order of the original files.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # split rules by position need the original order
         )
@@ -49,16 +51,14 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         download_dir = Path(dl_manager.download_dir) / self.name
         folder = locate_originals(self.SOURCE, self._source_dir, download_dir)
-        splits = self.SOURCE.read(folder)
+        splits = {split: self.SOURCE.by_name(arrays) for split, arrays in self.SOURCE.read(folder).items()}
         _check(self.SOURCE, splits)
         return {split: self._generate_examples(arrays) for split, arrays in splits.items()}
 
-    def _generate_examples(self, arrays: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, image in enumerate(arrays.images):
-            example: dict[str, Any] = {"image": image}
-            if arrays.labels is not None:
-                example["label"] = arrays.labels[index]
-            yield index, example
+    def _generate_examples(self, arrays: dict[str, np.ndarray]) -> Iterator[tuple[int, dict[str, Any]]]:
+        stored = {_stored(self.SOURCE, name): array for name, array in arrays.items()}
+        for index in range(len(next(iter(stored.values())))):
+            yield index, {name: array[index] for name, array in stored.items()}
 
 
 def builder_class(source: Source) -> type[SourceBuilder]:
@@ -71,16 +71,21 @@ def builder_class(source: Source) -> type[SourceBuilder]:
     )
 
 
-def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, Arrays]:
-    """Runs `download_and_prepare` if it has not been run in `data_dir`, and reads everything back.
+def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, dict[str, np.ndarray]]:
+    """Run `download_and_prepare` if it has not been run in `data_dir` on these originals, and read everything back.
 
     Raises:
       DatasetError: the originals cannot be had, or what was prepared is damaged or cannot be written.
     """
     try:
         with _one_at_a_time(data_dir), _quiet():
+            now = made_of(source, source_dir)  # before they are read: what changes meanwhile is noticed the next time
+            _remove_outdated(source, data_dir, source_dir, now)
             builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
             builder.download_and_prepare()
+            record = Path(builder.data_path) / _MADE_OF
+            if source_dir is not None or not record.exists():
+                record.write_text(json.dumps(now, indent=2))
     except OSError as error:
         raise DatasetError(f"cannot prepare {source.name} in {data_dir}: {error.strerror or error}") from None
     try:
@@ -91,20 +96,35 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
         ) from None
 
 
-def _check(source: Source, splits: dict[str, Arrays]) -> None:
+def _remove_outdated(source: Source, data_dir: Path, source_dir: Path | None, now: dict[str, Any]) -> None:
+    """Delete what was prepared of other originals than those of now, or by another definition of the same version."""
+    folder = data_dir / builder_class(source).name / source.version
+    if not folder.is_dir():
+        return
+    try:
+        found = json.loads((folder / _MADE_OF).read_text())
+        made = {key: found[key] for key in ("definition", "files")}
+    except (OSError, ValueError, KeyError, TypeError):
+        made = None  # prepared by an earlier version, which did not write it
+    if not is_current(source, made, now, source_dir):
+        shutil.rmtree(folder)
+
+
+def _check(source: Source, splits: dict[str, dict[str, np.ndarray]]) -> None:
     """Raise `DatasetError` where a source reads something else than it declares."""
     if splits.keys() != source.sizes.keys():
         raise DatasetError(f"{source.name} declares the splits {sorted(source.sizes)}, but reads {sorted(splits)}")
-    for split, (images, labels) in splits.items():
-        shape = source.sizes[split], *source.image_shape
-        if images.shape != shape or images.dtype != np.uint8:
-            found = f"{images.dtype} of shape {images.shape}"
-            raise DatasetError(
-                f"{source.name} declares images of uint8 and shape {shape} in {split!r}, but reads {found}"
-            )
-        expected, found = shape[:1] if source.num_classes else None, None if labels is None else labels.shape
-        if found != expected:
-            raise DatasetError(f"{source.name} declares labels of shape {expected} in {split!r}, but reads {found}")
+    for split, arrays in splits.items():
+        if arrays.keys() != source.declared.keys():
+            declared, found = ", ".join(source.declared), ", ".join(arrays)
+            raise DatasetError(f"{source.name} declares {declared} in {split!r}, but reads {found}")
+        for name, feature in source.declared.items():
+            shape, found = (source.sizes[split], *feature.shape), arrays[name]
+            if found.shape != shape or found.dtype != feature.dtype:
+                raise DatasetError(
+                    f"{source.name} declares {name} of {feature.dtype} and shape {shape} in {split!r}, but reads "
+                    f"{found.dtype} of shape {found.shape}"
+                )
 
 
 @contextlib.contextmanager
@@ -127,15 +147,30 @@ def _quiet() -> Iterator[None]:
         tfds.enable_progress_bar()
 
 
-def _read_split(builder: SourceBuilder, split: str, size: int) -> Arrays:
+def _stored(source: Source, name: str) -> str:
+    """Return the name of an array in a record: TFDS's own data sets have an image and a label."""
+    return name if source.features is not None else {"images": "image", "labels": "label"}[name]
+
+
+def _connector(feature: Feature) -> Any:
+    if feature.shape == () and feature.dtype == np.int64:
+        return tfds.features.Scalar(np.int64)
+    return tfds.features.Tensor(shape=feature.shape, dtype=feature.dtype, encoding="bytes")
+
+
+def _read_split(builder: SourceBuilder, split: str, size: int) -> dict[str, np.ndarray]:
     """All records of a split at once: decoding them one by one through TFDS takes ten times as long."""
     parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
     records = []
     for path in builder.info.splits[split].filepaths:
         records += ArrayRecordReader(str(path)).read_all()
     examples = [parse(record).features.feature for record in records]
-    pixels = b"".join(example["image"].bytes_list.value[0] for example in examples)
-    images = np.frombuffer(pixels, np.uint8).reshape(size, *builder.SOURCE.image_shape)
-    if not builder.SOURCE.num_classes:
-        return Arrays(images, None)
-    return Arrays(images, np.array([example["label"].int64_list.value[0] for example in examples], np.int64))
+    arrays = {}
+    for name, feature in builder.SOURCE.declared.items():
+        values = [example[_stored(builder.SOURCE, name)] for example in examples]
+        if feature.shape == () and feature.dtype == np.int64:
+            arrays[name] = np.array([value.int64_list.value[0] for value in values], np.int64)
+        else:
+            joined = b"".join(value.bytes_list.value[0] for value in values)
+            arrays[name] = np.frombuffer(joined, feature.dtype).reshape(size, *feature.shape)
+    return arrays

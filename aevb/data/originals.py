@@ -27,10 +27,7 @@ def locate_originals(source: Source, source_dir: Path | None, download_dir: Path
       DatasetError: a file is missing, cannot be downloaded or is not what its checksum says.
     """
     if source_dir is not None:
-        if not source_dir.is_dir():
-            raise DatasetError(f"source_dir {source_dir} is not a folder")
-        for original in source.originals:
-            _verify(original, source_dir / original.name)
+        verify_originals(source, source_dir)
         return source_dir
     for original in source.originals:
         path = download_dir / original.name
@@ -38,6 +35,14 @@ def locate_originals(source: Source, source_dir: Path | None, download_dir: Path
             _download(source, original, path)
         _verify(original, path)
     return download_dir
+
+
+def verify_originals(source: Source, source_dir: Path) -> None:
+    """Raise `DatasetError` unless `source_dir` holds every original of `source`, each with the right checksum."""
+    if not source_dir.is_dir():
+        raise DatasetError(f"source_dir {source_dir} is not a folder")
+    for original in source.originals:
+        _verify(original, source_dir / original.name)
 
 
 def _verify(original: Original, path: Path) -> None:

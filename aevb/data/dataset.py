@@ -1,0 +1,149 @@
+"""One split of a data set in memory or mapped from a file, and what it is."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aevb.data.stream import Stream
+
+_SUBSET_SEED, _VALIDATION_SEED = 0, 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazyPixels:
+    """Intensities, `[N, ...]` float32, made of `images` as rows are asked for.
+
+    Attributes:
+      images: `[N, ...]`, uint8 of 0 to `max_value`, or floats, which stay as they are.
+      max_value: the pixel value that becomes 1.
+    """
+
+    images: np.ndarray
+    max_value: int
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(N, ...)`, as of `images`."""
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        images = self.images[rows]
+        return images.astype(np.float32) if images.dtype.kind == "f" else images / np.float32(self.max_value)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a data set, and what it is.
+
+    Attributes:
+      name: of the data set.
+      split: "train", "valid" or "test".
+      images: `[N, H, W]`, `[N, H, W, C]` or vectors `[N, D]`; uint8, or float32 in [0, 1]; read-only.
+      labels: `[N]` int64 classes, or `None`.
+      max_value: the pixel value of full intensity: uint8 values range over 0..max_value; 1 for floats.
+      split_rule: how the split was made, in words.
+      subset_size: where it is a `subset` of the split, its size.
+      num_valid: how many of the split were kept aside by `split_off`.
+      label_names: the name of each class, or `None`.
+      fingerprint: of one's own data, a hexadecimal checksum of all splits' images and labels; `None` for a named
+        data set, which is known by its name.
+      num_skipped: how many unreadable files were left out of the whole data set.
+      main: what the data set calls its `images`.
+      others: by name, the arrays `[N, ...]` that are neither `images` nor `labels`.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    max_value: int
+    split_rule: str
+    subset_size: int | None = None
+    num_valid: int = 0
+    label_names: tuple[str, ...] | None = None
+    fingerprint: str | None = None
+    num_skipped: int = 0
+    main: str = "images"
+    others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array `[N, ...]` by its name, as it is stored: images, labels where there are any, and the others."""
+        labels = {} if self.labels is None else {"labels": self.labels}
+        return {self.main: self.images, **labels, **self.others}
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image: `(H, W)`, `(H, W, C)` or `(D,)`."""
+        return self.images.shape[1:]
+
+    def pixels(self, flat: bool = True) -> np.ndarray:
+        """Return float32 intensities in [0, 1], what models here are trained on.
+
+        Args:
+          flat: `[N, D]`, each image a vector, row by row and channels innermost; else `[N, *image_shape]`.
+        """
+        return self.lazy_pixels(flat)[:]
+
+    def lazy_pixels(self, flat: bool = True) -> LazyPixels:
+        """Return what `pixels` does, read and scaled as rows are asked for: one process of several reads its own."""
+        return LazyPixels(self._images(flat), self.max_value)
+
+    def stream(self, flat: bool = True, **options: Any) -> Stream:
+        """Return the same as a `Stream`, for data that do not fit in device memory.
+
+        Args:
+          flat: as of `pixels`.
+          **options: `block_size` and `num_threads` of the `Stream`.
+        """
+        max_value = None if self.images.dtype.kind == "f" else self.max_value
+        return Stream(self._images(flat), max_value=max_value, **options)
+
+    def subset(self, count: int) -> "Dataset":
+        """Return a random `count` of the datapoints by seed 0, smaller ones within larger ones.
+
+        Random because the first datapoints of a file need not be like the rest: MNIST's test halves differ.
+
+        Raises:
+          ValueError: there are not so many.
+        """
+        if not 1 <= count <= len(self.images):
+            raise ValueError(f"{self.name} has {len(self.images)} {self.split} images, not {count}")
+        chosen = np.random.RandomState(_SUBSET_SEED).permutation(len(self.images))[:count]
+        return dataclasses.replace(self._at(chosen), subset_size=count)
+
+    def split_off(self, count: int) -> tuple["Dataset", "Dataset"]:
+        """Return the datapoints without a random `count` of them by seed 1, and those, for validation.
+
+        Raises:
+          ValueError: none would be left.
+        """
+        if not 1 <= count < len(self.images):
+            raise ValueError(
+                f"{self.name} has {len(self.images)} {self.split} images: {count} for validation leave none to train on"
+            )
+        order = np.random.RandomState(_VALIDATION_SEED).permutation(len(self.images))
+        rest, kept = np.sort(order[count:]), np.sort(order[:count])
+        return dataclasses.replace(self._at(rest), num_valid=count), dataclasses.replace(self._at(kept), split="valid")
+
+    def _images(self, flat: bool) -> np.ndarray:
+        return self.images.reshape(len(self.images), -1) if flat else self.images
+
+    def _at(self, chosen: np.ndarray) -> "Dataset":
+        labels = None if self.labels is None else self.labels[chosen]
+        others = {name: array[chosen] for name, array in self.others.items()}
+        return dataclasses.replace(self, images=self.images[chosen], labels=labels, others=others)
+
+
+class Splits(NamedTuple):
+    """The splits of one data set; `valid` is `None` where it comes without one."""
+
+    train: Dataset
+    valid: Dataset | None
+    test: Dataset

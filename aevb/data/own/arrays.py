@@ -1,0 +1,166 @@
+"""Arrays, and `.npy` and `.npz` files of them, which are never unpickled."""
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aevb.data.own.contents import SPLIT_WORDS, Contents, Options, Part
+from aevb.data.source import DatasetError
+
+OPTIONS = ("max_value", "image_key", "label_key")
+
+_IMAGE_WORDS = {"images", "image", "imgs", "img", "x", "data", "pixels", "features", "samples", "arr"}
+_LABEL_WORDS = {"labels", "label", "y", "targets", "target", "classes", "class"}
+
+
+def read(spec: str, options: Options) -> Contents:
+    """Read a `.npy` or `.npz` file; see `from_arrays`."""
+    path = Path(os.path.expanduser(spec))
+    if path.suffix.lower() == ".npy":
+        for key in ("image_key", "label_key"):
+            if getattr(options, key) is not None:
+                raise ValueError(f"{key} is for .npz files, of several arrays: {path} holds one")
+        return Contents(path.stem, {"train": Part(read_npy(path), None, str(path))})
+    return Contents(path.stem, _parts(path, read_npz(path), options))
+
+
+def is_path(value: Any) -> bool:
+    """Tell whether `value` is a path, not an array."""
+    return isinstance(value, str | os.PathLike)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Map a `.npy` file: its values are read when they are used.
+
+    Raises:
+      DatasetError: the file is missing, damaged, or holds Python objects.
+    """
+    check_file(path)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        # NumPy's parser raises nearly anything on damaged input, and all of it means the same here.
+        raise DatasetError(_unreadable(path, ".npy", error)) from None
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an `.npz` file, without those of Python objects.
+
+    Raises:
+      DatasetError: the file is missing or damaged, or all of its arrays are of Python objects.
+    """
+    check_file(path)
+    arrays, objects = {}, []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                array = _read_member(archive, info)
+                if array is None:
+                    objects.append(name)
+                else:
+                    arrays[name] = array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise DatasetError(_unreadable(path, ".npz", error)) from None
+    except MemoryError:
+        raise DatasetError(f"{path} does not fit in memory: save its images as an uncompressed .npy file") from None
+    if not arrays:
+        held = f"only Python objects, {', '.join(objects)}" if objects else "no array"
+        raise DatasetError(f"{path} holds {held}: save numbers, numpy.savez(path, images=images, labels=labels)")
+    return arrays
+
+
+def check_file(path: Path) -> None:
+    """Raise `DatasetError` unless `path` is a file that can be opened and is not empty."""
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DatasetError(f"{path} is no regular file")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise DatasetError(f"{path} is empty (0 bytes)")
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DatasetError(f"{str(path)!a} is no path: {error}") from None
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray | None:
+    """Return one array of an archive, or `None` where it is of Python objects."""
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if dtype.hasobject:
+            return None
+        size = math.prod(shape) * dtype.itemsize
+        if size > info.file_size:  # refused before anything is allocated
+            raise ValueError(f"{info.filename} declares {size:,} bytes and has {info.file_size:,}")
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "Python objects" in reason:
+        return f"{path} holds Python objects, which are not read: save an array of numbers, images.astype(numpy.uint8)"
+    return f"{path} is damaged or no {kind} file ({reason}): numpy.save{'z' if kind == '.npz' else ''} writes one"
+
+
+def _parts(path: Path, arrays: Mapping[str, np.ndarray], options: Options) -> dict[str, Part]:
+    """Find images and labels among named arrays: `x_train`, `train_images`, `labels`, `arr_0`."""
+    images, labels = {}, {}
+    for name in arrays:
+        split, role = _meaning(name, options)
+        if role is not None:
+            table = images if role == "images" else labels
+            if split in table:
+                key = "image_key" if role == "images" else "label_key"
+                raise DatasetError(f"{path} has two arrays of {role}, {table[split]} and {name}: choose with {key}=")
+            table[split] = name
+    if options.image_key is None and not images:
+        unknown = [name for name in arrays if name not in labels.values() and arrays[name].ndim > 1]
+        if len(unknown) != 1:
+            raise DatasetError(
+                f"{path} holds {', '.join(arrays)}, of which none is named images, x or data: choose one with "
+                f"image_key="
+            )
+        images = {next(iter(labels), "train"): unknown[0]}
+    for key, table in (("image_key", images), ("label_key", labels)):
+        if getattr(options, key) is not None and not table:
+            raise DatasetError(f"{path} has no array {getattr(options, key)!r}: it holds {', '.join(arrays)}")
+    _check_splits(path, images, labels)
+    return {
+        split: Part(arrays[name], arrays[labels[split]] if split in labels else None, f"{path}[{name!r}]")
+        for split, name in images.items()
+    }
+
+
+def _meaning(name: str, options: Options) -> tuple[str, str | None]:
+    """Return the split and the role of an array, `None` where it is neither images nor labels."""
+    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+    split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
+    rest = [word for word in words if word not in SPLIT_WORDS and not word.isdigit()]
+    if options.image_key is not None and name == options.image_key:
+        return split, "images"
+    if options.label_key is not None and name == options.label_key:
+        return split, "labels"
+    if len(rest) == 1 and rest[0] in _IMAGE_WORDS and options.image_key is None:
+        return split, "images"
+    if len(rest) == 1 and rest[0] in _LABEL_WORDS and options.label_key is None:
+        return split, "labels"
+    return split, None
+
+
+def _check_splits(path: Path, images: Mapping[str, str], labels: Mapping[str, str]) -> None:
+    if alone := labels.keys() - images.keys():
+        raise DatasetError(f"{path} has labels, {labels[alone.pop()]}, without images of the same split")
+    if "train" not in images:
+        raise DatasetError(f"{path} has {', '.join(images.values())} but no images to train on")

@@ -1,0 +1,188 @@
+"""What a kind of one's own data hands over, and how it becomes `Splits`."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from aevb.arguments import check_integers, describe
+from aevb.data.dataset import Dataset, Splits
+from aevb.data.own.checks import blocks, check_images, check_labels
+from aevb.data.source import DatasetError, random_split
+
+Colour: TypeAlias = Literal["rgb", "grey"]
+
+SPLIT_WORDS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+"""How people call their splits -> how they are called here."""
+
+_LEAST = 10  # datapoints of which some can be set aside at random
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may be asked of one's own data. Each kind of data names those of the first seven that it takes.
+
+    Attributes:
+      image_size: pictures are cropped to their central square and resized to this many pixels a side.
+      colour: "rgb" or "grey", to which every picture is converted; `None` where they are alike.
+      skip_unreadable: leave unreadable pictures out, and count them, rather than refuse.
+      max_value: the value of uint8 that means full intensity; `None` is 255.
+      image_key: the name of the images among several arrays or features; `None` finds them.
+      label_key: likewise of the labels.
+      data_dir: the folder of prepared TFDS data sets; `None` is TFDS's own default.
+      test_fraction: the part that is set aside for testing where the data have no test split.
+      seed: of that random choice.
+    """
+
+    image_size: int | None = None
+    colour: Colour | None = None
+    skip_unreadable: bool = False
+    max_value: int | None = None
+    image_key: str | None = None
+    label_key: str | None = None
+    data_dir: str | os.PathLike | None = None
+    test_fraction: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = {"image_size": self.image_size, "max_value": self.max_value, "seed": self.seed}
+        check_integers(**{name: value for name, value in numbers.items() if value is not None})
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size must be at least 1, got {self.image_size}")
+        if self.max_value is not None and not 1 <= self.max_value <= 255:
+            raise ValueError(f"max_value must be between 1 and 255, got {self.max_value}")
+        if self.colour not in (None, "rgb", "grey"):
+            raise ValueError(f'colour must be "rgb" or "grey", got {describe(self.colour)}')
+        if not isinstance(self.test_fraction, float) or not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction must be a number between 0 and 1, got {describe(self.test_fraction)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
+
+    def check_taken(self, kind: str, taken: Iterable[str]) -> None:
+        """Raise `ValueError` where an option was given that this kind of data has no use for."""
+        always = {"test_fraction", "seed", *taken}
+        for field in dataclasses.fields(self):
+            if field.name not in always and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} is not an option of {kind}, which takes {', '.join(sorted(always))}")
+
+
+class Part(NamedTuple):
+    """The images and labels of one split, as they were found, and what to call them in a message."""
+
+    images: Any
+    labels: Any = None
+    where: str = "images"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Everything that was found.
+
+    Attributes:
+      name: of the data set.
+      parts: split -> `Part`; "train" alone where the data are not split.
+      label_names: the name of each class, where the labels are numbers.
+      num_skipped: how many unreadable pictures were left out.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    label_names: tuple[str, ...] | None = None
+    num_skipped: int = 0
+
+
+def make_splits(contents: Contents, options: Options) -> Splits:
+    """Check everything that was found and split it where it is not.
+
+    Raises:
+      DatasetError: what was found cannot be modelled; the message says what to do.
+    """
+    parts = {split: contents.parts[split] for split in ("train", "valid", "test") if split in contents.parts}
+    if "train" not in parts:
+        raise DatasetError(f"{contents.name} has nothing to train on, but the splits {', '.join(contents.parts)}")
+    checked = {split: check_images(part.images, part.where, options.max_value) for split, part in parts.items()}
+    images = {split: found for split, (found, _) in checked.items()}
+    max_value = max(found for _, found in checked.values())
+    _check_alike(contents.name, checked)
+    labels, names = check_labels(
+        {split: (part.labels, part.where) for split, part in parts.items()},
+        {split: len(found) for split, found in images.items()},
+        contents.label_names,
+    )
+    common = {
+        "max_value": max_value,
+        "label_names": names,
+        "fingerprint": _fingerprint(images, labels, names, max_value),
+        "num_skipped": contents.num_skipped,
+    }
+    if "test" in parts:
+        rule = f"own {'/'.join(images)} split, {'/'.join(str(len(each)) for each in images.values())}"
+        chosen = {split: (split, slice(None)) for split in images}
+    else:
+        size = len(images["train"])
+        split = random_split(size, size - _num_test(contents.name, size, options.test_fraction), options.seed)
+        rule = split.description
+        chosen = {split_name: ("train", split.select(split_name)[1]) for split_name in ("train", "test")}
+        if "valid" in images:
+            rule, chosen["valid"] = f"{rule}, own validation split, {len(images['valid'])}", ("valid", slice(None))
+
+    def dataset(split: str) -> Dataset:
+        stored, indices = chosen[split]
+        found = images[stored][indices]
+        found.setflags(write=False)
+        classes = labels[stored]
+        return Dataset(
+            contents.name, split, found, None if classes is None else classes[indices], **common, split_rule=rule
+        )
+
+    return Splits(dataset("train"), dataset("valid") if "valid" in chosen else None, dataset("test"))
+
+
+def _num_test(name: str, size: int, fraction: float) -> int:
+    count = round(size * fraction)
+    if size < _LEAST or not 1 <= count < size:
+        raise DatasetError(
+            f"{name} has {size} images, too few to set {fraction:.0%} aside at random for testing: at least {_LEAST} "
+            f"are needed, or a test set of your own"
+        )
+    return count
+
+
+def _check_alike(name: str, checked: Mapping[str, tuple[np.ndarray, int]]) -> None:
+    kinds = {
+        split: f"{images.dtype} of 0 to {max_value} and shape {images.shape[1:]}"
+        for split, (images, max_value) in checked.items()
+    }
+    for split, kind in kinds.items():
+        if kind != kinds["train"]:
+            raise DatasetError(f"images of {name} to train on are {kinds['train']}, but those of {split} {kind}")
+
+
+def _fingerprint(
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray | None],
+    names: tuple[str, ...] | None,
+    max_value: int,
+) -> str:
+    """Return a checksum of all that is modelled: of the arrays, not of the files, whose form does not matter."""
+    digest = hashlib.sha256(repr((max_value, names)).encode())
+    for split, found in images.items():
+        for array in (found, labels[split]):
+            if array is None:
+                continue
+            digest.update(repr((split, array.shape, array.dtype.str)).encode())
+            for block in blocks(array):
+                digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
