@@ -23,7 +23,7 @@ class TrainState(NamedTuple):
       key: the typed key that all further shuffles and noise come from.
       step: `[]` int32, minibatches done.
       carry: what else an algorithm keeps: Monte Carlo EM's latents, for one.
-      shuffle_key: in the middle of an epoch of a `Stream`, the typed key that the epoch's order was drawn by.
+      shuffle_key: in the middle of an epoch, the typed key that the epoch's order was drawn by.
     """
 
     params: Params

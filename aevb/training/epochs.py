@@ -1,4 +1,4 @@
-"""Whole epochs as one compiled program: shuffle, gather, step, again."""
+"""Whole epochs as one compiled program: shuffle, gather, step, again; and part of one."""
 
 import functools
 from collections.abc import Callable
@@ -87,6 +87,37 @@ def whole_epochs(step: MinibatchStep, batch_size: int) -> TrainEpochs:
         return jax.lax.fori_loop(0, num_epochs, epoch, (state, nothing))
 
     return train_epochs
+
+
+def part_of_epoch(step: MinibatchStep, batch_size: int) -> Callable[..., tuple[TrainState, Progress]]:
+    """Return minibatches of one epoch, `(state, data, first, last) -> (state, progress)`, not compiled.
+
+    They are the `first` to `last - 1` of the order that the state's `shuffle_key` draws: what `whole_epochs` does in an
+    epoch, written alike so that it compiles alike. Numbers are arguments of the program, and `shuffle_key` stays.
+    """
+
+    def train_part(
+        state: TrainState, data: Datapoint, first: int | jax.Array, last: int | jax.Array
+    ) -> tuple[TrainState, Progress]:
+        batches = epoch_batches(jnp.asarray(state.shuffle_key), num_rows(data), batch_size)
+
+        def body(number: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+            state, losses = carry
+            indices = jax.lax.dynamic_index_in_dim(batches, number, keepdims=False)
+            state, loss = step(state, rows(data, indices), indices)
+            return state, jax.lax.dynamic_update_index_in_dim(losses, loss, number, axis=0)
+
+        inside = state._replace(shuffle_key=None)
+        _, loss = jax.eval_shape(step, inside, rows(data, slice(batch_size)), jnp.arange(batch_size))
+        losses = jnp.zeros(len(batches), loss.dtype)
+        after, losses = jax.lax.fori_loop(first, last, body, (inside, losses))
+        bad = ~jnp.isfinite(losses)  # a minibatch that was not done has 0
+        number = jnp.where(jnp.any(bad), jnp.argmax(bad), last - 1)
+        first_bad_step = jnp.where(jnp.any(bad), state.step + (number - first).astype(jnp.int32), -1)
+        progress = Progress(jnp.sum(losses) / (last - first), first_bad_step, batches[number].astype(jnp.int32))
+        return after._replace(shuffle_key=state.shuffle_key), progress
+
+    return train_part
 
 
 def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:

@@ -14,7 +14,8 @@ from aevb.model import Model
 from aevb.objectives import Estimator
 from aevb.training.history import Best, Evaluation
 from aevb.training.inputs import data_and_model
-from aevb.training.plan import TrainingPlan, key_pair
+from aevb.training.keys import key_pair
+from aevb.training.plan import TrainingPlan
 from aevb.training.timetable import EvalEvery, segments
 
 
@@ -47,7 +48,8 @@ def fit(
     algorithm: MakeAlgorithm | None = None,
     estimator: Estimator | None = None,
     evaluation: Estimator | None = None,
-    num_epochs: int = 50,
+    num_epochs: int | None = None,
+    num_steps: int | None = None,
     batch_size: int = 100,
     map_prior: bool = True,
     binarization: Binarization = "grey",
@@ -77,14 +79,16 @@ def fit(
       estimator: of the bound that AEVB ascends, and of the one that is reported; of the ELBO with one draw and the
         analytic KL by default. An `algorithm` carries its own.
       evaluation: of the bound that is reported, where that should be another.
-      num_epochs: when to stop, counted from the beginning also when resuming.
+      num_epochs: when to stop, counted from the beginning also when resuming; 50 where neither is given.
+      num_steps: when to stop, in minibatches, counted likewise; in place of `num_epochs`, and perhaps in mid-epoch.
       batch_size: M.
       map_prior: whether to include log p(theta) = log N(theta; 0, I).
       binarization: what the targets are; see `aevb.data.binarization`.
-      eval_every: epochs between evaluations, or "log" for eight per decade. There is always one before the first epoch
-        and one after the last.
+      eval_every: epochs between evaluations, or "log" for eight per decade. There is always one before the first
+        minibatch and one after the last.
       active_units: whether to count them, as for `evaluate`.
-      state: where to go on from, a state that `on_evaluation` or `on_pause` was given; consumed.
+      state: where to go on from, a state that `on_evaluation` or `on_pause` was given or `fit` returned, in mid-epoch
+        too; consumed.
       seconds: the training time that `state` took.
       history: the evaluations up to `state`, for what is the best so far and when patience ends.
       on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
@@ -105,7 +109,7 @@ def fit(
     check_key(key)
     plan = TrainingPlan.of(
         data, model, test_data, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size, map_prior,
-        binarization, eval_every, active_units, valid_data, patience,
+        binarization, eval_every, active_units, valid_data, patience, num_steps,
     )  # fmt: skip
     train_key, evaluation_key = key_pair(key)
     rows: list[Evaluation] = []
@@ -131,11 +135,13 @@ def fit(
         if on_pause is not None:
             on_pause(state, seconds + since)
 
-    train, epoch = plan.compile(state, pause), int(state.step) // plan.steps_per_epoch
+    left = plan.remaining(state)
+    train = plan.compile(state, pause)
     if first_row is not None:
         record(state, first_row())  # which was under way while the program was compiled
-    goal = epoch if best.is_time_to_stop else num_epochs
-    for segment in segments(train, state, epoch, goal, eval_every, pauses=on_pause is not None):
+    if best.is_time_to_stop:
+        left = left._replace(num_epochs=left.epoch, num_steps=0)
+    for segment in segments(train, state, left, eval_every, pauses=on_pause is not None):
         state = segment.state
         seconds += segment.seconds
         if segment.is_evaluation:

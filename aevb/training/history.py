@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
     """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
 
     Attributes:
-      epoch: epochs done.
+      epoch: whole epochs done.
       num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
       train_elbo: the bound on the training data; NaN where the algorithm trains no recognition model, as for all below.
       test_elbo: the bound on the test data; NaN where there are none, as for the two below.
@@ -95,8 +95,8 @@ class Best:
         self._patience = patience
         self.row = best_row(history)
         self.state: TrainState | None = None
-        earlier = [row.epoch for row in history]
-        self._since = 0 if self.row is None else sum(epoch > self.row.epoch for epoch in earlier)
+        earlier = [row.num_train_samples for row in history]  # which tell rows of one epoch apart
+        self._since = 0 if self.row is None else sum(samples > self.row.num_train_samples for samples in earlier)
 
     def note(self, state: TrainState, row: Evaluation) -> None:
         """Compare an evaluation with the best."""

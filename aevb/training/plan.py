@@ -20,15 +20,16 @@ from aevb.model import Datapoint, Given, Model, Params, check_model
 from aevb.objectives import Estimator, check_estimator
 from aevb.support import check_data
 from aevb.training.divergence import DivergedError, restoring, watching_parameters
-from aevb.training.epochs import MinibatchStep, compiled_epochs, minibatch_step
+from aevb.training.epochs import MinibatchStep, minibatch_step
 from aevb.training.history import NAN, Evaluation, check_patience, row_of
 from aevb.training.inputs import check_sizes, check_state, make_algorithm, prepare
+from aevb.training.keys import evaluation_keys
 from aevb.training.optimizers import paper_optimizer
+from aevb.training.pieces import compile_resident_epochs
 from aevb.training.streaming import compile_streamed_epochs
-from aevb.training.timetable import EvalEvery, check_timetable
+from aevb.training.timetable import EvalEvery, Remaining, check_timetable
 
-TrainSome = Callable[[TrainState, int], TrainState]
-"""`(state, num_epochs) -> state`."""
+NUM_EPOCHS = 50  # where neither that nor `num_steps` is given
 
 
 class TrainingSettings(TypedDict, total=False):
@@ -41,7 +42,8 @@ class TrainingSettings(TypedDict, total=False):
     algorithm: MakeAlgorithm | None
     estimator: Estimator | None
     evaluation: Estimator | None
-    num_epochs: int
+    num_epochs: int | None
+    num_steps: int | None
     batch_size: int
     map_prior: bool
     binarization: Binarization
@@ -61,6 +63,7 @@ class TrainingPlan:
       batch_size: M.
       binarization: what the targets are.
       num_epochs: when to stop.
+      num_steps: when to stop instead, in minibatches; `None` where `num_epochs` says it.
       eval_every: as for `fit`.
       evaluation: how the reported bound is estimated.
       active_units: as for `evaluate`.
@@ -73,6 +76,7 @@ class TrainingPlan:
     batch_size: int
     binarization: Binarization
     num_epochs: int
+    num_steps: int | None
     eval_every: EvalEvery
     evaluation: Estimator
     active_units: bool | None
@@ -88,7 +92,7 @@ class TrainingPlan:
         algorithm: MakeAlgorithm | None = None,
         estimator: Estimator | None = None,
         evaluation: Estimator | None = None,
-        num_epochs: int = 50,
+        num_epochs: int | None = None,
         batch_size: int = 100,
         map_prior: bool = True,
         binarization: Binarization = "grey",
@@ -96,10 +100,11 @@ class TrainingPlan:
         active_units: bool | None = None,
         valid_data: Any = None,
         patience: int | None = None,
+        num_steps: int | None = None,
     ) -> "TrainingPlan":
         """Check the arguments of `fit` and assemble them."""
         check_model(model)
-        check_timetable(num_epochs, eval_every)
+        check_timetable(num_epochs, num_steps, eval_every)
         check_estimator(estimator)
         check_estimator(evaluation, "evaluation")
         check_patience(patience, valid_data)
@@ -112,9 +117,10 @@ class TrainingPlan:
         splits = {"train": data, "test": test_data, "valid": valid_data}
         splits = {name: prepare(split, binarization) for name, split in splits.items() if split is not None}
         evaluation = evaluation or made.estimator
-        numbers = int(batch_size), int(num_epochs), eval_every if isinstance(eval_every, str) else int(eval_every)
-        patience = None if patience is None else int(patience)
-        return cls(model, made, splits, numbers[0], binarization, *numbers[1:], evaluation, active_units, patience)
+        num_epochs = NUM_EPOCHS if num_epochs is None else int(num_epochs)
+        num_steps, patience = (None if count is None else int(count) for count in (num_steps, patience))
+        ends = num_epochs, num_steps, eval_every if isinstance(eval_every, str) else int(eval_every)
+        return cls(model, made, splits, int(batch_size), binarization, *ends, evaluation, active_units, patience)
 
     @property
     def train_data(self) -> Any:
@@ -125,6 +131,10 @@ class TrainingPlan:
     def steps_per_epoch(self) -> int:
         """N // M."""
         return num_rows(self.train_data) // self.batch_size
+
+    def remaining(self, state: TrainState) -> Remaining:
+        """Return what is left to train after `state`; of a population one member's."""
+        return Remaining.of(state, self.steps_per_epoch, self.num_epochs, self.num_steps)
 
     @functools.cached_property
     def step(self) -> MinibatchStep:
@@ -206,17 +216,19 @@ class TrainingPlan:
         has_shapes_alone = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(state.params))
         return (jax.eval_shape if has_shapes_alone else _call)(evaluated_params, state.params, key)
 
-    def compile(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> TrainSome:
-        """Return `(state, num_epochs) -> state`, compiled, that waits for the device and raises `DivergedError`.
+    def compile(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> Callable[..., TrainState]:
+        """Return `(state, num_epochs, num_steps=0) -> state`, compiled; it waits and raises `DivergedError`.
+
+        An epoch under way is the first of `num_epochs`; `num_steps` are minibatches of another, after them.
 
         Args:
           state: like those that will be trained.
           on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
         """
-        train_epochs = self._compile(state, on_block)
+        train_some = self._compile(state, on_block)
 
-        def train(state: TrainState, num_epochs: int) -> TrainState:
-            state, progress = train_epochs(state, num_epochs)
+        def train(state: TrainState, num_epochs: int, num_steps: int = 0) -> TrainState:
+            state, progress = train_some(state, num_epochs, num_steps)
             if int(progress.first_bad_step) >= 0:
                 raise self.diverged(state, progress)
             return state
@@ -227,7 +239,7 @@ class TrainingPlan:
         """Find out what went wrong first, by training again from the last good state with an eye on every parameter.
 
         Only losses are looked at while all is well, and a gradient that is not finite shows in the next step's. This
-        takes at most as long as the training from `last_good` did, and a compilation.
+        takes about as long as the training from `last_good` did, to the end of its last epoch, and a compilation.
 
         Args:
           last_good: the state before it happened; consumed.
@@ -235,10 +247,11 @@ class TrainingPlan:
           member: which one of a population.
         """
         first, last = (int(step) // self.steps_per_epoch for step in (last_good.step, progress.first_bad_step))
-        watchful = dataclasses.replace(self, algorithm=watching_parameters(self.algorithm))
+        watched = watching_parameters(self.algorithm)
+        watchful = dataclasses.replace(self, algorithm=watched, num_epochs=last + 1, num_steps=None)
         _, again = watchful._compile(last_good, None)(last_good, last - first + 1)
         # Two programs need not round alike: what overflows in one need not in the other.
-        found = again if int(again.first_bad_step) >= 0 else progress
+        found = again if 0 <= int(again.first_bad_step) <= int(progress.first_bad_step) else progress
         return DivergedError.at(int(found.first_bad_step), np.asarray(found.indices).tolist(), member)
 
     def evaluate(self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None) -> Evaluation:
@@ -254,11 +267,11 @@ class TrainingPlan:
     ) -> Callable[[], Evaluation]:
         """Start an evaluation and return a function that waits for its result. `check_values` is for streams."""
         step = int(state.step)
-        epoch = step // self.steps_per_epoch
+        epoch, num_steps = divmod(step, self.steps_per_epoch)
         counts = (epoch, step * self.batch_size)
         if self.algorithm.evaluated_params is None:
             return lambda: Evaluation(*counts, NAN, NAN, NAN, NAN, None, seconds)
-        keys = _evaluation_keys(key, epoch)
+        keys = evaluation_keys(key, epoch, 0 if state.shuffle_key is None else num_steps)
         params = self.algorithm.evaluated_params(state.params, keys["params"])
         settings: Any = {
             "model": self.model,
@@ -284,33 +297,13 @@ class TrainingPlan:
         return finish
 
     def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
-        """Return `(state, num_epochs) -> (state, progress)` that restores the last good state."""
+        """Return `(state, num_epochs, num_steps=0) -> (state, progress)` that restores the last good state."""
         data = self.train_data
         if isinstance(data, Stream):
             streamed = (self.batch_size, state, data, self.binarization, on_block)
             return restoring(compile_streamed_epochs(self.step, *streamed))
-        if state.shuffle_key is not None:
-            raise ValueError(f"the state is in the middle of an epoch, at step {int(state.step)}: go on with a Stream")
-        train_epochs = compiled_epochs(self.step, self.batch_size)
-        compiled: Any = train_epochs
-        if not jax.config.values["jax_disable_jit"]:
-            compiled = train_epochs.lower(state, data, 1).compile()
-        return restoring(lambda state, num_epochs: compiled(state, data, num_epochs))
-
-
-# Programs, because each operation on keys by itself is one too, of 20 ms at every start.
-@jax.jit
-def key_pair(key: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the keys of training and of evaluation."""
-    return tuple(jax.random.split(key))
-
-
-@jax.jit
-def _evaluation_keys(key: jax.Array, epoch: int | jax.Array) -> dict[str, jax.Array]:
-    """Return the keys of each split and of the parameters."""
-    key = jax.random.fold_in(key, epoch)
-    train, test, params = jax.random.split(key, 3)
-    return {"train": train, "test": test, "params": params, "valid": jax.random.fold_in(key, 3)}
+        sizes = (self.steps_per_epoch, self.remaining(state))
+        return compile_resident_epochs(self.step, self.batch_size, state, data, *sizes)
 
 
 def _call(function: Callable, *arguments: Any) -> Any:

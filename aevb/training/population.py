@@ -4,34 +4,47 @@ A population's `TrainState` has a leading axis of members, `[K, ...]`, on every 
 `aevb.fit` trains: the same key and hyperparameters give the same result up to the rounding of sums.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, NamedTuple, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from aevb import sharding
-from aevb.algorithms.base import Algorithm, Progress, TrainState
-from aevb.arguments import check_choice, check_key
-from aevb.data.binarization import Binarization
+from aevb.algorithms.base import Progress, TrainState
+from aevb.arguments import check_key
 from aevb.data.rows import rows
 from aevb.data.stream import Stream
 from aevb.model import Given, Model
-from aevb.training.divergence import DivergedError, restoring
-from aevb.training.epochs import TrainEpochs, minibatch_step, whole_epochs
+from aevb.training.divergence import DivergedError
 from aevb.training.fit import FitResult
 from aevb.training.history import Best, Evaluation
 from aevb.training.inputs import data_and_model
-from aevb.training.plan import TrainingPlan, TrainingSettings, key_pair
+from aevb.training.keys import key_pair
+from aevb.training.members import (
+    Execution,
+    compiled,
+    default_execution,
+    init_population,
+    make_train_population,
+    member_of,
+    population_programs,
+    stack,
+)
+from aevb.training.pieces import pieces
+from aevb.training.plan import TrainingPlan, TrainingSettings
 from aevb.training.timetable import segments
 
-Execution: TypeAlias = Literal["side_by_side", "in_turn"]
-"""How members are trained by one program: each step of all of them at once, or one member after the other."""
-
-Tree = TypeVar("Tree")
+__all__ = [
+    "Execution",
+    "Member",
+    "default_execution",
+    "fit_population",
+    "init_population",
+    "make_train_population",
+    "member_of",
+    "stack",
+]
 
 
 class Member(NamedTuple):
@@ -44,102 +57,6 @@ class Member(NamedTuple):
 
     result: FitResult
     diverged: DivergedError | None
-
-
-def default_execution() -> Execution:
-    """Return how members are best trained on the default device (RESULTS.md).
-
-    An accelerator is bound by launching the kernels of one small network, and side by side they are launched once for
-    all; the caches of a CPU hold one member and not eight.
-    """
-    return "in_turn" if jax.default_backend() == "cpu" else "side_by_side"
-
-
-def init_population(
-    algorithm: Algorithm,
-    keys: Sequence[jax.Array] | jax.Array,
-    hyperparameters: Mapping[str, Sequence[float]] | None = None,
-    x: Any = None,
-) -> TrainState:
-    """Return the initial states of K members, `[K, ...]`.
-
-    Args:
-      algorithm: what trains them all.
-      keys: K typed keys, one per member.
-      hyperparameters: K values each of what the optimizer keeps in its state, `{"learning_rate": [0.01, 0.02]}` say:
-        `paper_optimizer` does, and what `optax.inject_hyperparams` makes.
-      x: one datapoint, for algorithms whose `init` needs it.
-
-    Raises:
-      ValueError: a hyperparameter that the optimizer does not keep, or not K of them.
-    """
-    states = []
-    init = jax.jit(algorithm.init)  # as `fit` does: compiled, the same numbers may round otherwise
-    for member, key in enumerate(keys):
-        state = init(key) if x is None else init(key, x)
-        values = {name: _of_member(name, of, member, len(keys)) for name, of in (hyperparameters or {}).items()}
-        states.append(state._replace(optimizer_state=_with_hyperparameters(state.optimizer_state, values)))
-    return stack(states)
-
-
-def stack(members: Sequence[Tree]) -> Tree:
-    """Stack the states of single members, or other pytrees of theirs, into those of a population, `[K, ...]`."""
-    return _stack(list(members))
-
-
-@jax.jit
-def _stack(members: list[Tree]) -> Tree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-
-
-def member_of(states: TrainState, member: int) -> TrainState:
-    """Return the state of one member of a population, without the leading axis."""
-    return _member_of(states, member)
-
-
-@jax.jit
-def _member_of(states: TrainState, member: int) -> TrainState:
-    return sharding.gather(jax.tree.map(lambda leaf: leaf[member], states))
-
-
-def make_train_population(
-    algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", execution: Execution | None = None
-) -> TrainEpochs:
-    """Return whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, by one compiled program.
-
-    Each member shuffles `data` (leaves `[N, ...]`, held once) by its own key. A member whose loss or parameters stop
-    being finite keeps the state that it came with, and touches no other.
-
-    Args:
-      algorithm: what trains them all.
-      batch_size: M.
-      binarization: as for `aevb.make_train_epochs`.
-      execution: "side_by_side" or "in_turn"; by default what suits the device.
-
-    Returns:
-      What trains them; `states` are consumed. Its `progress` has `[K]` losses and first bad steps, and their indices,
-      `[K, M]`.
-
-    Raises:
-      ValueError: an unknown execution.
-    """
-    execution = execution or default_execution()
-    check_choice("execution", execution, get_args(Execution))
-    train_epochs = whole_epochs(minibatch_step(algorithm, binarization), batch_size)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def side_by_side(states: TrainState, data: Any, num_epochs: int | jax.Array) -> Any:
-        states, progress = jax.vmap(train_epochs, (0, None, None))(states, data, num_epochs)
-        return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
-
-    one = restoring(jax.jit(train_epochs, donate_argnums=0))
-
-    def in_turn(states: TrainState, data: Any, num_epochs: int | jax.Array) -> Any:
-        return stack([one(member_of(states, member), data, num_epochs) for member in range(len(states.step))])
-
-    if execution == "in_turn" and sharding.axis_size(sharding.MEMBER) == 1:
-        return in_turn
-    return restoring(side_by_side, members=True)
 
 
 def fit_population(
@@ -165,13 +82,13 @@ def fit_population(
       hyperparameters: as for `init_population`.
       initial_states: K states to begin with instead, from `aevb.training.padding` say.
       execution: as for `make_train_population`.
-      states: K states to go on from, all at the same step.
+      states: K states to go on from, all at the same step, in mid-epoch too.
       seconds: the training time that they took, all together.
       on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
         population's.
       on_pause: called with the population's states, of which `member_of` takes one, and the seconds so far.
-      **settings: test_data, valid_data, patience, optimizer, algorithm, estimator, evaluation, num_epochs, batch_size,
-        map_prior, binarization, eval_every and active_units, as for `aevb.fit`.
+      **settings: test_data, valid_data, patience, optimizer, algorithm, estimator, evaluation, num_epochs, num_steps,
+        batch_size, map_prior, binarization, eval_every and active_units, as for `aevb.fit`.
 
     Returns:
       K members. One that diverged says so and is left out from there on; the others do not notice. Where there is
@@ -198,20 +115,19 @@ def fit_population(
             plan.check_values(member_of(stacked, 0), evaluation_keys[0])
         evaluator.evaluate(stacked, seconds)
     else:
-        stacked = stack(states)
-        if len(steps := np.unique(stacked.step)) > 1:
-            raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
+        stacked = _equally_far(states)
     stacked = sharding.place(stacked, sharding.MEMBER)
-    train = make_train_population(plan.algorithm, plan.batch_size, plan.binarization, execution)
-    stacked, _ = train(stacked, train_data, 0)  # compiled, before seconds count
+    left = plan.remaining(member_of(stacked, 0))
+    programs = population_programs(plan.algorithm, plan.batch_size, plan.binarization, execution, train_data)
+    stacked = compiled(programs, stacked, left)  # before seconds count
 
-    def train_all(states: TrainState, num_epochs: int) -> TrainState:
-        states, progress = train(states, train_data, num_epochs)
-        evaluator.note_divergence(states, jax.device_get(progress))  # waits for the device
-        return states
+    def train_all(states: TrainState, num_epochs: int, num_steps: int) -> TrainState:
+        after = states
+        for after, progress in pieces(programs, states, num_epochs, num_steps, plan.steps_per_epoch):
+            evaluator.note_divergence(after, jax.device_get(progress))  # waits for the device
+        return after if num_steps else after._replace(shuffle_key=None)
 
-    epoch, pauses = int(stacked.step[0]) // plan.steps_per_epoch, on_pause is not None
-    for segment in segments(train_all, stacked, epoch, plan.num_epochs, plan.eval_every, pauses):
+    for segment in segments(train_all, stacked, left, plan.eval_every, pauses=on_pause is not None):
         stacked = segment.state
         seconds += segment.seconds
         if segment.is_evaluation:
@@ -230,12 +146,14 @@ class _Evaluator:
         self._plan, self._keys, self._on_evaluation = plan, keys, on_evaluation
         self._histories: list[list[Evaluation]] = [[] for _ in keys]
         self._diverged: dict[int, DivergedError] = {}
+        self._last_good: dict[int, TrainState] = {}
         self._best = [Best(plan.patience) for _ in keys]
 
     def note_divergence(self, states: TrainState, progress: Progress) -> None:
         for member in np.flatnonzero(progress.first_bad_step >= 0).tolist():
             if member not in self._diverged:
                 of_member = Progress(*(values[member] for values in progress))
+                self._last_good[member] = member_of(states, member)
                 self._diverged[member] = self._plan.diverged(member_of(states, member), of_member, member)
 
     def evaluate(self, states: TrainState, seconds: float) -> None:
@@ -257,10 +175,20 @@ class _Evaluator:
         return all(member in self._diverged or best.is_time_to_stop for member, best in enumerate(self._best))
 
     def members(self, states: TrainState) -> list[Member]:
-        return [
-            Member(FitResult(member_of(states, member), history, best.state, best.row), self._diverged.get(member))
-            for member, (history, best) in enumerate(zip(self._histories, self._best, strict=True))
-        ]
+        found = []
+        for member, (history, best) in enumerate(zip(self._histories, self._best, strict=True)):
+            state = self._last_good[member] if member in self._last_good else member_of(states, member)
+            found.append(Member(FitResult(state, history, best.state, best.row), self._diverged.get(member)))
+        return found
+
+
+def _equally_far(states: Sequence[TrainState]) -> TrainState:
+    """Stack the states to go on from, unless some are further than others."""
+    if len(steps := np.unique([int(state.step) for state in states])) > 1:
+        raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
+    if len({state.shuffle_key is None for state in states}) > 1:
+        raise ValueError("some of the members to go on from have a shuffle_key, in mid-epoch, and others do not")
+    return stack(states)
 
 
 def _check_keys(keys: Any) -> None:
@@ -272,18 +200,3 @@ def _check_keys(keys: Any) -> None:
         raise TypeError("keys must be typed keys, one per member, as jax.random.split(jax.random.key(0), 3) makes them")
     for key in keys:
         check_key(key, "each of keys")
-
-
-def _of_member(name: str, values: Sequence[float], member: int, size: int) -> float:
-    if len(values) != size:
-        raise ValueError(f"{name} must have a value for each of {size} members, got {len(values)}")
-    return values[member]
-
-
-def _with_hyperparameters(optimizer_state: Any, values: Mapping[str, float]) -> Any:
-    for name, value in values.items():
-        found = optax.tree.get(optimizer_state, name)
-        if found is None:
-            raise ValueError(f"the optimizer keeps no {name!r} in its state: make it by optax.inject_hyperparams")
-        optimizer_state = optax.tree.set(optimizer_state, **{name: jnp.asarray(value, found.dtype)})
-    return optimizer_state

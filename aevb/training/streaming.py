@@ -36,11 +36,11 @@ def compile_streamed_epochs(
     stream: Stream,
     binarization: Binarization,
     on_block: Callable[[TrainState, float], None] | None = None,
-) -> Callable[[TrainState, int], tuple[TrainState, Progress]]:
+) -> Callable[..., tuple[TrainState, Progress]]:
     """Return whole epochs over a stream, compiled; the same order, noise and updates as in `aevb.make_train_epochs`.
 
     A state in mid-epoch holds the key of that epoch's order, its `shuffle_key`: what is left of the epoch is done first
-    and counts as one.
+    and counts as one. `num_steps` are minibatches after those epochs, fewer than are left of the one they are part of.
 
     Args:
       step: `(state, xs, indices) -> (state, loss)` for a minibatch of floats, leaves `[M, ...]`.
@@ -52,8 +52,8 @@ def compile_streamed_epochs(
         part of.
 
     Returns:
-      `(state, num_epochs) -> (state, progress)`, whose mean loss is not computed; training ends soon after a bad step.
-      The state's buffers are donated.
+      `(state, num_epochs, num_steps=0) -> (state, progress)`, whose mean loss is not computed; training ends soon after
+      a bad step. The state's buffers are donated.
     """
     stream.check(binarization)
     num_batches = len(stream) // batch_size
@@ -63,15 +63,17 @@ def compile_streamed_epochs(
     train_block = _compile_block(step, state, stream, binarization, (block, batch_size))
     draw_order = jax.jit(functools.partial(epoch_batches, dataset_size=len(stream), batch_size=batch_size))
 
-    def finish_epoch(state: TrainState, start: float) -> tuple[TrainState, _FirstBad]:
+    def go_on(state: TrainState, start: float, num_steps: int | None = None) -> tuple[TrainState, _FirstBad]:
+        """Do `num_steps` minibatches of the epoch under way or of a new one; `None` ends it."""
         done, shuffle_key = 0, state.shuffle_key
         if shuffle_key is None:
             key, shuffle_key = jax.random.split(state.key)
             state = state._replace(key=key)
         else:
             done, state = int(state.step) % num_batches, state._replace(shuffle_key=None)
-        batches = np.asarray(draw_order(shuffle_key))
-        chunks = [batches[first : first + block] for first in range(done, num_batches, block)]
+        last = num_batches if num_steps is None else done + num_steps
+        batches = np.asarray(draw_order(shuffle_key))[:last]
+        chunks = [batches[first : first + block] for first in range(done, last, block)]
         first_bad = _none_bad(batch_size)
         with contextlib.closing(read_ahead(stream, chunks, block)) as blocks:
             for number, (chunk, xs) in enumerate(zip(chunks, blocks, strict=True)):
@@ -83,12 +85,12 @@ def compile_streamed_epochs(
                 # Waits for the block before, while the device has this one: no more than two are under way.
                 if int(before) >= 0:
                     break
-        return state, first_bad
+        return (state if last == num_batches else state._replace(shuffle_key=shuffle_key)), first_bad
 
-    def train_epochs(state: TrainState, num_epochs: int) -> tuple[TrainState, Progress]:
+    def train_epochs(state: TrainState, num_epochs: int, num_steps: int = 0) -> tuple[TrainState, Progress]:
         start, first_bad = time.perf_counter(), _none_bad(batch_size)
-        for _ in range(num_epochs):
-            state, first_bad = finish_epoch(state, start)
+        for count in [None] * num_epochs + [num_steps] * (num_steps > 0):
+            state, first_bad = go_on(state, start, count)
             if int(first_bad.step) >= 0:
                 break
         return state, Progress(jnp.float32(jnp.nan), *first_bad)

@@ -17,6 +17,57 @@ _EVALUATIONS_PER_DECADE = 8
 _SECONDS_BETWEEN_PAUSES = 1.0
 
 
+class Remaining(NamedTuple):
+    """What is left of a run.
+
+    Attributes:
+      epoch: whole epochs done.
+      num_epochs: whole epochs done at its end.
+      num_steps: minibatches to do after those epochs.
+      is_mid_epoch: whether an epoch is under way.
+    """
+
+    epoch: int
+    num_epochs: int
+    num_steps: int
+    is_mid_epoch: bool
+
+    @classmethod
+    def of(cls, state: TrainState, steps_per_epoch: int, num_epochs: int, num_steps: int | None) -> "Remaining":
+        """Return what is left after `state`.
+
+        Args:
+          state: where to go on from; of a population one member's.
+          steps_per_epoch: N // M.
+          num_epochs: when to stop.
+          num_steps: when to stop instead, in minibatches, unless it is `None`.
+
+        Raises:
+          ValueError: there is no saying which minibatches of an epoch were done.
+        """
+        step, is_mid_epoch = int(state.step), state.shuffle_key is not None
+        epoch, num_done = divmod(step, steps_per_epoch)
+        if num_steps is None or num_steps <= step:
+            return cls(epoch, num_epochs if num_steps is None else epoch, 0, is_mid_epoch)
+        if num_done and not is_mid_epoch:
+            raise ValueError(
+                f"the state is at step {step}, which ends no epoch of {steps_per_epoch} minibatches, and has no "
+                "shuffle_key: go on from it by num_epochs, which are whole"
+            )
+        whole = num_steps // steps_per_epoch
+        return cls(epoch, whole, num_steps - max(step, whole * steps_per_epoch), is_mid_epoch)
+
+    @property
+    def has_whole_epochs(self) -> bool:
+        """Whether there are epochs to do from their beginning to their end."""
+        return self.epoch + self.is_mid_epoch < self.num_epochs
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there are others, begun before or not done to their end."""
+        return self.num_steps > 0 or (self.is_mid_epoch and self.epoch < self.num_epochs)
+
+
 class Segment(NamedTuple):
     """A piece of training with nothing under way at its end.
 
@@ -32,37 +83,41 @@ class Segment(NamedTuple):
 
 
 def segments(
-    train: Callable[[TrainState, int], TrainState],
+    train: Callable[[TrainState, int, int], TrainState],
     state: TrainState,
-    epoch: int,
-    num_epochs: int,
+    left: Remaining,
     eval_every: EvalEvery,
     pauses: bool,
 ) -> Iterator[Segment]:
     """Train from one evaluation to the next, in pieces of about a second if there are to be pauses.
 
     Args:
-      train: `(state, num_epochs) -> state`, after which nothing is under way.
-      state: after `epoch` epochs.
-      epoch: where to begin.
-      num_epochs: where to stop, counted from the beginning.
+      train: `(state, num_epochs, num_steps) -> state`, after which nothing is under way.
+      state: where to begin.
+      left: what to train.
       eval_every: as for `fit`.
       pauses: whether pieces are to be short.
 
     Yields:
       Each piece.
     """
+    epoch, num_epochs = left.epoch, left.num_epochs
     longest = 1 if pauses else num_epochs
     while epoch < num_epochs:
         start = time.perf_counter()
-        goal = min(next_evaluation(epoch, eval_every), num_epochs)
-        epochs = min(goal - epoch, longest)
-        state = train(state, epochs)
+        scheduled = next_evaluation(epoch, eval_every)
+        epochs = min(scheduled - epoch, num_epochs - epoch, longest)
+        state = train(state, epochs, 0)
         epoch += epochs
         seconds = time.perf_counter() - start
         if pauses:
             longest = sharding.agreed(max(1, int(epochs * _SECONDS_BETWEEN_PAUSES / seconds)))
-        yield Segment(state, seconds, epoch == goal)
+        is_last = epoch == num_epochs and not left.num_steps
+        yield Segment(state, seconds, epoch == scheduled or is_last)
+    if left.num_steps:
+        start = time.perf_counter()
+        state = train(state, 0, left.num_steps)
+        yield Segment(state, time.perf_counter() - start, True)
 
 
 def next_evaluation(epoch: int, eval_every: EvalEvery) -> int:
@@ -73,9 +128,12 @@ def next_evaluation(epoch: int, eval_every: EvalEvery) -> int:
     return next(at for k in exponents if (at := math.ceil(10 ** (k / _EVALUATIONS_PER_DECADE))) > epoch)
 
 
-def check_timetable(num_epochs: int, eval_every: Any) -> None:
+def check_timetable(num_epochs: Any, num_steps: Any, eval_every: Any) -> None:
     """Raise `ValueError` or `TypeError` for what `fit` does not take."""
-    check_counts(0, num_epochs=num_epochs)
+    ends = {"num_epochs": num_epochs, "num_steps": num_steps}
+    check_counts(0, **{name: count for name, count in ends.items() if count is not None})
+    if None not in ends.values():
+        raise ValueError(f"num_epochs={num_epochs} and num_steps={num_steps} both say when to stop: give one of them")
     is_count = is_integer(eval_every) and eval_every >= 1
     if not is_count and not (isinstance(eval_every, str) and eval_every == "log"):
         raise ValueError(f'eval_every must be at least 1, or "log", got {describe(eval_every)}')
