@@ -88,6 +88,10 @@ class ConfigFlags:
         """Return the flags of which a value was given that is not the default, in order."""
         return [flag for flag in self._fields if _FLAGS[flag].value != _FLAGS[flag].default]
 
+    def is_given(self, flag: str) -> bool:
+        """Return whether a flag was given."""
+        return bool(_FLAGS[flag].present)
+
     def _given(self, flag: str) -> Any:
         field, value = self._fields[flag], _FLAGS[flag].value
         if isinstance(value, list):

@@ -4,28 +4,23 @@ A field is spelled once, with its type, its default, its range and what it means
 the arguments of it, whose names, types and meaning are the family's own.
 """
 
-import copy
 import dataclasses
 import functools
 import inspect
-import json
 import math
 import os
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import aevb
 from aevb.algorithms import ALGORITHMS
 from aevb.arguments import describe
-from aevb.checkpoints import RunError
 from aevb.data import Dataset
 from aevb.data.binarization import Binarization
 from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES, takes_images
 from aevb.objectives import KL
-from aevb.saved import CONFIG_FILE, FORMAT_VERSION, read_config
 from aevb.training.timetable import EvalEvery
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -157,8 +152,25 @@ class DataConfig:
     split_rule: str = setting("official", "How training and test images are told apart.")
     num_train_images: int = setting(0, "Trains on so many, random ones by seed 0; 0 for all.", minimum=0)
     num_valid_images: int = setting(0, "Hold out so many training images for validation, drawn with seed 1.", minimum=0)
-    path: str | None = setting(None, "Where own data are.", is_recorded=True)
-    fingerprint: str | None = setting(None, "Of own data.", is_recorded=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnDataConfig:
+    """Where data of one's own are, and how they are read; as for `aevb.data.load_own`."""
+
+    path: str | None = setting(
+        None, "A .npy or .npz file, a folder of PNG or JPEG files, tfds:NAME or hf:NAME.", flag="data"
+    )
+    image_size: int | None = setting(
+        None, "Crop pictures to their central square and resize them to this.", minimum=1, unit="pixels a side"
+    )
+    colour: str | None = setting(None, "Convert every picture to it.", choices=lambda: ("rgb", "grey"))
+    skip_unreadable: bool = setting(False, "Leave unreadable pictures out, and count them.")
+    max_value: int | None = setting(None, "Of uint8, that means full intensity; 255 by default.", minimum=1)
+    image_key: str | None = setting(None, "The name of the images, where there are several arrays or features.")
+    label_key: str | None = setting(None, "The name of the labels, likewise.")
+    test_fraction: float = setting(0.1, "For testing, by seed 0, where the data have no test split.", above=0)
+    fingerprint: str | None = setting(None, "Checksum of the data.", is_recorded=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +183,7 @@ class Config:
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
     data: DataConfig = DataConfig()
+    own_data: OwnDataConfig = OwnDataConfig()
 
     def build_model(self) -> aevb.Model:
         """Return the model.
@@ -256,34 +269,6 @@ def check(config: Config) -> None:
             raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
     if not takes_images(config.model.name):
         replace(config, {("model", "arguments", DATA_SHAPE): [1]}).build_model()  # of any vectors, to hear its errors
-    if config.training.patience and not config.data.num_valid_images:
-        raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
-
-
-def to_json(config: Config) -> dict[str, Any]:
-    """Return what config.json holds."""
-    return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
-
-
-def from_json(contents: Mapping[str, Any]) -> Config:
-    """Return the configuration that a config.json of this format holds; what it does not say is at its default.
-
-    Raises:
-      KeyError, TypeError, ValueError: it holds none.
-    """
-    contents = {name: copy.deepcopy(value) for name, value in contents.items() if name != "format_version"}
-    return _filled(Config(), contents)
-
-
-def _filled(defaults: Any, contents: Mapping[str, Any]) -> Any:
-    names = {field.name for field in dataclasses.fields(defaults)}
-    if unknown := contents.keys() - names:
-        raise ValueError(f"unknown setting {sorted(unknown)[0]!r}")
-    values = {}
-    for name, value in contents.items():
-        default = getattr(defaults, name)
-        values[name] = _filled(default, value) if dataclasses.is_dataclass(default) else value
-    return dataclasses.replace(defaults, **values)
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -313,36 +298,14 @@ def change(config: Config, **values: Any) -> Config:
 def with_data(config: Config, train: Dataset) -> Config:
     """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
     shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
-    found = {("model", "arguments", DATA_SHAPE): list(shape), ("data", "fingerprint"): train.fingerprint}
+    config = replace(config, {("model", "arguments", DATA_SHAPE): list(shape)})
+    if train.fingerprint is None:
+        return config
+    path = config.own_data.path or ""
+    found = {
+        ("data", "name"): train.name,
+        ("data", "split_rule"): train.split_rule,
+        ("own_data", "path"): os.path.abspath(path) if os.path.exists(path) else path,
+        ("own_data", "fingerprint"): train.fingerprint,
+    }
     return replace(config, found)
-
-
-def differences(there: Config, here: Config) -> list[str]:
-    """Return what differs, in words; how long to train is no difference, since a run can be prolonged."""
-    return sorted(_differences(*(json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))))
-
-
-# How long to train, and where own data are, which their fingerprint tells apart.
-_NO_DIFFERENCE = {"path", *(field.path[-1] for field in fields_of(Config()) if field.setting.is_length)}
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> Iterator[str]:
-    for name in there.keys() | here.keys():
-        one, other = there.get(name), here.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differences(one, other, group if name == "arguments" else name)
-        elif one != other and name not in _NO_DIFFERENCE:
-            yield f"{group if name == 'name' else name} is {one} there, {other} here"
-
-
-def read(folder: str | os.PathLike) -> Config:
-    """Return the configuration of a run folder, of whichever version wrote it.
-
-    Raises:
-      RunError: there is none, or it is damaged.
-    """
-    contents = read_config(folder)
-    try:
-        return from_json(contents)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{Path(folder) / CONFIG_FILE} cannot be read: {' '.join(str(error).split())}") from None

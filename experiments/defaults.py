@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from aevb.data import SOURCES
+import numpy as np
+
+from aevb.data import SOURCES, Dataset
 from experiments import configs
 from experiments.configs import Config, DataConfig
 
@@ -10,6 +12,9 @@ TITLES = {"mnist": "MNIST", "frey_face": "Frey Face", "digits": "Digits"}
 """Of data sets, for people."""
 
 _PAPER = configs.change(Config(), latent_dim=20, hidden_dim=[500])
+
+OWN_DATA = "images"
+"""The name of the command for one's own data, until they are loaded."""
 
 _DEFAULTS = {
     # python -m experiments.mnist --latent_dim=20
@@ -44,6 +49,17 @@ _DEFAULTS = {
         num_epochs=1200,
         eval_every=50,
     ),
+    # python -m experiments.images --data=PATH
+    # One's own data: a minute for images of 32x32 in colour on 2 CPU cores. The likelihood is chosen by the data.
+    OWN_DATA: configs.change(
+        _PAPER,
+        dataset=OWN_DATA,
+        split_rule="",
+        optimizer="adam",
+        learning_rate=1e-3,
+        num_train_samples=500_000,
+        eval_every="log",
+    ),
 }
 
 
@@ -64,6 +80,19 @@ def of(dataset: str, **values: Any) -> Config:
     rule = next(iter(SOURCES.get(dataset).split_rules))
     own = configs.change(_PAPER, dataset=dataset, split_rule=rule, optimizer="adam", learning_rate=1e-3)
     return configs.change(own, **values)
+
+
+_EXTREME = 0.02  # of an intensity that counts as black or white
+
+
+def likelihood_for(train: Dataset) -> tuple[str, str]:
+    """Return the likelihood that suits one's own data, and why in words."""
+    pixels = train.pixels()
+    if np.mean((pixels < _EXTREME) | (pixels > 1 - _EXTREME)) > 0.5:
+        return "bernoulli", "most pixels are black or white"
+    if np.any(pixels.min(0) == pixels.max(0)):
+        return "bernoulli", "some pixels never vary, and a Gaussian density of them has no upper bound"
+    return "squashed_gaussian", "every pixel takes values between black and white"
 
 
 def title_of(data: DataConfig) -> str:

@@ -50,14 +50,15 @@ def start(body: Callable[[], None]) -> None:
     app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
 
 
-def define_data_flags() -> None:
-    """Define --data_dir and --source_dir."""
+def define_data_flags(has_originals: bool = True) -> None:
+    """Define --data_dir and, for data sets that are made of original files, --source_dir."""
     flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
-    flags.DEFINE_string(
-        "source_dir",
-        None,
-        "A folder of the original files instead of the network, or a folder with such a folder for each data set.",
-    )
+    if has_originals:
+        flags.DEFINE_string(
+            "source_dir",
+            None,
+            "A folder of the original files instead of the network, or a folder with such a folder for each data set.",
+        )
 
 
 def _parse(argv: list[str]) -> list[str]:

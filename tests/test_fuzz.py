@@ -33,7 +33,7 @@ from aevb.data.sources.digits import SOURCE as DIGITS
 from aevb.data.sources.frey_face import read_faces
 from aevb.data.sources.mnist import read_idx
 from aevb.training import Evaluation, paper_optimizer
-from experiments import configs
+from experiments import config_files, configs
 from experiments.reports.tables import print_runs
 from experiments.runs.folder import RunFolder
 
@@ -263,7 +263,7 @@ def test_run_folders(tmp_path):
 
     def use() -> None:
         folder.check(resume=True)
-        configs.read(tmp_path)
+        config_files.read(tmp_path)
         for row in folder.read_metrics():
             assert list(map(type, row)) == list(map(type, ROW))
         if folder.is_finished():

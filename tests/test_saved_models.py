@@ -19,7 +19,7 @@ from aevb import models
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.models.mlp import Posterior
 from aevb.saved import FORMAT_VERSION
-from experiments import configs, defaults
+from experiments import config_files, configs, defaults
 from experiments.runs.folder import RunFolder
 from tests.newcomers import LINEAR
 from tests.processes import run
@@ -337,14 +337,14 @@ def test_a_run_folder_of_an_older_format_is_the_same_run(trained, version):
         "training": OLDER_TRAINING,
     }
     (folder / "config.json").write_text(json.dumps(FORMATS[version] | everything))
-    config = configs.read(folder)
+    config = config_files.read(folder)
     network = {"latent_dim": 2, "hidden_dim": ARGUMENTS["hidden_dim"], "data_shape": ARGUMENTS["data_shape"]}
     today = defaults.of("frey_face", squash_mean=False, likelihood="bernoulli", weight_init="normal_0.01")
     today = configs.change(today, optimizer="adam", learning_rate=1e-3, epsilon=1e-4, batch_size=20, num_samples=2)
     today = configs.change(today, kl="sampled", map_prior=False, seed=3, num_epochs=7, eval_every="log")
     today = configs.change(today, binarization="stochastic", num_valid_images=100)
     today = dataclasses.replace(today, model=configs.ModelConfig("mlp", ARGUMENTS | network))
-    assert configs.differences(config, today) == []
+    assert config_files.differences(config, today) == []
     assert config.training.num_epochs == 7
     RunFolder(folder, today).check(resume=True)
     with pytest.raises(RunError, match=r"another configuration .*latent_dim is 2 there, 3 here"):

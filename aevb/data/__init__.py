@@ -51,7 +51,6 @@ SOURCES: Registry[Source] = Registry(
 )
 
 
-
 def names() -> tuple[str, ...]:
     """Return the names that `load` takes."""
     return SOURCES.names()

@@ -14,7 +14,7 @@ _GAP = 1  # pixels between the images of a grid, before enlargement
 
 
 def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
-    """Images `[N, H, W]` of intensities in [0, 1], row by row."""
+    """Images `[N, H, W]` or `[N, H, W, C]` of intensities in [0, 1], row by row."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid_figure(_tile(images, num_columns), title)
         axes.set_axis_off()
@@ -68,7 +68,9 @@ def manifold(images: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> Figure:
+def latent_scatter(
+    means: np.ndarray, labels: np.ndarray | None, title: str, label_names: Sequence[str] | None = None
+) -> Figure:
     """Posterior means `[N, 2]` in latent space, coloured by class `[N]` where there are classes."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.2, 4.6), layout="constrained")
@@ -77,11 +79,15 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
         if labels is None:
             axes.scatter(means[:, 0], means[:, 1], s=size, color="#31688e", alpha=0.7, linewidths=0)
         else:
-            colors = matplotlib.colormaps["tab10"]
+            classes = np.unique(labels)
+            count = 10 if classes.max() < 10 else 20  # beyond 20 classes, colours come again
+            colors = matplotlib.colormaps[f"tab{count}"]
             # In the order of the data, not class by class: the last class drawn would cover the others.
-            axes.scatter(means[:, 0], means[:, 1], s=size, c=labels % 10, cmap=colors, vmin=0, vmax=9, linewidths=0)
-            for value in np.unique(labels):
-                axes.scatter([], [], s=25, color=colors(int(value) % 10), label=str(value))
+            chosen = {"c": labels % count, "cmap": colors, "vmin": 0, "vmax": count - 1}
+            axes.scatter(means[:, 0], means[:, 1], s=size, linewidths=0, **chosen)
+            for value in classes[:count]:
+                name = str(value) if label_names is None else label_names[value]
+                axes.scatter([], [], s=25, color=colors(int(value) % count), label=name)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1)
         axes.set_aspect("equal")
         axes.set_xlabel("$z_1$")
@@ -91,18 +97,24 @@ def latent_scatter(means: np.ndarray, labels: np.ndarray | None, title: str) -> 
 
 
 def _tile(images: np.ndarray, num_columns: int) -> np.ndarray:
-    """`[N, H, W] -> one image`, white lines between; an incomplete last row is filled with white."""
-    (count, height, width), gap = images.shape, _GAP
+    """`[N, H, W] or [N, H, W, C] -> one image`, white lines between; an incomplete last row is filled with white."""
+    images = _shown(images)
+    (count, height, width, *channels), gap = images.shape, _GAP
     num_rows = -(-count // num_columns)
-    canvas = np.ones((num_rows * (height + gap) - gap, num_columns * (width + gap) - gap))
+    canvas = np.ones((num_rows * (height + gap) - gap, num_columns * (width + gap) - gap, *channels))
     for index, image in enumerate(np.clip(images, 0, 1)):
         top, left = (index // num_columns) * (height + gap), (index % num_columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image
     return canvas
 
 
+def _shown(images: np.ndarray) -> np.ndarray:
+    """Colours as they are; of any other number of channels than three, their mean."""
+    return images.mean(-1) if images.ndim == 4 and images.shape[-1] != 3 else images
+
+
 def _grid_figure(canvas: np.ndarray, title: str) -> tuple[Figure, Axes]:
-    height, width = canvas.shape
+    height, width = canvas.shape[:2]
     figure_width = 5.6
     figure = Figure(figsize=(figure_width, figure_width * height / width + 0.35), layout="constrained")
     axes = figure.subplots()

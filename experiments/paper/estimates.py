@@ -10,7 +10,7 @@ import numpy as np
 from aevb import marginal_likelihood
 from aevb.data import Dataset
 from aevb.saved import load_run
-from experiments import configs
+from experiments import config_files
 from experiments.runs.folder import write_json
 
 _SEED = 0
@@ -31,7 +31,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
     path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
     if (kept := _kept(path)) is not None:
         return kept
-    algorithm = configs.read(folder).algorithm
+    algorithm = config_files.read(folder).algorithm
     model, params = load_run(folder, step)
     found = marginal_likelihood.evaluate(
         params,

@@ -18,12 +18,12 @@ from aevb.saved import load_run
 from aevb.training import Evaluation
 from aevb.training.population import default_execution
 from experiments import configs, defaults, launch
-from experiments.configs import Config, DataConfig
+from experiments.configs import Config
 from experiments.runs import shards
 from experiments.runs.folder import RunFolder
 from experiments.runs.program import num_steps
 from experiments.runs.run import Options, Run, train_all
-from experiments.runs.splits import Splits
+from experiments.runs.splits import Splits, load_splits
 
 _FLAGS = flags.FLAGS
 
@@ -188,9 +188,9 @@ def train(wanted: Sequence[Config], also: Sequence[str] = (), options: Options |
     One that diverges is said so and left at its last good state.
     """
     options = options or Options(keep_all_checkpoints=True, draw_pictures=False, together=as_one_program())
-    by_data: dict[DataConfig, list[Config]] = {}
+    by_data: dict[int, list[Config]] = {}
     for config in wanted:
-        by_data.setdefault(config.data, []).append(config)
+        by_data.setdefault(id(load(config)), []).append(config)
     for group in by_data.values():
         train_all([_run(config, also) for config in group], load(group[0]), options)
 
@@ -298,12 +298,12 @@ def step(config: Config, evaluation: Evaluation) -> int:
 
 def load(config: Config) -> Splits:
     """Return the splits that a member is of; the paper's protocol holds out nothing for validation."""
-    return _load(config.data)
+    return _load(Config(data=config.data, own_data=config.own_data))
 
 
 @functools.cache
-def _load(data: DataConfig) -> Splits:
-    return Splits.load(data, _FLAGS.data_dir, _FLAGS.source_dir)
+def _load(config: Config) -> Splits:
+    return load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir)
 
 
 def _fitting(config: Config) -> Config:

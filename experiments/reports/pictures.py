@@ -22,10 +22,11 @@ _PICTURE_SEED = 0  # of which images are shown and which samples are drawn
 def draw_all(
     folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
 ) -> None:
-    """Writes every figure of a run into `folder`."""
-    _draw_samples(folder, model, params, test.image_shape, title)
-    if latent_shape(model, params) == (2,):
-        _draw_manifold(folder, model, params, test.image_shape, title)
+    """Write every figure of a run into `folder`; data that are no images have none of images."""
+    if _are_images(test):
+        _draw_samples(folder, model, params, test.image_shape, title)
+        if latent_shape(model, params) == (2,):
+            _draw_manifold(folder, model, params, test.image_shape, title)
     if np.isfinite(history[-1].train_elbo):
         _draw_recognition(folder, model, params, test, history, title)
 
@@ -40,10 +41,13 @@ def _draw_recognition(
         columns["num_train_samples"], columns["test_reconstruction"], columns["test_kl"], title
     )
     figures.save(figure, folder / "reconstruction_and_kl.png")
-    _draw_reconstructions(folder, model, params, test, title)
+    if _are_images(test):
+        _draw_reconstructions(folder, model, params, test, title)
     if latent_shape(model, params) == (2,):
-        means = np.asarray(jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(test.pixels()))
-        figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space")
+        means = np.asarray(
+            jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(_inputs(model, params, test))
+        )
+        figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space", test.label_names)
         figures.save(figure, folder / "latent_space.png")
 
 
@@ -80,7 +84,7 @@ def _valid(history: Sequence[Evaluation]) -> np.ndarray | None:
 def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Dataset, title: str) -> None:
     # A random part by a stated seed: the first images of a file need not be like the rest.
     chosen = np.random.RandomState(_PICTURE_SEED).permutation(len(test.images))[:_NUM_SHOWN]
-    originals = test.pixels()[chosen]
+    originals = _inputs(model, params, test)[chosen]
     z = jax.vmap(lambda x: _posterior_point(model, params, x))(originals)
     images = _decode(model, params, z, test.image_shape)
     figure = figures.reconstructions(
@@ -89,25 +93,25 @@ def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Data
     figures.save(figure, folder / "reconstructions.png")
 
 
-def _draw_samples(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
+def _draw_samples(folder: Path, model: Model, params: Params, image_shape: tuple[int, ...], title: str) -> None:
     figure = figures.image_grid(
         sample_images(model, params, image_shape), 10, f"{title}: samples from the prior, means of p(x|z)"
     )
     figures.save(figure, folder / "samples.png")
 
 
-def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, int], title: str) -> None:
+def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, ...], title: str) -> None:
     figure = figures.manifold(manifold_images(model, params, image_shape), f"{title}: learned manifold")
     figures.save(figure, folder / "manifold.png")
 
 
-def sample_images(model: Model, params: Params, image_shape: tuple[int, int]) -> np.ndarray:
+def sample_images(model: Model, params: Params, image_shape: tuple[int, ...]) -> np.ndarray:
     """Means of p(x|z) at a hundred z from the prior by a stated seed, `[100, H, W]` (Figure 5)."""
     z = model.prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_SAMPLES,))
     return _decode(model, params, jnp.asarray(z), image_shape)
 
 
-def manifold_images(model: Model, params: Params, image_shape: tuple[int, int]) -> np.ndarray:
+def manifold_images(model: Model, params: Params, image_shape: tuple[int, ...]) -> np.ndarray:
     """A uniform grid on the unit square through the inverse Gaussian CDF: equal prior mass a cell (Figure 4).
 
     Returns:
@@ -119,7 +123,17 @@ def manifold_images(model: Model, params: Params, image_shape: tuple[int, int]) 
     return _decode(model, params, z.reshape(-1, 2), image_shape).reshape(size, size, *image_shape)
 
 
-def _decode(model: Model, params: Params, z: jax.Array, image_shape: tuple[int, int]) -> np.ndarray:
+def _are_images(data: Dataset) -> bool:
+    return len(data.image_shape) in (2, 3)
+
+
+def _inputs(model: Model, params: Params, data: Dataset) -> np.ndarray:
+    """Return the images as the model takes them: flattened, or as they are."""
+    z = jnp.asarray(model.prior(params).sample(jax.random.key(_PICTURE_SEED)))
+    return data.pixels(flat=len(model.decode(params, z).event_shape) == 1)
+
+
+def _decode(model: Model, params: Params, z: jax.Array, image_shape: tuple[int, ...]) -> np.ndarray:
     means = jax.jit(jax.vmap(lambda z: model.decode(params, z).mean))(z)
     return np.asarray(means).reshape(-1, *image_shape)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from aevb.data import Dataset
 from experiments import configs, defaults
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
@@ -12,7 +13,7 @@ from experiments.launch import define_data_flags
 from experiments.reports import tables
 from experiments.runs import distributed
 from experiments.runs.run import Options, Outcome, Run, train
-from experiments.runs.splits import Splits
+from experiments.runs.splits import load_splits
 
 _FLAGS = flags.FLAGS
 
@@ -20,12 +21,14 @@ _FLAGS = flags.FLAGS
 def define(config: str | Config, title: str, latent_dim: Sequence[int]) -> Callable[[], None]:
     """Define the flags, and return what runs once they are parsed. Arguments as for `launch.main`."""
     config = defaults.of(config) if isinstance(config, str) else config
-    title = title or defaults.title_of(config.data)
     sizes = {"latent_dim": latent_dim or [config.model.arguments["latent_dim"]]}
-    settings = ConfigFlags(config, sizes if "latent_dim" in config.model.arguments else {}, leave_out=["dataset"])
-    define_data_flags()
+    own = [field.flag for field in configs.fields_of(config.own_data)]
+    is_own = config.data.name == defaults.OWN_DATA
+    left_out = ["dataset", "split_rule"] if is_own else ["dataset", *own]
+    settings = ConfigFlags(config, sizes if "latent_dim" in config.model.arguments else {}, left_out)
+    define_data_flags(has_originals=not is_own)
     define_run_flags(f"The run folder; under runs/{config.data.name} if not given.")
-    return lambda: _train_all(settings, config.data.name, title)
+    return lambda: _train_all(settings, title)
 
 
 def define_run_flags(workdir: str) -> None:
@@ -35,27 +38,29 @@ def define_run_flags(workdir: str) -> None:
     flags.DEFINE_float(
         "checkpoint_minutes", 10.0, "Between checkpoints where evaluations are far apart.", lower_bound=0
     )
+    flags.DEFINE_bool("keep_all_checkpoints", False, "Keep every checkpoint, not the last few and the best.")
+    flags.DEFINE_bool("draw_pictures", True, "Draw the pictures of each run in its folder.")
     distributed.define_flags()
     flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
 
 
-def _train_all(settings: ConfigFlags, dataset: str, title: str) -> None:
+def _train_all(settings: ConfigFlags, title: str) -> None:
+    """Train configurations that differ in latent size in turn, and print their table."""
     wanted = settings.crossed()
-    splits = Splits.load(wanted[0].data, _FLAGS.data_dir, _FLAGS.source_dir)
-    train_all(wanted, splits, Path("runs") / dataset / _settings_name(settings), title)
-
-
-def train_all(wanted: Sequence[Config], splits: Splits, workdir: Path, title: str) -> None:
-    """Train configurations that differ in latent size in turn, and print their table.
-
-    Args:
-      wanted: what to train.
-      splits: on what.
-      workdir: where they are kept unless --workdir says otherwise.
-      title: of the data set, for people.
-    """
-    base = Path(_FLAGS.workdir or workdir)
-    options = Options(_FLAGS.resume, _FLAGS.stream, save_seconds=60 * _FLAGS.checkpoint_minutes)
+    is_own = wanted[0].data.name == defaults.OWN_DATA
+    splits = load_splits(wanted[0], _FLAGS.data_dir, None if is_own else _FLAGS.source_dir)
+    if is_own:
+        wanted = suited(wanted, splits.train, settings)
+    folder = Path("runs") / wanted[0].data.name / (splits.train.name if is_own else "") / _settings_name(settings)
+    base = Path(_FLAGS.workdir or folder)
+    title = title or (splits.train.name if is_own else defaults.title_of(wanted[0].data))
+    options = Options(
+        _FLAGS.resume,
+        _FLAGS.stream,
+        keep_all_checkpoints=_FLAGS.keep_all_checkpoints,
+        draw_pictures=_FLAGS.draw_pictures,
+        save_seconds=60 * _FLAGS.checkpoint_minutes,
+    )
     results: list[tuple[Run, Outcome]] = []
     for config in wanted:
         config = configs.with_data(config, splits.train)
@@ -78,7 +83,19 @@ def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> N
     tables.print_runs([(run.workdir, outcome.summary) for run, outcome in results])
 
 
-_NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim")
+_NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim", "data", "skip_unreadable")
+
+
+def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> list[Config]:
+    """Return configurations that suit one's own data where no flag says otherwise, and say what was chosen."""
+    if "likelihood" in configs.flat(wanted[0]) and not settings.is_given("likelihood"):
+        likelihood, why = defaults.likelihood_for(train)
+        print(f"likelihood {likelihood}, because {why}; --likelihood says otherwise")
+        wanted = [configs.change(config, likelihood=likelihood) for config in wanted]
+    if not settings.is_given("batch_size"):
+        size = min(wanted[0].optimizer.batch_size, len(train.images))
+        wanted = [configs.change(config, batch_size=size) for config in wanted]
+    return list(wanted)
 
 
 def _settings_name(settings: ConfigFlags) -> str:

@@ -16,7 +16,7 @@ from aevb.checkpoints import CHECKPOINT_FOLDER, RunError
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
-from experiments import configs
+from experiments import config_files
 from experiments.configs import Config
 
 METRICS_FILE = "metrics.csv"
@@ -63,7 +63,7 @@ class RunFolder:
             raise RunError(f"{self.path} is a file, not a folder")
         if all(path.name in _NOTHING for path in self.path.iterdir()):
             return
-        different = configs.differences(configs.read(self.path), self.config)
+        different = config_files.differences(config_files.read(self.path), self.config)
         if different:
             raise RunError(
                 f"{self.path} holds a run with another configuration ({'; '.join(different)}): "
@@ -132,7 +132,7 @@ class RunFolder:
             self.lock()
             if any(path.name not in _NOTHING for path in self.path.iterdir()):
                 raise TakenError(f"another process has begun the run in {self.path} meanwhile")
-        write_json(self.path / CONFIG_FILE, configs.to_json(self.config))
+        write_json(self.path / CONFIG_FILE, config_files.to_json(self.config))
         (self.path / DIVERGED_FILE).unlink(missing_ok=True)
 
     @property

@@ -11,6 +11,7 @@ import optax
 
 import aevb
 from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.models.families import takes_images
 from aevb.training.divergence import DivergedError
 from aevb.training.padding import Padding, padded
 from aevb.training.population import fit_population
@@ -19,7 +20,7 @@ from experiments.configs import Config
 from experiments.optimizers import make_optimizer
 from experiments.runs import distributed
 from experiments.runs.recorder import Follower, Recorder
-from experiments.runs.splits import Splits, rows_of, stream_of
+from experiments.runs.splits import Splits
 
 
 class Start(NamedTuple):
@@ -196,7 +197,11 @@ class Program:
         data = getattr(self._splits, split)
         if data is None:
             return None
-        return stream_of(data) if self._stream else rows_of(data)
+        flat = not takes_images(self._first.model.name)
+        if self._stream:
+            return data.stream(flat)
+        # All of them for one process, those that it asks for where there are several.
+        return data.pixels(flat) if distributed.process_count() == 1 else data.lazy_pixels(flat)
 
     def _initial(self, config: Config, key: jax.Array) -> TrainState:
         algorithm = self._make(

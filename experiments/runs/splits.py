@@ -1,51 +1,55 @@
-"""The splits of a data set: training, validation where images are kept aside for it, test."""
+"""The splits that a configuration trains on: a named data set's, or one's own data's."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import aevb
 from aevb import data as datasets
-from aevb.data import Dataset
-from experiments.configs import DataConfig
-from experiments.runs import distributed
+from aevb.data import Splits
+from experiments.configs import Config
+from experiments.defaults import OWN_DATA
+
+__all__ = ["Splits", "load_splits"]
 
 
-class Splits(NamedTuple):
-    """What a run trains on and what it is evaluated on; nothing is ever chosen by `test`."""
+def load_splits(config: Config, data_dir: str | None, source_dir: str | None = None) -> Splits:
+    """Load training, validation and test data; nothing is ever chosen by test data.
 
-    train: Dataset
-    valid: Dataset | None
-    test: Dataset
+    Args:
+      config: whose data they are, and how many of the images.
+      data_dir: where prepared data are kept.
+      source_dir: a folder of the original files, or one that has such a folder of this data set's name.
 
-    @classmethod
-    def load(cls, data: DataConfig, data_dir: str | None, source_dir: str | None) -> "Splits":
-        """Load a data set, keep images aside for validation, and take a subset of the rest.
-
-        Args:
-          data: which, and how many of its images.
-          data_dir: where prepared data are kept.
-          source_dir: a folder of the original files, or one that has such a folder of this data set's name.
-        """
-        originals = _originals(data.name, source_dir)
-        train, test = (
-            datasets.load(data.name, split, data_dir, originals, data.split_rule) for split in ("train", "test")
-        )
-        train, valid = train.split_off(data.num_valid_images) if data.num_valid_images else (train, None)
-        return cls(train.subset(data.num_train_images) if data.num_train_images else train, valid, test)
-
-
-def _originals(name: str, source_dir: str | None) -> Path | None:
-    if source_dir is None:
-        return None
-    inside = Path(source_dir) / name
-    return inside if inside.is_dir() else Path(source_dir)
+    Raises:
+      DatasetError: the data cannot be had, or cannot be modelled as they are.
+      ValueError: there are not so many, or there is none to stop early by.
+    """
+    data = config.data
+    is_own = data.name == OWN_DATA or config.own_data.path is not None
+    train, valid, test = _own(config, data_dir) if is_own else _named(config, data_dir, source_dir)
+    if data.num_valid_images:
+        if valid is not None:
+            raise ValueError(f"{train.name} has a validation split of its own: leave --num_valid_images out")
+        train, valid = train.split_off(data.num_valid_images)
+    if config.training.patience and valid is None:
+        raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
+    return Splits(train.subset(data.num_train_images) if data.num_train_images else train, valid, test)
 
 
-def rows_of(data: Dataset) -> Any:
-    """Return a split's pixels: all of them for one process, those that it asks for where there are several."""
-    return data.pixels() if distributed.process_count() == 1 else data.lazy_pixels()
+def _named(config: Config, data_dir: str | None, source_dir: str | None) -> Splits:
+    name, rule, originals = config.data.name, config.data.split_rule, None if source_dir is None else Path(source_dir)
+    if originals is not None and (originals / name).is_dir():
+        originals = originals / name
+    train, test = (datasets.load(name, split, data_dir, originals, rule) for split in ("train", "test"))
+    return Splits(train, None, test)
 
 
-def stream_of(data: Dataset) -> aevb.Stream:
-    """Return a split to be read while it is trained on."""
-    return aevb.Stream(data.images.reshape(len(data.images), -1), max_value=data.max_value)
+def _own(config: Config, data_dir: str | None) -> Splits:
+    options = dataclasses.asdict(config.own_data)
+    path, _ = options.pop("path"), options.pop("fingerprint")
+    if path is None:
+        kinds = "a .npy or .npz file, a folder of PNG or JPEG files, tfds:NAME or hf:NAME"
+        raise ValueError(f"--data must name what to train on: {kinds}")
+    splits = datasets.load_own(path, data_dir=data_dir if path.startswith("tfds:") else None, **options)
+    if config.own_data.fingerprint not in (None, splits.train.fingerprint):
+        raise ValueError(f"{path} has changed since this run was made of it")
+    return splits

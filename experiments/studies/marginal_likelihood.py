@@ -44,9 +44,9 @@ def run() -> None:
 def _estimate() -> None:
     _check_flags()
     from aevb.saved import load_run
-    from experiments import configs
+    from experiments import config_files
 
-    config = configs.read(_FLAGS.run)
+    config = config_files.read(_FLAGS.run)
     names: dict[str, Any] = {"latest": "last", "best": "best"}
     model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
     output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _file_name()
@@ -110,12 +110,13 @@ def _targets(config: "Config"):
     import numpy as np
 
     from aevb.data.binarization import binarize_batch, binarize_once
-    from experiments.runs.splits import Splits
+    from aevb.models.families import takes_images
+    from experiments.runs.splits import load_splits
 
-    data = getattr(Splits.load(config.data, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
+    data = getattr(load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
     if data is None:
         raise ValueError(f"{_FLAGS.run} kept no images aside for validation: --split=valid has none")
-    pixels = data.pixels()
+    pixels = data.pixels(flat=not takes_images(config.model.name))
     size = _FLAGS.num_datapoints or len(pixels)
     if size > len(pixels):
         raise ValueError(f"--num_datapoints={size} is more than the {len(pixels)} that the {_FLAGS.split} split has")

@@ -1,0 +1,75 @@
+"""The file of a configuration, config.json, and what tells two configurations apart."""
+
+import copy
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aevb.checkpoints import RunError
+from aevb.saved import CONFIG_FILE, FORMAT_VERSION, read_config
+from experiments.configs import Config, fields_of
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """Return what config.json holds."""
+    return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
+
+
+def from_json(contents: Mapping[str, Any]) -> Config:
+    """Return the configuration that a config.json of this format holds; what it does not say is at its default.
+
+    Raises:
+      KeyError, TypeError, ValueError: it holds none.
+    """
+    contents = {name: copy.deepcopy(value) for name, value in contents.items() if name != "format_version"}
+    return _filled(Config(), contents)
+
+
+def _filled(defaults: Any, contents: Mapping[str, Any]) -> Any:
+    names = {field.name for field in dataclasses.fields(defaults)}
+    if unknown := contents.keys() - names:
+        raise ValueError(f"unknown setting {sorted(unknown)[0]!r}")
+    values = {}
+    for name, value in contents.items():
+        default = getattr(defaults, name)
+        values[name] = _filled(default, value) if dataclasses.is_dataclass(default) else value
+    return dataclasses.replace(defaults, **values)
+
+
+def differences(there: Config, here: Config) -> list[str]:
+    """Return what differs, in words; how long to train is no difference, since a run can be prolonged.
+
+    Own data are the same wherever they are, if their contents are.
+    """
+    if here.own_data.fingerprint and here.own_data.fingerprint == there.own_data.fingerprint:
+        there = dataclasses.replace(there, data=dataclasses.replace(there.data, name=here.data.name))
+    return sorted(_differences(*(json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))))
+
+
+# How long to train, and where own data are, which their fingerprint tells apart.
+_NO_DIFFERENCE = {"path", *(field.path[-1] for field in fields_of(Config()) if field.setting.is_length)}
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    for name in there.keys() | here.keys():
+        one, other = there.get(name), here.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, group if name == "arguments" else name)
+        elif one != other and name not in _NO_DIFFERENCE:
+            yield f"{group if name == 'name' else name} is {one} there, {other} here"
+
+
+def read(folder: str | os.PathLike) -> Config:
+    """Return the configuration of a run folder, of whichever version wrote it.
+
+    Raises:
+      RunError: there is none, or it is damaged.
+    """
+    contents = read_config(folder)
+    try:
+        return from_json(contents)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{Path(folder) / CONFIG_FILE} cannot be read: {' '.join(str(error).split())}") from None
