@@ -258,9 +258,9 @@ def check(config: Config) -> None:
     """Raise `ValueError` or `TypeError` for a value that is out of its range or none of its choices."""
     for field in fields_of(config):
         of, value = field.setting, field.default
-        if isinstance(value, bool | None) or not isinstance(value, int | float):
-            if of.choices is not None and value not in of.choices():
-                raise ValueError(f"{field.flag} must be one of {', '.join(of.choices())}, got {value}")
+        if of.choices is not None and value is not None and value not in of.choices():
+            raise ValueError(f"{field.flag} must be one of {', '.join(of.choices())}, got {value}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if of.above is not None and not of.above < value < math.inf:
             least = "positive" if of.above == 0 else f"above {of.above:g}"

@@ -38,10 +38,11 @@ def image_panels(panels: Sequence[tuple[str, np.ndarray]], title: str) -> Figure
 
 
 def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_columns: int, title: str) -> Figure:
-    """Rows of originals `[N, H, W]`, each above the row of their reconstructions."""
+    """Rows of originals `[N, H, W]` or `[N, H, W, C]`, each above the row of their reconstructions."""
+    num_columns = min(num_columns, len(originals))
     rows = []
     for start in range(0, len(originals), num_columns):
-        rows += [originals[start : start + num_columns], reconstructed[start : start + num_columns]]
+        rows += [_filled_up(images[start : start + num_columns], num_columns) for images in (originals, reconstructed)]
     tiles = np.concatenate(rows)
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid_figure(_tile(tiles, num_columns), title)
@@ -57,7 +58,7 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_column
 
 
 def manifold(images: np.ndarray, title: str) -> Figure:
-    """The learned manifold `[K, K, H, W]`: the decoder's means over a grid of z, as in Figure 4.
+    """The learned manifold `[K, K, H, W]` or `[K, K, H, W, C]`: the decoder's means over a grid of z, as in Figure 4.
 
     Rows go down as the first latent dimension goes up, columns rightwards with the second.
     """
@@ -94,6 +95,11 @@ def latent_scatter(
         axes.set_ylabel("$z_2$")
         axes.set_title(title)
     return figure
+
+
+def _filled_up(images: np.ndarray, count: int) -> np.ndarray:
+    """Images, and white ones after them up to `count`."""
+    return np.concatenate([images, np.ones((count - len(images), *images.shape[1:]), images.dtype)])
 
 
 def _tile(images: np.ndarray, num_columns: int) -> np.ndarray:

@@ -68,7 +68,10 @@ def _train_all(settings: ConfigFlags, title: str) -> None:
         alone = (len(wanted) == 1 and _FLAGS.workdir) or size is None
         name = title if size is None else f"{title}, latent {size}"
         run = Run(config, base if alone else base / f"latent_{size}", name)
-        results.append((run, train(run, splits, options)))
+        outcome = train(run, splits, options)
+        if outcome.was_finished:
+            print(f"nothing to do: {run.workdir} holds a finished run of this configuration")
+        results.append((run, outcome))
     if distributed.is_writer():
         _report(results, base, title)
 

@@ -48,11 +48,13 @@ class Outcome(NamedTuple):
       summary: the contents of summary.json; empty where there is none.
       history: those of metrics.csv.
       diverged: why it stopped; `None` where it is finished.
+      was_finished: whether there was nothing left to do.
     """
 
     summary: dict[str, Any]
     history: list[Evaluation]
     diverged: DivergedError | None = None
+    was_finished: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> lis
             folder.check(options.resume)
         if folder.is_finished():
             distributed.say(distributed.FINISHED)
-            outcomes[run.workdir] = Outcome(folder.read_summary(), folder.read_metrics())
+            outcomes[run.workdir] = Outcome(folder.read_summary(), folder.read_metrics(), was_finished=True)
     unfinished = [run for run in runs if run.workdir not in outcomes]
     if unfinished:
         program = Program([run.config for run in unfinished], splits, options.stream)
