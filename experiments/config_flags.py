@@ -101,6 +101,10 @@ class ConfigFlags:
     def _changed(self, config: Config) -> Config:
         given = [flag for flag in self._fields if _FLAGS[flag].present and flag not in self._several]
         values = {flag: self._given(flag) for flag in given}
+        if "num_epochs" in values:
+            if "num_train_samples" in values:
+                raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
+            values["num_train_samples"] = None  # where that is the default
         known = {field.flag for field in configs.fields_of(configs.change(config, model=_model(values, config)))}
         for flag in values.keys() - known:
             raise ValueError(f"--{flag} is no setting of --model={_model(values, config)}")

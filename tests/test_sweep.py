@@ -2,6 +2,7 @@
 
 import csv
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import aevb
 from experiments.runs.folder import RunFolder
 from experiments.runs.run import Options, Run, train_all
 from tests.comparisons import assert_same_history, assert_trees_close
-from tests.processes import assert_one_line_error, assert_same_run, experiment, metrics, without_seconds
+from tests.processes import assert_one_line_error, assert_same_run, experiment, metrics, start, without_seconds
 from tests.runs import tiny_config, tiny_splits, train_into
 from tests.test_experiments import size_of_png
 
@@ -136,3 +137,43 @@ def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
 )
 def test_errors_are_one_line(arguments, message, tmp_path):
     assert_one_line_error(experiment("sweep", f"--workdir={tmp_path / 'sweep'}", *arguments), message)
+
+
+def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
+    """Neither fails, both report all of it, and each run is trained by one of them."""
+    sweep = (
+        *("--dataset=digits", "--sweep=latent_dim=2,3", "--sweep=objective.num_samples=1,2", "--hidden_dim=8"),
+        *("--num_epochs=300", "--num_processes=1", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'sweep'}"),
+    )
+    processes = [start([sys.executable, "-m", "experiments.sweep", *sweep]) for _ in range(2)]
+    printed = []
+    for process in processes:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        printed.append(out)
+    names = [f"digits aevb latent {latent_dim}, step size 0.001, seed 0" for latent_dim in (2, 3)]
+    began = [out.count(f"{name}  0/") for out in printed for name in names]
+    assert sum(began) == 4
+    assert printed[0].count("finished") == printed[1].count("finished") == 4
+    with (tmp_path / "sweep" / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["latent_dim"], row["num_samples"]) for row in rows] == [("2", "1"), ("2", "2"), ("3", "1"), ("3", "2")]
+    columns = set(rows[0]) & set(metrics(next(tmp_path.rglob("metrics.csv")).parent)[0])
+    assert columns >= {"num_train_samples", "train_elbo", "test_elbo", "test_kl", "active_units", "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sweep=latent_dims=2"], "--sweep takes setting=values, of model.name, model.latent_dim"),
+        (["--sweep=latent_dim"], "--sweep takes setting=values"),
+        (["--sweep=model.latent_dim=2,x"], "--latent_dim takes integers separated by commas, got 2,x"),
+        (["--sweep=seed=1,1"], "--seed names a value twice: 1,1"),
+        (["--sweep=objective.binarization=grey,fixed"], "bounds under different binarizations do not compare"),
+        (["--sweep=posterior=flow"], 'use kl="sampled"'),
+    ],
+)
+def test_what_is_crossed_is_named(arguments, message, data_dir, tmp_path):
+    small = ("--dataset=digits", "--num_processes=1", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'sweep'}")
+    assert_one_line_error(experiment("sweep", *small, *arguments), message)
+    assert not (tmp_path / "sweep").exists()

@@ -84,6 +84,8 @@ def default_budget() -> int:
 def length() -> dict[str, int | None]:
     """Return the settings that say how long to train: what the flags say, or what suits the machine."""
     if _FLAGS.num_epochs:
+        if _FLAGS.num_train_samples:
+            raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
         return {"num_epochs": _FLAGS.num_epochs, "num_train_samples": None}
     return {"num_train_samples": _FLAGS.num_train_samples or default_budget()}
 
