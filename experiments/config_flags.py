@@ -88,9 +88,9 @@ class ConfigFlags:
         """Return the flags of which a value was given that is not the default, in order."""
         return [flag for flag in self._fields if _FLAGS[flag].value != _FLAGS[flag].default]
 
-    def is_given(self, flag: str) -> bool:
-        """Return whether a flag was given."""
-        return bool(_FLAGS[flag].present)
+    def is_open(self, flag: str) -> bool:
+        """Return whether nothing was said of a setting, neither by its flag nor by what is crossed."""
+        return not _FLAGS[flag].present and flag not in self.axes
 
     def _given(self, flag: str) -> Any:
         field, value = self._fields[flag], _FLAGS[flag].value

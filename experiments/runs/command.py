@@ -91,11 +91,11 @@ _NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim", "data"
 
 def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> list[Config]:
     """Return configurations that suit one's own data where no flag says otherwise, and say what was chosen."""
-    if "likelihood" in configs.flat(wanted[0]) and not settings.is_given("likelihood"):
+    if "likelihood" in configs.flat(wanted[0]) and settings.is_open("likelihood"):
         likelihood, why = defaults.likelihood_for(train)
         print(f"likelihood {likelihood}, because {why}; --likelihood says otherwise")
         wanted = [configs.change(config, likelihood=likelihood) for config in wanted]
-    if not settings.is_given("batch_size"):
+    if settings.is_open("batch_size"):
         size = min(wanted[0].optimizer.batch_size, len(train.images))
         wanted = [configs.change(config, batch_size=size) for config in wanted]
     return list(wanted)

@@ -12,6 +12,7 @@ from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
 from experiments.paper import members
 from experiments.reports.tables import print_table, write_csv
+from experiments.runs import command
 from experiments.runs.run import Options
 
 _FLAGS = flags.FLAGS
@@ -54,12 +55,16 @@ def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
     more = list(_FLAGS.sweep)
     if _FLAGS.num_seeds:
         more.append(f"seed={','.join(map(str, range(_FLAGS.num_seeds)))}")
-    start = configs.change(defaults.of(_FLAGS.dataset or "mnist"), eval_every="log")
+    if _FLAGS.data and _FLAGS.dataset:
+        raise ValueError("--data and --dataset both say what to train on: give one of them")
+    start = defaults.of(defaults.OWN_DATA if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
     if not (_FLAGS.num_epochs or _FLAGS.num_train_samples):
         start = configs.change(start, num_train_samples=members.default_budget())
     if not _FLAGS.sweep:  # as it was before there was --sweep: sizes and steps are crossed unless one is named
         more += [f"{flag}={','.join(map(str, _CROSSED[flag]))}" for flag in _defaults_left(start)]
     wanted = settings.crossed(more, start)
+    if _FLAGS.data:
+        wanted = command.suited(wanted, members.load(wanted[0]).train, settings)
     return wanted, settings.axes
 
 
