@@ -1,7 +1,7 @@
 """Bounds against training samples."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -47,20 +47,11 @@ def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
         axes = figure.subplots()
         colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, max(len(curves), 1)))
         for curve, color in zip(curves, colors, strict=True):
-            seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
-            samples = np.asarray(curve.num_train_samples)[seen]
-            marker = "o" if seen.sum() == 1 else None  # a line through one point shows nothing
             label = f"{curve.label} " if curve.label else ""
-            test = np.asarray(curve.test)[seen]
-            axes.plot(samples, test, color=color, label=f"{label}test ({_last(test)})", marker=marker)
-            train = np.asarray(curve.train)[seen]
-            axes.plot(samples, train, color=color, linestyle="--", linewidth=1, label=f"{label}train", marker=marker)
+            test = np.asarray(curve.test)[_seen(curve)]
+            _draw_curve(axes, curve, color, {"test": f"{label}test ({_last(test)})", "train": f"{label}train"})
             if curve.valid is not None:
-                valid = np.asarray(curve.valid)[seen]
-                best = int(np.nanargmax(valid))
-                name = f"{label}valid (best {valid[best]:,.1f})"
-                axes.plot(samples, valid, color=color, linestyle=":", label=name, marker=marker)
-                axes.plot(samples[best], valid[best], color=color, marker="o", markerfacecolor="none")
+                _draw_validation(axes, curve, color, label)
         axes.set_xscale("log")
         axes.set_xlabel("training samples evaluated")
         axes.set_ylabel("lower bound (nats per datapoint)")
@@ -100,20 +91,47 @@ def bound_panels(
     return figure
 
 
+_LINES = {"test": "-", "train": "--"}
+
+
+def _draw_curve(axes: Axes, curve: Curve, color: Any, labels: Mapping[str, str]) -> list[np.ndarray]:
+    """Draw a curve's bounds that `labels` names; of several seeds their means, and a band of a standard deviation.
+
+    Returns:
+      What was drawn, `[T]` each.
+    """
+    seen = _seen(curve)
+    samples, drawn = np.asarray(curve.num_train_samples)[seen], []
+    marker = "o" if len(samples) == 1 else None  # a line of one point is none
+    for name, label in labels.items():
+        values = np.atleast_2d(getattr(curve, name))[:, seen]
+        mean = values.mean(0)
+        axes.plot(samples, mean, _LINES[name], color=color, linewidth=1.3, markersize=4, marker=marker, label=label)
+        if len(values) > 1:
+            deviation = values.std(0, ddof=1)
+            axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
+        drawn.append(mean)
+    return drawn
+
+
+def _draw_validation(axes: Axes, curve: Curve, color: Any, label: str) -> None:
+    """Draw the bounds on validation data dotted, with a ring around the best."""
+    samples, valid = (np.asarray(of)[_seen(curve)] for of in (curve.num_train_samples, curve.valid))
+    best = int(np.nanargmax(valid))
+    axes.plot(samples, valid, color=color, linestyle=":", label=f"{label}valid (best {valid[best]:,.1f})")
+    axes.plot(samples[best], valid[best], color=color, marker="o", markerfacecolor="none")
+
+
+def _seen(curve: Curve) -> np.ndarray:
+    """Where a curve is on a log axis, which has no 0."""
+    return np.asarray(curve.num_train_samples) > 0
+
+
 def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
     shown = []
     for curve, color in zip(panel.curves, palette(len(panel.curves)), strict=True):
-        seen = np.asarray(curve.num_train_samples) > 0  # a log axis has no 0
-        samples = np.asarray(curve.num_train_samples)[seen]
-        for name, line in (("test", "-"), ("train", "--")):
-            values = np.atleast_2d(getattr(curve, name))[:, seen]
-            mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else None
-            marker = "o" if len(samples) == 1 else None  # a line of one point is none
-            label = f"{curve.label} ({name})"
-            axes.plot(samples, mean, line, color=color, linewidth=1.3, markersize=4, marker=marker, label=label)
-            if deviation is not None:
-                axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
-            shown.append(mean)
+        names = {name: f"{curve.label} ({name})" for name in ("test", "train")}
+        shown += _draw_curve(axes, curve, color, names)
     values = np.concatenate(shown) if shown else np.zeros(0)
     values = values[np.isfinite(values)]
     if len(values):
