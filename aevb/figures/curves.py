@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from aevb.figures.style import LEGEND_ENTRY, STYLE, palette
 
@@ -52,12 +53,12 @@ def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
             _draw_curve(axes, curve, color, {"test": f"{label}test ({_last(test)})", "train": f"{label}train"})
             if curve.valid is not None:
                 _draw_validation(axes, curve, color, label)
-        axes.set_xscale("log")
+        _log_axis(axes)
         axes.set_xlabel("training samples evaluated")
         axes.set_ylabel("lower bound (nats per datapoint)")
         axes.set_title(title)
         axes.set_ylim(*_bound_limits(curves))
-        axes.legend(loc="lower right", ncols=1 if len(curves) < 3 else 2)
+        axes.legend(loc="best", ncols=1 if len(curves) < 3 else 2)
     return figure
 
 
@@ -137,7 +138,7 @@ def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
     if len(values):
         low, high = np.percentile(values, y_quantile), values.max()
         axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low) + 1e-6)
-    axes.set_xscale("log")
+    _log_axis(axes)
     axes.set_xlabel(panel.x_label)
     axes.set_title(panel.title)
 
@@ -155,12 +156,28 @@ def reconstruction_and_kl(
         for axes, values, name in zip(panels, (reconstruction, kl), names, strict=True):
             values = np.asarray(values)[seen]
             axes.plot(samples, values, color="#31688e", marker="o" if len(samples) == 1 else None)
-            axes.set_xscale("log")
+            _log_axis(axes)
             axes.set_xlabel("training samples evaluated")
             axes.set_ylabel("nats per datapoint")
             axes.set_title(f"{name}, test: {_last(values)}")
         figure.suptitle(title)
     return figure
+
+
+def _log_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic; where it has few powers of ten, 2 and 5 times these are named too."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    if high < low * _FEW_TIMES:
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    elif high < low * 10**_FEW_DECADES:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10, 10)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+_FEW_TIMES, _FEW_DECADES = 4, 1.8
 
 
 def _last(values: np.ndarray) -> str:

@@ -105,9 +105,9 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
 
 def _title(config: Config, axes: Sequence[str]) -> str:
     values = configs.flat(config)
-    words = [f"$N_z$ = {values['latent_dim']}"] if "latent_dim" in values else []
-    words += [f"{flag} {values[flag]}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
-    return ", ".join([defaults.title_of(config.data), *words])
+    title = defaults.title_of(config.data) + (f", $N_z$ = {values['latent_dim']}" if "latent_dim" in values else "")
+    others = [f"{flag} {values[flag]}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
+    return "\n".join([title, *others])
 
 
 def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[str, Any]:
