@@ -9,7 +9,7 @@ from absl import flags
 
 from aevb.models.families import FAMILIES
 from experiments import configs
-from experiments.configs import Config, Field
+from experiments.configs import Config, Field, Setting
 
 _FLAGS = flags.FLAGS
 
@@ -42,7 +42,7 @@ class ConfigFlags:
                 self._define(field if has_defaults else field._replace(default=None))
 
     def _define(self, field: Field) -> None:
-        help_text = f"{field.setting.help}{f' ({field.setting.unit})' if field.setting.unit else ''}"
+        help_text = f"{field.setting.help}{_limits(field.setting)}"
         choices = _choices(field)
         if field.flag in self._several:
             default = [str(value) for value in self._several[field.flag]]
@@ -182,6 +182,13 @@ def _words(kind: Any, several: bool = False) -> str:
     words = [known[option][several] for option in options if option in known]
     words += [value for option in options if get_origin(option) is Literal for value in get_args(option)]
     return " or ".join(words or ["True or False"]) + (" separated by commas" if several else "")
+
+
+def _limits(setting: Setting) -> str:
+    """Return in words the unit of a setting and the least that it may be."""
+    least = "positive" if setting.above == 0 else "" if setting.minimum is None else f"at least {setting.minimum:g}"
+    words = ", ".join(word for word in (setting.unit, least) if word)
+    return f" ({words})" if words else ""
 
 
 def _choices(field: Field) -> tuple[str, ...]:

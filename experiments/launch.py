@@ -47,7 +47,11 @@ def start(body: Callable[[], None]) -> None:
             _FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
     shards.pin()
     os.environ["XLA_FLAGS"] = " ".join([XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
-    app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
+    try:
+        app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
+    except BrokenPipeError:  # whoever read what is printed has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def define_data_flags(has_originals: bool = True) -> None:

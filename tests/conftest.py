@@ -72,5 +72,6 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of prepared data for the whole session."""
-    return tmp_path_factory.mktemp("data")
+    """One folder of prepared data for the whole session, of all its workers: preparing waits for whoever began it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"

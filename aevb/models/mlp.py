@@ -56,7 +56,7 @@ def mlp_vae(
 
     Args:
       data_shape: the shape of one datapoint; the networks see it flattened.
-      latent_dim: J.
+      latent_dim: J, the size of z.
       hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
       likelihood: "bernoulli" (C.1), "gaussian" with a log-variance for each value (C.2), or another of
         `aevb.likelihoods`.

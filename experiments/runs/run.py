@@ -175,6 +175,8 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
             ends = program.fit(*_starting(program, members, termination))
             for member, end in zip(members, ends, strict=True):
                 outcomes[member.run.workdir] = _finish(member, end, splits, options)
+    except BrokenPipeError:  # of what is printed, not of the folder
+        raise
     except OSError as error:
         raise RunError(f"cannot write to {runs[0].workdir}: {error.strerror or error}") from None
     finally:
