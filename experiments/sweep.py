@@ -8,8 +8,8 @@
 --sweep names a setting by its flag or its place in config.json; flags set what is not crossed, and the data set's own
 settings the rest. Every run is a folder under --workdir, shared with the paper's figures where that is the same: what
 is there is not trained again, what was interrupted goes on, and what another command is training is left to it. On a
-CPU a process a core shares the runs out. On an accelerator all runs that differ in latent size, step size and seed alone are
-one program, latent sizes padded to the largest. A run that diverges is in the table; sweep.csv says why.
+CPU a process a core shares the runs out. On an accelerator all runs that differ in latent size, step size and seed
+alone are one program, latent sizes padded to the largest. A run that diverges is in the table; sweep.csv says why.
 """
 
 from experiments.studies import sweep
