@@ -102,6 +102,10 @@ class Contents:
     label_names: tuple[str, ...] | None = None
     num_skipped: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.name.isprintable():  # of a file: people read it in one line
+            object.__setattr__(self, "name", ascii(self.name)[1:-1])
+
 
 def make_splits(contents: Contents, options: Options) -> Splits:
     """Check everything that was found and split it where it is not.
