@@ -1,14 +1,13 @@
 """Real commands that must be refused: one line, exit status 2, and nothing written. One process per command."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conftest import ROOT
+from tests.processes import run_in
 
 NUM_AT_A_TIME = max(2, os.cpu_count() or 2)
 LONGEST = 400  # characters of an error line, without paths
@@ -31,10 +30,7 @@ def answer(case: Case, folder: Path) -> str:
     here = folder / "current"
     here.mkdir()
     before = sorted(folder.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.images", *case.flags], cwd=here, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}, check=False,
-    )  # fmt: skip
+    done = run_in(here, [sys.executable, "-m", "experiments.images", *case.flags])
     lines = done.stderr.splitlines()
     if done.returncode != 2 or len(lines) != 1 or not lines[0].startswith("error: "):
         return f"exit status {done.returncode}, {done.stderr!r}"

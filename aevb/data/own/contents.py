@@ -103,8 +103,9 @@ class Contents:
     num_skipped: int = 0
 
     def __post_init__(self) -> None:
-        if not self.name.isprintable():  # of a file: people read it in one line
-            object.__setattr__(self, "name", ascii(self.name)[1:-1])
+        # Of a file, which may be any: people read it in one line.
+        name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in self.name)
+        object.__setattr__(self, "name", name)
 
 
 def make_splits(contents: Contents, options: Options) -> Splits:
