@@ -302,6 +302,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.slow
 def test_places(tmp_path):
     assert_refused(PLACES, tmp_path)
 

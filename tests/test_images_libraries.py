@@ -76,18 +76,6 @@ def test_tfds(expected, tmp_path):
     assert "nothing to do" in done.stdout, done.stderr
 
 
-def test_tfds_without_tensorflow(tmp_path):
-    Patches(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    program = (
-        "import runpy, sys; sys.modules['tensorflow'] = None\n"
-        "runpy.run_module('experiments.images', run_name='__main__', alter_sys=True)"
-    )
-    command = images("tfds:patches", tmp_path / "run", f"--data_dir={tmp_path}", "--nodraw_pictures")
-    done = run([sys.executable, "-c", program, *command[3:]])
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "run" / "summary.json").exists()
-
-
 def test_hf(expected, tmp_path):
     datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets is not installed")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(NAMES))})
