@@ -1,6 +1,7 @@
 """Training states and trained models on disk: the only file that knows Orbax."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -56,9 +57,14 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, keep_all: bool = False, read_only: bool = False):
-        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none."""
+        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none.
+
+        Raises:
+          RunError: as for `check_folder`, where it is not `read_only`.
+        """
         self._keep_all = keep_all
         if not read_only:
+            check_folder(folder)
             Path(folder).mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
@@ -219,8 +225,20 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def check_folder(folder: str | os.PathLike) -> None:
+    """Raise `RunError` for a folder that Orbax would lose checkpoints in, by reading its path as a pattern."""
+    path = str(Path(folder).absolute())
+    if glob.escape(path) != path or "\\" in path:
+        raise RunError(f"checkpoints cannot be saved in {path}: choose a path without any of * ? [ \\")
+
+
 def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
-    """Write a pytree of arrays into a new `folder`; return the SHA-256 of each file, by its path in there."""
+    """Write a pytree of arrays into a new `folder`; return the SHA-256 of each file, by its path in there.
+
+    Raises:
+      RunError: as for `check_folder`.
+    """
+    check_folder(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), jax.device_get(arrays))
     return _checksums(folder)

@@ -161,6 +161,7 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
     Raises:
       ValueError: the model was not built by name, or `params` are not of the structure and shapes of its parameters.
       FileExistsError: there is something at `path`.
+      RunError: the path has a character that checkpoints cannot be saved under.
       OSError: it cannot be written.
     """
     check_model(model)

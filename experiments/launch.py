@@ -103,13 +103,14 @@ def _same_command() -> str:
 
 
 def _one_line_warnings() -> None:
-    """What was passed over in a run folder, without the line of code that found it."""
+    """Show what was passed over in a run folder or in data, without the line of code that found it."""
     from aevb.checkpoints import RunWarning
+    from aevb.data import DatasetWarning
 
     show = warnings.showwarning
 
     def show_in_one_line(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, RunWarning):
+        if issubclass(category, RunWarning | DatasetWarning):
             print(f"warning: {message}", file=sys.stderr)
         else:
             show(message, category, *where, **more)
@@ -129,7 +130,9 @@ def _keep_compiled_programs() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    # A path may hold anything: the answer is one line all the same.
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
+    print(f"error: {shown}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -26,6 +26,14 @@ def run(arguments: Sequence[str], **environment: str) -> subprocess.CompletedPro
     )
 
 
+def run_in(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess:
+    """Run a command as `run` does, with `folder` as its current directory."""
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False
+    )
+
+
 def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen:
     """In a group of its own, that `kill` ends with all that it started."""
     return subprocess.Popen(

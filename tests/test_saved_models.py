@@ -74,6 +74,17 @@ def test_saved_and_loaded(saved, posterior):
     assert bound(model, params) == bound(expected_model, expected_params)
 
 
+@pytest.mark.parametrize("name", ["run[1]", "a*b", r"runs\one"])
+def test_no_parameters_are_lost_to_a_path(tmp_path, name):
+    """Orbax reads paths as patterns, and would say nothing."""
+    model = aevb.mlp_vae((4,), 2, 3)
+    with pytest.raises(RunError, match="choose a path without any of"):
+        aevb.save(tmp_path / name, model, model.init(jax.random.key(0)))
+    with pytest.raises(RunError, match="choose a path without any of"):
+        Checkpoints(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_parameters_keep_their_precision(x64, tmp_path):
     model, params = small(param_dtype="float64")
     aevb.save(tmp_path / "saved", model, params)

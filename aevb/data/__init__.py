@@ -15,13 +15,14 @@ from aevb.data.cache import read_cache, write_cache
 from aevb.data.dataset import Dataset, Splits
 from aevb.data.identity import made_of
 from aevb.data.own import from_arrays, from_folder, load_own
-from aevb.data.source import DatasetError, Feature, Source
+from aevb.data.source import DatasetError, DatasetWarning, Feature, Source
 from aevb.registry import Registry
 
 __all__ = [
     "SOURCES",
     "Dataset",
     "DatasetError",
+    "DatasetWarning",
     "Feature",
     "Source",
     "Splits",

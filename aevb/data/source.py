@@ -12,6 +12,10 @@ class DatasetError(Exception):
     """Data that cannot be had or are not what they should be. The message says what to do."""
 
 
+class DatasetWarning(UserWarning):
+    """Something in the data was left out. The message says what, and why."""
+
+
 class Arrays(NamedTuple):
     """Images `[N, H, W]` uint8, and labels `[N]` int64 where the data set has classes."""
 

@@ -3,7 +3,7 @@
 from aevb.figures.curves import Curve, Panel, bound_panels, lower_bounds, reconstruction_and_kl
 from aevb.figures.images import image_grid, image_panels, latent_scatter, manifold, reconstructions
 from aevb.figures.measurements import costs, gradient_variances, turns
-from aevb.figures.style import save
+from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
@@ -14,6 +14,7 @@ __all__ = [
     "image_grid",
     "image_panels",
     "latent_scatter",
+    "literal",
     "lower_bounds",
     "manifold",
     "reconstruction_and_kl",

@@ -1,6 +1,7 @@
 """How figures look, and how they are written."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,17 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.06)
+    with warnings.catch_warnings():
+        # A name may have letters that the font has not: they become boxes, and the figure is drawn.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.06)
     os.replace(partial, path)
+
+
+def literal(text: str) -> str:
+    """Return the words of people or files as matplotlib draws them as they are, without reading mathematics in them."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text  # which would keep it out of a legend
 
 
 def palette(number: int) -> Sequence[Any]:

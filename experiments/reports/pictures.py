@@ -23,6 +23,7 @@ def draw_all(
     folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
 ) -> None:
     """Write every figure of a run into `folder`; data that are no images have none of images."""
+    title = figures.literal(title)
     if _are_images(test):
         _draw_samples(folder, model, params, test.image_shape, title)
         if latent_shape(model, params) == (2,):
@@ -47,7 +48,7 @@ def _draw_recognition(
         means = np.asarray(
             jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(_inputs(model, params, test))
         )
-        figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space", test.label_names)
+        figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space", _class_names(test))
         figures.save(figure, folder / "latent_space.png")
 
 
@@ -117,7 +118,7 @@ def manifold_images(model: Model, params: Params, image_shape: tuple[int, ...]) 
     Returns:
       `[K, K, H, W]`, rows down the first latent dimension.
     """
-    size = _MANIFOLD_MOST if min(image_shape) >= _MANIFOLD_MOST else _MANIFOLD_LEAST
+    size = _MANIFOLD_MOST if min(image_shape[:2]) >= _MANIFOLD_MOST else _MANIFOLD_LEAST
     coordinates = jax.scipy.stats.norm.ppf((jnp.arange(size) + 0.5) / size)
     z = jnp.stack(jnp.meshgrid(coordinates, coordinates, indexing="ij"), axis=-1)
     return _decode(model, params, z.reshape(-1, 2), image_shape).reshape(size, size, *image_shape)
@@ -125,6 +126,10 @@ def manifold_images(model: Model, params: Params, image_shape: tuple[int, ...]) 
 
 def _are_images(data: Dataset) -> bool:
     return len(data.image_shape) in (2, 3)
+
+
+def _class_names(data: Dataset) -> list[str] | None:
+    return None if data.label_names is None else [figures.literal(name) for name in data.label_names]
 
 
 def _inputs(model: Model, params: Params, data: Dataset) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The command that trains on one data set: its flags, its runs, its closing table."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def _train_all(settings: ConfigFlags, title: str) -> None:
     splits = load_splits(wanted[0], _FLAGS.data_dir, None if is_own else _FLAGS.source_dir)
     if is_own:
         wanted = suited(wanted, splits.train, settings)
-    folder = Path("runs") / wanted[0].data.name / (splits.train.name if is_own else "") / _settings_name(settings)
+    own_name = re.sub(r"[^\w .,+=@-]", "_", splits.train.name) if is_own else ""  # of a file, which may be any
+    folder = Path("runs") / wanted[0].data.name / own_name / _settings_name(settings)
     base = Path(_FLAGS.workdir or folder)
     title = title or (splits.train.name if is_own else defaults.title_of(wanted[0].data))
     options = Options(
@@ -78,10 +80,11 @@ def _train_all(settings: ConfigFlags, title: str) -> None:
 
 def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> None:
     if len(results) > 1:
+        from aevb import figures
         from experiments.reports import pictures
 
         labelled = [(str(run.config.model.arguments["latent_dim"]), outcome.history) for run, outcome in results]
-        pictures.draw_curves(base / "figures", labelled, f"{title}, by latent size")
+        pictures.draw_curves(base / "figures", labelled, figures.literal(f"{title}, by latent size"))
         print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")
     tables.print_runs([(run.workdir, outcome.summary) for run, outcome in results])
 

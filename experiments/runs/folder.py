@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aevb.checkpoints import CHECKPOINT_FOLDER, RunError
+from aevb.checkpoints import CHECKPOINT_FOLDER, RunError, check_folder
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
@@ -57,6 +57,7 @@ class RunFolder:
         Raises:
           RunError: says what is there and what to do.
         """
+        check_folder(self.path)
         if not self.path.exists():
             return
         if not self.path.is_dir():

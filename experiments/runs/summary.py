@@ -22,6 +22,7 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
     total = num_steps(config, len(splits.train.images)) * config.optimizer.batch_size
     summary = {
         **configs.flat(config),
+        **({} if config.own_data.path is None else {"num_skipped": splits.train.num_skipped}),
         "split_rule": splits.train.split_rule,
         "num_train_images": config.data.num_train_images or None,
         "num_epochs": row.epoch,

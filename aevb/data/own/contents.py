@@ -102,6 +102,11 @@ class Contents:
     label_names: tuple[str, ...] | None = None
     num_skipped: int = 0
 
+    def __post_init__(self) -> None:
+        # Of a file, which may be any: people read it in one line.
+        name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in self.name)
+        object.__setattr__(self, "name", name)
+
 
 def make_splits(contents: Contents, options: Options) -> Splits:
     """Check everything that was found and split it where it is not.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aevb.data.own.contents import Colour, Options
-from aevb.data.source import DatasetError
+from aevb.data.source import DatasetError, DatasetWarning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +77,8 @@ def read_pictures(pictures: Iterable[tuple[str, Any]], size: int, options: Optio
     if skipped:
         more = ", ..." if len(skipped) > _SHOWN else ""
         named = "; ".join(skipped[:_SHOWN])
-        warnings.warn(f"{len(skipped)} of {size} files are skipped: {named}{more}", stacklevel=2)
+        message = f"{len(skipped)} of {size} files are skipped: {named}{more}"
+        warnings.warn(message, DatasetWarning, stacklevel=2)
     return Pictures(images[: len(kept)], kept, len(skipped))
 
 
