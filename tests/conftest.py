@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.long import LONG
+
 ROOT = Path(__file__).resolve().parent.parent
 
 _DEADLINE = pytest.StashKey[float]()
@@ -18,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_DEADLINE] = time.monotonic() + 60 * float(config.getoption("--minutes", default="inf"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.partition("tests/")[2] in LONG:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,6 +13,8 @@ from aevb.algorithms.wake_sleep import log_joint, log_recognition_of_dream
 from tests import oracles
 from tests.models import DATA_DIM, linear_gaussian_model
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 EXACT = oracles.LinearGaussian.random(DATA_DIM, 3, 0)
 LATENT_DIM = 3
 

@@ -13,6 +13,8 @@ from aevb.distributions.levels import closed_form_kl, log_densities, sampled_kl
 from aevb.model import bind
 from tests.gaussians import SIZE_C, SIZE_X, two_levels
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 NUM_DRAWS = 40_000
 MOST_SIGMA = 4.5
 

@@ -330,6 +330,8 @@ import jax, numpy as np
 import aevb
 from aevb import sharding
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 jax.config.update("jax_enable_x64", True)
 data = np.random.RandomState(0).rand(160, 12) ** 3
 model = aevb.mlp_vae((12,), 2, 8, param_dtype="float64")

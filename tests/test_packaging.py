@@ -20,6 +20,7 @@ NAMES = [
     "objectives",
     "trained model",
     "population",
+    "own data",
     "streaming",
     "bare functions",
     "linen",
@@ -27,6 +28,7 @@ NAMES = [
     "equinox",
     "haiku",
     "levels and conditions",
+    "an experiment of one's own",
 ]
 
 

@@ -14,6 +14,8 @@ from aevb.distributions import zeros_and_mask
 from tests.gaussians import path_elbo, recording, state_space
 from tests.test_levels import COMBINATIONS, NUM_DRAWS, assert_unbiased
 
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
 LENGTH, PADDING = 40, 10
 WRONG = {"shift": np.array([0.15, -0.1, 0.2]), "widen": np.array(1.4)}
 

@@ -143,7 +143,7 @@ def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
     """Neither fails, both report all of it, and each run is trained by one of them."""
     sweep = (
         *("--dataset=digits", "--sweep=latent_dim=2,3", "--sweep=objective.num_samples=1,2", "--hidden_dim=8"),
-        *("--num_epochs=300", "--num_processes=1", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'sweep'}"),
+        *("--num_epochs=100", "--num_processes=1", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'sweep'}"),
     )
     processes = [start([sys.executable, "-m", "experiments.sweep", *sweep]) for _ in range(2)]
     printed = []

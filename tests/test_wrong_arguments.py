@@ -46,7 +46,7 @@ def test_counts_that_are_none(count):
     fit = functools.partial(aevb.fit, DATA, PLAIN, key=key, batch_size=2)
     assert_named(lambda: fit(batch_size=count), "batch_size", count)
     assert_named(lambda: fit(eval_every=count), "eval_every", count)
-    if count != 0 or isinstance(count, bool | float):
+    if count is not None and (count != 0 or isinstance(count, bool | float)):
         assert_named(lambda: fit(num_epochs=count), "num_epochs", count)
     for name in ("block_size", "num_threads"):
         assert_named(lambda name=name: aevb.Stream(DATA, **{name: count}), name, count)
