@@ -295,17 +295,23 @@ def change(config: Config, **values: Any) -> Config:
     return replace(config, {paths[flag]: value for flag, value in values.items()})
 
 
+def _absolute(spec: str) -> str:
+    """Return where own data are from anywhere, if they are in a file or folder."""
+    kind = next((kind for kind in ("tfds:", "hf:") if spec.startswith(kind)), "")
+    path = spec.removeprefix(kind)
+    return kind + os.path.abspath(path) if os.path.exists(path) else spec
+
+
 def with_data(config: Config, train: Dataset) -> Config:
     """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
     shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
     config = replace(config, {("model", "arguments", DATA_SHAPE): list(shape)})
     if train.fingerprint is None:
         return config
-    path = config.own_data.path or ""
     found = {
         ("data", "name"): train.name,
         ("data", "split_rule"): train.split_rule,
-        ("own_data", "path"): os.path.abspath(path) if os.path.exists(path) else path,
+        ("own_data", "path"): _absolute(config.own_data.path or ""),
         ("own_data", "fingerprint"): train.fingerprint,
     }
     return replace(config, found)

@@ -31,7 +31,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
         # A name may have letters that the font has not: they become boxes, and the figure is drawn.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(partial, format="png", bbox_inches="tight", pad_inches=0.06)
