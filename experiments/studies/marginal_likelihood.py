@@ -178,35 +178,43 @@ def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
 
 
 _COLUMNS = {  # heading: (field of the row, format)
-    "log p(x)": ("mean", "11.3f"),
-    "+-": ("standard_error", "9.3f"),
-    "error each": ("mean_monte_carlo_error", "12.4f"),
-    "max R-hat": ("max_r_hat", "11.3f"),
-    "accept": ("mean_acceptance", "8.2f"),
-    "min ESS": ("min_effective_sample_size", "10.1f"),
-    "seconds": ("seconds", "9.1f"),
+    "log p(x)": ("mean", ".3f"),
+    "+-": ("standard_error", ".3f"),
+    "error each": ("mean_monte_carlo_error", ".4f"),
+    "max R-hat": ("max_r_hat", ".3f"),
+    "accept": ("mean_acceptance", ".2f"),
+    "min ESS": ("min_effective_sample_size", ".1f"),
+    "seconds": ("seconds", ".1f"),
 }
 
 
 def _print_table(result: dict[str, Any]) -> None:
+    from experiments.reports.tables import print_table
+
     print(
         f"\n{result['dataset']} ({result['binarization']}), {result['num_datapoints']} random datapoints of the "
         f"{result['split']} split, seed {result['seed']}, nats per datapoint:"
     )
-    widths = {heading: int(form.split(".")[0]) for heading, (_, form) in _COLUMNS.items()}
-    print(f"{'':<12}" + "".join(f"{heading:>{widths[heading]}}" for heading in _COLUMNS) + "  on average")
-    for name, row in result["estimates"].items():
-        cells = [
-            f"{'-':>{widths[heading]}}" if row[field] is None else format(row[field], form)
-            for heading, (field, form) in _COLUMNS.items()
+    rows = result["estimates"] | {"ELBO": {"mean": result["elbo"], "bias": "below"}}
+    print_table(
+        [
+            {
+                "method": name,
+                **{heading: _cell(row.get(field), form) for heading, (field, form) in _COLUMNS.items()},
+                "on average": row["bias"],
+            }
+            for name, row in rows.items()
         ]
-        print(f"{name:<12}{''.join(cells)}  {row['bias']}")
-    print(f"{'ELBO':<12}{result['elbo']:11.3f}{'':>{sum(widths.values()) - 11}}  below")
+    )
     for name, row in result["estimates"].items():
         if row["num_above_r_hat_limit"]:
             print(f"warning: {name}: chains disagree (R-hat above {_MAX_R_HAT}) on {row['num_above_r_hat_limit']}")
         if row["num_not_finite"]:
             print(f"warning: {name}: not a finite number on {row['num_not_finite']} datapoints")
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
