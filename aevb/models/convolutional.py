@@ -45,7 +45,7 @@ def convolutional_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a convolutional variational auto-encoder of images, with prior p(z) = N(0, I) and diagonal Gaussian q(z|x).
+    """Return a variational auto-encoder of images: convolutions either side of z, prior p(z) = N(0, I).
 
     Args:
       data_shape: the shape of one image, `[H, W]` or `[H, W, C]`; any sizes.
