@@ -24,6 +24,8 @@ SCALING_SIZE = 4  # of their kernels: a multiple of the stride, so that every pi
 RESIDUAL_SIZE = 3
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
+_by_platform = lax.platform_dependent
+
 
 def convolve(image: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Return the convolution of an image, zero outside its borders.
@@ -38,7 +40,7 @@ def convolve(image: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """
     product = functools.partial(_convolve_by_product, stride=stride)
     native = functools.partial(_convolve_natively, stride=stride)
-    return lax.platform_dependent(image, kernel, cpu=product, default=native)
+    return _by_platform(image, kernel, cpu=product, default=native)
 
 
 def convolve_transposed(image: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -51,7 +53,7 @@ def convolve_transposed(image: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[2 H, 2 W, features]`.
     """
-    return lax.platform_dependent(image, kernel, cpu=_transposed_by_product, default=_transposed_natively)
+    return _by_platform(image, kernel, cpu=_transposed_by_product, default=_transposed_natively)
 
 
 def _convolve_natively(image: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
