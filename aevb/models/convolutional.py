@@ -37,7 +37,7 @@ class _Specification:
 def convolutional_vae(
     data_shape: Sequence[int],
     latent_dim: int,
-    num_channels: int | Sequence[int] = 32,
+    num_channels: int | Sequence[int] = 16,
     hidden_dim: int | Sequence[int] = 256,
     num_residual_blocks: int = 1,
     likelihood: str = "bernoulli",
