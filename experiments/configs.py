@@ -279,14 +279,19 @@ def flat(config: Config) -> dict[str, Any]:
 def change(config: Config, **values: Any) -> Config:
     """Return a configuration with other values of some settings, by the names of their flags.
 
-    The model comes first: what another family takes is at that family's default, unless the former one took it too.
+    The model comes first: what another family takes is at that family's default, unless the former one took it too and
+    had another value than its own default.
 
     Raises:
       ValueError: there is no such setting.
     """
     if (name := values.pop("model", config.model.name)) != config.model.name:
-        arguments = family_arguments(name)
-        kept = {argument: value for argument, value in config.model.arguments.items() if argument in arguments}
+        arguments, former = family_arguments(name), family_arguments(config.model.name)
+        kept = {
+            argument: value
+            for argument, value in config.model.arguments.items()
+            if argument in arguments and _one_spelling(value) != _one_spelling(former[argument][1])
+        }
         config = dataclasses.replace(config, model=ModelConfig(name, kept))
     paths = {field.flag: field.path for field in fields_of(config)}
     for flag in values:
@@ -300,6 +305,11 @@ def _absolute(spec: str) -> str:
     kind = next((kind for kind in ("tfds:", "hf:") if spec.startswith(kind)), "")
     path = spec.removeprefix(kind)
     return kind + os.path.abspath(path) if os.path.exists(path) else spec
+
+
+def _one_spelling(value: Any) -> Any:
+    """Return a list of one as its element: what a family takes one or several of, it takes in both spellings."""
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 def with_data(config: Config, train: Dataset) -> Config:

@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 from aevb import Chain, Estimator, Given, Markov, Model, Observed, mlp_vae
 from aevb.distributions import zeros_and_mask
 from aevb.likelihoods import GreyBernoulli
+from aevb.models import convolutional_vae
 from tests.oracles import LinearGaussian
 
 
@@ -249,6 +250,7 @@ def _data() -> dict[str, np.ndarray]:
         "pixels": rng.rand(SIZE, WIDTH).astype(np.float32),
         "labels": rng.randint(0, 3, SIZE),
         "paths": rng.randn(SIZE, 6, 3).astype(np.float32),
+        "images": rng.rand(SIZE, 5, 7, 3).astype(np.float32),
     }
 
 
@@ -260,6 +262,7 @@ CASES = {
     "full covariance": Case(
         mlp_vae((WIDTH,), 2, 6, posterior="full_covariance", weight_init="glorot"), DATA["pixels"], _SAMPLED
     ),
+    "convolutional": Case(convolutional_vae((5, 7, 3), 2, num_channels=(2, 3), hidden_dim=4), DATA["images"]),
     "two levels": Case(_two_levels(top_down=False), DATA["numbers"]),
     "ladder": Case(_two_levels(top_down=True), DATA["numbers"]),
     "three levels": Case(_three_levels(), DATA["numbers"]),

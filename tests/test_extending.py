@@ -200,7 +200,7 @@ print(json.dumps(bounds))
 def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
-    assert FAMILIES.names() == ("mlp", "factor_analysis")
+    assert FAMILIES.names() == ("mlp", "convolutional", "factor_analysis")
     assert LIKELIHOODS.names() == ("bernoulli", "gaussian", "squashed_gaussian", "laplace")
     models = {
         "my_family": aevb.models.build("factor_analysis", data_dim=DATA_DIM),
@@ -219,7 +219,7 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
     hint = "one of your own must be registered first, by importing the module that does it"
-    assert f"model family must be one of mlp, got 'factor_analysis': {hint}" in unknown_family
+    assert f"model family must be one of mlp, convolutional, got 'factor_analysis': {hint}" in unknown_family
     assert (
         f"likelihood must be one of bernoulli, gaussian, squashed_gaussian, got 'laplace': {hint}" in unknown_likelihood
     )
@@ -320,7 +320,7 @@ MISTAKES: dict[str, Mistake] = {
         for kind, name in BUILT_IN.items()
     },
     "an unknown family": wrong(
-        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, got 'unet'"
+        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, convolutional, got 'unet'"
     ),
     "an unknown likelihood": wrong(
         lambda: aevb.mlp_vae((4,), 2, likelihood="cauchy"),

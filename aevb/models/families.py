@@ -17,7 +17,13 @@ from aevb.registry import Registry
 
 Builder = TypeVar("Builder", bound=Callable[..., Model])
 
-FAMILIES: Registry[Callable[..., Model]] = Registry("model family", {"mlp": "aevb.models.mlp:mlp_vae"})
+FAMILIES: Registry[Callable[..., Model]] = Registry(
+    "model family",
+    {
+        "mlp": "aevb.models.mlp:mlp_vae",
+        "convolutional": "aevb.models.convolutional:convolutional_vae",
+    },
+)
 
 
 _TAKES_IMAGES = "takes_images"

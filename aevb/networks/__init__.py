@@ -1,6 +1,14 @@
 """Networks that model families are assembled from, in Flax."""
 
+from aevb.networks.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Weights
 from aevb.networks.flow import InverseAutoregressiveFlow
 from aevb.networks.mlp import MLP, WeightInit
 
-__all__ = ["MLP", "InverseAutoregressiveFlow", "WeightInit"]
+__all__ = [
+    "MLP",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "InverseAutoregressiveFlow",
+    "WeightInit",
+    "Weights",
+]

@@ -10,6 +10,15 @@ import jax.numpy as jnp
 WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot"]
 
 
+def initializers(weight_init: WeightInit) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
+    """Return what draws the initial kernels and the initial biases."""
+    if weight_init == "glorot":
+        return nn.initializers.glorot_normal(), nn.initializers.zeros_init()
+    # The paper draws "all parameters" so, and biases are parameters.
+    normal = nn.initializers.normal(float(weight_init.removeprefix("normal_")))
+    return normal, normal
+
+
 class MLP(nn.Module):
     """Hidden tanh layers and a linear head.
 
@@ -30,11 +39,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Return `[..., output_dim]` from `[..., inputs]`, in `param_dtype` or wider whatever the products' dtype."""
-        if self.weight_init == "glorot":
-            kernel_init, bias_init = nn.initializers.glorot_normal(), nn.initializers.zeros_init()
-        else:
-            # The paper draws "all parameters" so, and biases are parameters.
-            kernel_init = bias_init = nn.initializers.normal(float(self.weight_init.removeprefix("normal_")))
+        kernel_init, bias_init = initializers(self.weight_init)
         dense = functools.partial(
             nn.Dense,
             kernel_init=kernel_init,

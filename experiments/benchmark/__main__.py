@@ -5,6 +5,7 @@
     python -m experiments.benchmark --peers=numpyro_svi,flax_per_step
     python -m experiments.benchmark --suite=scaling     # cost by size, one at a time, and by length of run: an hour
     python -m experiments.benchmark --suite=startup     # from process start to first training step
+    python -m experiments.benchmark --suite=convolutions --num_images=2000  # as products, and as XLA's convolutions
 
 784-500-20 tanh VAE on grey MNIST, M = 100, Adagrad 0.02, all contenders from the same initial parameters, each in a
 process of its own. They take turns, so that a machine whose speed drifts slows all alike; what counts is the median of
@@ -28,7 +29,7 @@ from experiments.benchmark.workload import Workload
 from experiments.runs.folder import write_json
 
 _FLAGS = flags.FLAGS
-_SUITES = ("peers", "scaling", "startup")
+_SUITES = ("peers", "scaling", "startup", "convolutions")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpyro", "torch")
 _AXES = {  # field of the workload: its flag, its default values
     "batch_size": ("batch_sizes", (10, 30, 100, 300, 1000)),
@@ -82,6 +83,10 @@ def _benchmark() -> None:
                 from experiments.benchmark import scaling
 
                 results = scaling.measure(settings, axes, run_images)
+            case "convolutions":
+                from experiments.benchmark import convolutions
+
+                results = convolutions.measure(settings)
             case _:
                 from experiments.benchmark import startup
 
