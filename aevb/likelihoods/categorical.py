@@ -38,9 +38,11 @@ class GreyCategorical(OverIntensities):
         return jnp.sum(jnp.where(is_k, jax.nn.log_softmax(self.logits), 0), axis=-1)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draw `[*sample_shape, *batch_shape]`."""
-        k = jax.random.categorical(key, self.logits, shape=(*sample_shape, *self.batch_shape))
-        return k.astype(self._dtype) / LARGEST
+        """Draw `[*sample_shape, *batch_shape]` by inverting the cumulative masses, one uniform draw for each value."""
+        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)[..., :-1]
+        shape = (*sample_shape, *self.batch_shape, 1)
+        uniform = jax.random.uniform(key, shape, self._dtype, minval=jnp.finfo(self._dtype).tiny)
+        return jnp.sum(uniform > cumulative, axis=-1).astype(self._dtype) / LARGEST
 
     def _log_masses(self) -> jax.Array:
         return jnp.moveaxis(jax.nn.log_softmax(self.logits), -1, 0)
