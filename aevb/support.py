@@ -12,6 +12,7 @@ from numpyro.distributions import constraints
 
 from aevb import sharding
 from aevb.arguments import check_not_donated, describe
+from aevb.distributions.intensities import intensities
 from aevb.distributions.levels import ONE_LEVEL, LevelSupport, of_level, supports
 from aevb.distributions.observed import filled
 from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_rows, likelihood_of, prior_of
@@ -168,10 +169,12 @@ def _complaint(name: str, support: LevelSupport, value: Any) -> str:
     bounds = "an interval that depends on the parameters" if _is_traced(constraint) else describe(str(constraint))
     words = next((words for known, words in _SUPPORTS if known is constraint), bounds)
     text = f"{name} ranges from {low:g} to {high:g}, outside of the likelihood's support, {words}"
-    if constraint in (constraints.unit_interval, constraints.boolean) and high > 1:
+    if constraint in (constraints.unit_interval, constraints.boolean, intensities) and high > 1:
         text += ": scale it first, x / 255 for pixels of 0 to 255"
     elif constraint is constraints.boolean and low >= 0:
         text += ': binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are'
+    elif constraint is intensities and low >= 0:
+        text += ": np.round(255 * x) / 255 brings it there"
     return text
 
 
@@ -180,6 +183,7 @@ _SUPPORTS: list[tuple[Any, str]] = [
     (constraints.boolean, "0 or 1"),
     (constraints.real, "the finite numbers"),
     (constraints.positive, "the positive numbers"),
+    (intensities, "the 256 values k / 255"),
 ]
 
 

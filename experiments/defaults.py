@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from aevb.data import SOURCES, Dataset
+from aevb.distributions.intensities import LARGEST
 from experiments import configs
 from experiments.configs import Config, DataConfig
 
@@ -90,6 +91,8 @@ def likelihood_for(train: Dataset) -> tuple[str, str]:
     pixels = train.pixels()
     if np.mean((pixels < _EXTREME) | (pixels > 1 - _EXTREME)) > 0.5:
         return "bernoulli", "most pixels are black or white"
+    if train.images.dtype == np.uint8 and train.max_value == LARGEST:
+        return "discretized_logistic", "pixels are whole numbers of 0 to 255, most of them neither black nor white"
     if np.any(pixels.min(0) == pixels.max(0)):
         return "bernoulli", "some pixels never vary, and a Gaussian density of them has no upper bound"
     return "squashed_gaussian", "every pixel takes values between black and white"

@@ -137,6 +137,10 @@ if __name__ == "__main__":
     launch.main(CONFIG)
 """
 
+BUILT_IN_LIKELIHOODS = (
+    *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
+    *("discretized_logistic", "beta_binomial", "categorical"),
+)
 REGISTRIES = (FAMILIES, LIKELIHOODS, ALGORITHMS, SOURCES)
 Write = Callable[[str, str], ModuleType]
 
@@ -201,7 +205,7 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
     assert FAMILIES.names() == ("mlp", "convolutional", "factor_analysis")
-    assert LIKELIHOODS.names() == ("bernoulli", "gaussian", "squashed_gaussian", "laplace")
+    assert LIKELIHOODS.names() == (*BUILT_IN_LIKELIHOODS, "laplace")
     models = {
         "my_family": aevb.models.build("factor_analysis", data_dim=DATA_DIM),
         "my_likelihood": aevb.mlp_vae((DATA_DIM,), 2, 8, likelihood="laplace"),
@@ -220,9 +224,8 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     unknown_family, unknown_likelihood = done.stderr.splitlines()
     hint = "one of your own must be registered first, by importing the module that does it"
     assert f"model family must be one of mlp, convolutional, got 'factor_analysis': {hint}" in unknown_family
-    assert (
-        f"likelihood must be one of bernoulli, gaussian, squashed_gaussian, got 'laplace': {hint}" in unknown_likelihood
-    )
+    names = ", ".join(BUILT_IN_LIKELIHOODS)
+    assert f"likelihood must be one of {names}, got 'laplace': {hint}" in unknown_likelihood
 
 
 def test_a_likelihood_that_is_registered_again_makes_a_new_model(write):
@@ -325,7 +328,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown likelihood": wrong(
         lambda: aevb.mlp_vae((4,), 2, likelihood="cauchy"),
         ValueError,
-        "likelihood must be one of bernoulli, gaussian, squashed_gaussian, got 'cauchy'",
+        f"likelihood must be one of {', '.join(BUILT_IN_LIKELIHOODS)}, got 'cauchy'",
     ),
     "an unknown algorithm": wrong(
         lambda: ALGORITHMS.get("vi"),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution, Independent, constraints
 
 from aevb.arguments import describe
+from aevb.distributions.intensities import Intensities
 
 
 class Observed(Distribution):
@@ -74,8 +75,8 @@ def filled(value: Any, support: Any) -> jax.Array:
     """Return `value` with some value of `support` in the place of what is NaN."""
     value = jnp.asarray(value)
     whole = jnp.where(jnp.isnan(value), jnp.asarray(support.feasible_like(value), value.dtype), value)
-    is_discrete = support.is_discrete and jnp.issubdtype(value.dtype, jnp.floating)
-    return whole.astype(int) if is_discrete else whole
+    is_integer = support.is_discrete and not isinstance(support, Intensities)
+    return whole.astype(int) if is_integer and jnp.issubdtype(value.dtype, jnp.floating) else whole
 
 
 def zeros_and_mask(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -138,7 +138,7 @@ def _build(spec: _Specification) -> Model:
     def decode(params: Params, z: jax.Array) -> dist.Distribution:
         outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
         outputs = outputs.reshape((spec.likelihood.num_outputs, *spec.data_shape))
-        return spec.likelihood.distribution(*outputs).to_event(len(spec.data_shape))
+        return spec.likelihood.of(outputs).to_event(len(spec.data_shape))
 
     def prior(params: Params) -> dist.Distribution:
         dtype = jax.tree.leaves(params["decoder"])[0].dtype

@@ -54,12 +54,14 @@ def _text(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
 
 
+_BITS = "bits/dim"
 _COLUMNS = {  # heading: field of summary.json
     "latent": "latent_dim",
     "samples": "num_train_samples",
     "train": "train_elbo",
     "valid": "valid_elbo",
     "test": "test_elbo",
+    _BITS: "test_bits_per_dimension",
     "recon.": "test_reconstruction",
     "KL": "test_kl",
     "active": "active_units",
@@ -85,7 +87,7 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")
     columns = {heading: name for heading, name in _COLUMNS.items() if name in first}
-    print_table([{heading: _rounded(row[name]) for heading, name in columns.items()} for _, row in runs])
+    print_table([{heading: _rounded(heading, row[name]) for heading, name in columns.items()} for _, row in runs])
     for folder, row in runs:
         if row.get("best_epoch") is not None:
             stopped = f", stopped early at {row['num_epochs']:,}" if row["stopped_early"] else ""
@@ -98,7 +100,8 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
         print(f"  {folder}")
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(heading: str, value: Any) -> Any:
     if value is None:
         return "-"
-    return f"{value:,.2f}" if isinstance(value, float) else value
+    digits = 3 if heading == _BITS else 2
+    return f"{value:,.{digits}f}" if isinstance(value, float) else value

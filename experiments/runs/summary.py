@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 from aevb.algorithms import TrainState
+from aevb.distributions.intensities import NUM_INTENSITIES
+from aevb.likelihoods import LIKELIHOODS, bits_per_dimension
 from aevb.training import Evaluation
 from aevb.training.history import best_row
 from experiments import configs
@@ -32,6 +34,7 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
         "test_elbo": row.test_elbo,
         "test_reconstruction": row.test_reconstruction,
         "test_kl": row.test_kl,
+        **_bits(config, splits, row.test_elbo),
         "active_units": row.active_units,
         "train_seconds": row.seconds,
         "images_per_second": row.num_train_samples / row.seconds if row.seconds else None,
@@ -40,6 +43,14 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
     }
     # JSON has no NaN.
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+
+
+def _bits(config: Config, splits: Splits, test_elbo: float) -> dict[str, float]:
+    """Return the bits per dimension of the test bound, where the likelihood is a mass over the values of a byte."""
+    likelihood = configs.flat(config).get("likelihood")
+    if likelihood is None or LIKELIHOODS.get(likelihood).is_mass_of != NUM_INTENSITIES:
+        return {}
+    return {"test_bits_per_dimension": bits_per_dimension(test_elbo, math.prod(splits.test.image_shape))}
 
 
 def _validation(last: Evaluation, best: Evaluation, total: int) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""The discretized logistic likelihood over 0..255 (Kingma et al. 2016; Salimans et al. 2017, section 2.1)."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid
+from jax.typing import ArrayLike
+from numpyro.distributions import constraints
+
+from aevb.distributions.intensities import LARGEST, NUM_INTENSITIES, OverIntensities, level_below
+from aevb.likelihoods.likelihood import Likelihood
+
+_STEEPEST = 30.0  # the log of the largest 1 / (255 scale): all mass is in one interval long before
+_WIDEST = 60.0  # the log of the largest scale that draws have: all mass is at 0 and 255 long before
+
+
+class DiscretizedLogistic(OverIntensities):
+    """A logistic distribution over the reals whose draws are rounded to the nearest of k / 255, k = 0..255.
+
+        P(x = k / 255) = sigmoid((k + 1/2 - 255 loc) / (255 scale)) - sigmoid((k - 1/2 - 255 loc) / (255 scale))
+
+    The tails below 0 and above 1 are collected at 0 and at 255: black and white have as much mass as a location outside
+    of [0, 1] gives them.
+    """
+
+    arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}  # noqa: RUF012
+    pytree_data_fields = ("loc", "log_scale")
+
+    def __init__(self, loc: ArrayLike, log_scale: ArrayLike, *, validate_args: bool | None = None):
+        """Define the distribution.
+
+        Args:
+          loc: the location, any real number, in the unit of intensities in [0, 1].
+          log_scale: the logarithm of the scale in the same unit. A scale below exp(-30) / 255 counts as that.
+          validate_args: as of every distribution of numpyro.
+        """
+        self.loc, self.log_scale = jnp.broadcast_arrays(loc, log_scale)
+        super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
+
+    def log_mass(self, k: jax.Array) -> jax.Array:
+        # With upper and lower edges u > l: sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), where
+        # nothing cancels. Edges in units of k are exact, so that neighbours share theirs to the last bit.
+        log_width = self._log_width()
+        width, center = jnp.exp(log_width), LARGEST * self.loc
+        below = jnp.where(k < LARGEST, log_sigmoid((k + 0.5 - center) * width), 0)
+        above = jnp.where(k > 0, log_sigmoid((center - (k - 0.5)) * width), 0)
+        is_inner = (k > 0) & (k < LARGEST)
+        return below + above + jnp.where(is_inner, _log_one_minus_exp(width, log_width), 0)
+
+    def cdf(self, value: ArrayLike) -> jax.Array:
+        """Return P(x <= value), for any real numbers."""
+        k = level_below(value)
+        edge = jnp.clip(k, 0, LARGEST) + 0.5
+        inner = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(self._log_width()))
+        return jnp.where(k < 0, 0.0, jnp.where(k >= LARGEST, 1.0, inner))
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw `[*sample_shape, *batch_shape]`: a logistic draw, rounded."""
+        noise = jax.random.logistic(key, (*sample_shape, *self.batch_shape), self._dtype)
+        continuous = self.loc + jnp.exp(jnp.minimum(self.log_scale, _WIDEST)) * noise
+        return jnp.round(LARGEST * jnp.clip(continuous, 0, 1)) / LARGEST
+
+    def _log_width(self) -> jax.Array:
+        """Return log 1 / (255 scale), the log of the width of an interval in the unit of the scale."""
+        return jnp.minimum(-self.log_scale - math.log(LARGEST), _STEEPEST)
+
+
+def _log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
+    """Return log(1 - exp(-width)), to full precision at any width."""
+    width = jnp.maximum(width, jnp.finfo(width.dtype).tiny)
+    return log_width + jnp.log(-jnp.expm1(-width) / width)
+
+
+def _from_outputs(location: Any, log_scale: Any) -> DiscretizedLogistic:
+    return DiscretizedLogistic(0.5 + location, log_scale - 1.5)
+
+
+DISCRETIZED_LOGISTIC = Likelihood(2, _from_outputs, NUM_INTENSITIES)
+"""Locations less 1/2, and log-scales plus 1.5: outputs of 0 are a logistic over all of [0, 1], of scale 0.22.
+
+The location is not squashed: one that lies outside of [0, 1] is how black and white are made likely.
+"""
