@@ -250,7 +250,7 @@ def _data() -> dict[str, np.ndarray]:
         "pixels": rng.rand(SIZE, WIDTH).astype(np.float32),
         "labels": rng.randint(0, 3, SIZE),
         "paths": rng.randn(SIZE, 6, 3).astype(np.float32),
-        "images": rng.rand(SIZE, 5, 7, 3).astype(np.float32),
+        "images": rng.randn(SIZE, 5, 7, 3).astype(np.float32),
     }
 
 
@@ -262,7 +262,9 @@ CASES = {
     "full covariance": Case(
         mlp_vae((WIDTH,), 2, 6, posterior="full_covariance", weight_init="glorot"), DATA["pixels"], _SAMPLED
     ),
-    "convolutional": Case(convolutional_vae((5, 7, 3), 2, num_channels=(2, 3), hidden_dim=4), DATA["images"]),
+    "convolutional": Case(
+        convolutional_vae((5, 7, 3), 2, num_channels=(4, 6), hidden_dim=8, likelihood="gaussian"), DATA["images"]
+    ),
     "two levels": Case(_two_levels(top_down=False), DATA["numbers"]),
     "ladder": Case(_two_levels(top_down=True), DATA["numbers"]),
     "three levels": Case(_three_levels(), DATA["numbers"]),

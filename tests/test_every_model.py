@@ -76,8 +76,7 @@ def test_bounds_and_their_gradients(case):
     weighted_values = jax.jit(jax.vmap(weighted, (None, 0, 0, None)), static_argnums=3)(
         params, keys, case.data, case.model
     )
-    differences = np.asarray(weighted_values - values)  # of small models that hardly use z yet, they are mostly noise
-    assert np.mean(differences) > -3 * np.std(differences) / np.sqrt(SIZE)
+    assert np.mean(weighted_values) > np.mean(values)
 
 
 def test_discrete_levels_are_named_where_a_gradient_is_needed(case):
