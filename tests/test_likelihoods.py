@@ -221,7 +221,7 @@ def test_data_outside_of_the_support_are_refused_in_a_line(data, words):
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model.init, KEY))
     for call in (
         lambda: aevb.evaluate(params, KEY, data, model),
-        lambda: aevb.fit(data, model, key=KEY),
+        lambda: aevb.fit(data, model, key=KEY, batch_size=10),
         lambda: aevb.elbo(params, KEY, data[0], model),
     ):
         with pytest.raises(ValueError, match=r"x|data") as caught:

@@ -69,7 +69,7 @@ class DiscretizedLogistic(OverIntensities):
 
 def _log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
     """Return log(1 - exp(-width)), to full precision at any width."""
-    width = jnp.maximum(width, jnp.finfo(width.dtype).tiny)
+    width = jnp.maximum(width, jnp.finfo(width.dtype).eps ** 2)  # the derivative divides by its square
     return log_width + jnp.log(-jnp.expm1(-width) / width)
 
 
