@@ -124,7 +124,7 @@ def _build(spec: _Specification) -> Model:
         outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
         outputs = jnp.moveaxis(outputs.reshape(height, width, num_outputs, channels), 2, 0)
         outputs = outputs.reshape(num_outputs, *spec.data_shape)
-        return spec.likelihood.distribution(*outputs).to_event(len(spec.data_shape))
+        return spec.likelihood.of(outputs).to_event(len(spec.data_shape))
 
     def prior(params: Params) -> dist.Distribution:
         dtype = jax.tree.leaves(params["decoder"])[0].dtype
