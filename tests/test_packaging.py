@@ -27,6 +27,7 @@ NAMES = [
     "nnx",
     "equinox",
     "haiku",
+    "convolutional",
     "levels and conditions",
     "an experiment of one's own",
 ]
