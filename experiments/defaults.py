@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from aevb.data import SOURCES, Dataset
-from aevb.distributions.intensities import LARGEST
+from aevb.data.binarization import Binarization
+from aevb.distributions.intensities import intensities
 from experiments import configs
 from experiments.configs import Config, DataConfig
 
@@ -86,13 +87,15 @@ def of(dataset: str, **values: Any) -> Config:
 _EXTREME = 0.02  # of an intensity that counts as black or white
 
 
-def likelihood_for(train: Dataset) -> tuple[str, str]:
-    """Return the likelihood that suits one's own data, and why in words."""
+def likelihood_for(train: Dataset, binarization: Binarization = "grey") -> tuple[str, str]:
+    """Return the likelihood that suits one's own data, by their values whatever form they come in, and why in words."""
+    if binarization != "grey":
+        return "bernoulli", f"pixels become black or white (binarization {binarization})"
     pixels = train.pixels()
     if np.mean((pixels < _EXTREME) | (pixels > 1 - _EXTREME)) > 0.5:
         return "bernoulli", "most pixels are black or white"
-    if train.images.dtype == np.uint8 and train.max_value == LARGEST:
-        return "discretized_logistic", "pixels are whole numbers of 0 to 255, most of them neither black nor white"
+    if np.all(intensities(pixels)):
+        return "discretized_logistic", "pixels have one of 256 values, most of them neither black nor white"
     if np.any(pixels.min(0) == pixels.max(0)):
         return "bernoulli", "some pixels never vary, and a Gaussian density of them has no upper bound"
     return "squashed_gaussian", "every pixel takes values between black and white"

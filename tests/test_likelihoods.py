@@ -307,7 +307,12 @@ def test_the_likelihood_of_ones_own_images():
     grey = np.random.RandomState(0).randint(0, 256, (40, 4, 4)).astype(np.uint8)
     assert defaults.likelihood_for(own(grey))[0] == "discretized_logistic"
     assert defaults.likelihood_for(own(255 * (grey // 128)))[0] == "bernoulli"
-    assert defaults.likelihood_for(own((grey / 255).astype(np.float32)))[0] == "squashed_gaussian"
+    assert defaults.likelihood_for(own((grey / 255).astype(np.float32)))[0] == "discretized_logistic"
+    assert defaults.likelihood_for(own(grey), "stochastic")[0] == "bernoulli"
+    floats = np.random.RandomState(0).rand(40, 4, 4).astype(np.float32)
+    assert defaults.likelihood_for(own(floats))[0] == "squashed_gaussian"
+    floats[:, 0, 0] = 0.5  # never varies
+    assert defaults.likelihood_for(own(floats))[0] == "bernoulli"
 
 
 def test_a_run_tells_bits_per_dimension(tmp_path, data_dir):
@@ -316,7 +321,7 @@ def test_a_run_tells_bits_per_dimension(tmp_path, data_dir):
     small = ("--num_train_samples=200", "--hidden_dim=8", "--latent_dim=2", "--nodraw_pictures", "--eval_every=5")
     done = experiment("images", f"--data={tmp_path / 'images.npy'}", f"--workdir={tmp_path / 'run'}", *small)
     assert done.returncode == 0, done.stderr
-    assert "likelihood discretized_logistic, because pixels are whole numbers of 0 to 255" in done.stdout
+    assert "likelihood discretized_logistic, because pixels have one of 256 values" in done.stdout
     assert "bits/dim" in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_bits_per_dimension"] == pytest.approx(bits_per_dimension(summary["test_elbo"], 48))

@@ -95,7 +95,7 @@ _NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim", "data"
 def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> list[Config]:
     """Return configurations that suit one's own data where no flag says otherwise, and say what was chosen."""
     if "likelihood" in configs.flat(wanted[0]) and settings.is_open("likelihood"):
-        likelihood, why = defaults.likelihood_for(train)
+        likelihood, why = defaults.likelihood_for(train, wanted[0].objective.binarization)
         print(f"likelihood {likelihood}, because {why}; --likelihood says otherwise")
         wanted = [configs.change(config, likelihood=likelihood) for config in wanted]
     if settings.is_open("batch_size"):
