@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,17 +52,6 @@ def start(body: Callable[[], None]) -> None:
     except BrokenPipeError:  # whoever read what is printed has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def define_data_flags(has_originals: bool = True) -> None:
-    """Define --data_dir and, for data sets that are made of original files, --source_dir."""
-    flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
-    if has_originals:
-        flags.DEFINE_string(
-            "source_dir",
-            None,
-            "A folder of the original files instead of the network, or a folder with such a folder for each data set.",
-        )
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -134,50 +123,3 @@ def _fail(message: str, status: int = 2) -> None:
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
     print(f"error: {shown}", file=sys.stderr)
     sys.exit(status)
-
-
-def integers(name: str, may_be_empty: bool = False) -> list[int]:
-    """The positive integers of a list flag.
-
-    Raises:
-      ValueError: there is something else in it, or nothing.
-    """
-    given: Any = _FLAGS[name].value
-    shown = ",".join(given)
-    try:
-        values = [int(value) for value in given]
-    except ValueError:
-        raise ValueError(f"--{name} takes integers separated by commas, got {shown}") from None
-    if min(values, default=may_be_empty) < 1:
-        raise ValueError(f"--{name} must be positive, got {shown}")
-    if name.startswith("latent_dim") and len(set(values)) < len(values):
-        raise ValueError(f"--{name} names a size twice: {shown}")
-    return values
-
-
-def positive_numbers(name: str) -> list[float]:
-    """The positive finite numbers of a list flag, each once.
-
-    Raises:
-      ValueError: there is something else in it, or nothing.
-    """
-    given: list[str] = _FLAGS[name].value or []
-    try:
-        values = [float(value) for value in given]
-    except ValueError:
-        raise ValueError(f"--{name} takes numbers separated by commas, got {','.join(given)}") from None
-    if not values or not all(0 < value < float("inf") for value in values) or len(set(values)) < len(values):
-        raise ValueError(f"--{name} must be positive, each a different one, got {','.join(given)}")
-    return values
-
-
-def choices(name: str, allowed: Collection[str]) -> list[str]:
-    """The values of a list flag.
-
-    Raises:
-      ValueError: one of them is not `allowed`, or there is none.
-    """
-    given: list[str] = _FLAGS[name].value or []
-    if not given or not set(given) <= set(allowed):
-        raise ValueError(f"--{name} must be of {','.join(allowed)}, got {','.join(given)}")
-    return given

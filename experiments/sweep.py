@@ -2,7 +2,7 @@
 
     python -m experiments.sweep --dataset=mnist --latent_dim=3,5,10,20,200 --learning_rate=0.01,0.02,0.1 --num_seeds=3
     python -m experiments.sweep --dataset=digits --sweep=latent_dim=2,10 --sweep=objective.num_samples=1,5
-    python -m experiments.sweep --data=images.npy --sweep=likelihood=discretized_logistic,beta_binomial --num_epochs=99
+    python -m experiments.sweep --data=images.npy --sweep=likelihood=discretized_logistic,beta_binomial --num_epochs=50
     python -m experiments.sweep ... --shard=$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
 
 --sweep names a setting by its flag or its place in config.json; flags set what is not crossed, and the data set's own

@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, shared_flags
 from experiments.benchmark.contenders import PEERS
 from experiments.benchmark.settings import Settings
 from experiments.benchmark.workload import Workload
@@ -55,7 +55,7 @@ def main() -> None:
             flag, [str(value) for value in values], f"Values of {axis} for --suite=scaling; may be empty."
         )
     flags.DEFINE_list("run_images", ["100000", "1000000", "10000000"], "Lengths of runs for --suite=scaling, likewise.")
-    launch.define_data_flags()
+    shared_flags.define_data_flags()
     flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
     launch.start(_benchmark)
 
@@ -63,12 +63,12 @@ def main() -> None:
 def _benchmark() -> None:
     import jax
 
-    suites = _SUITES if _FLAGS.suite == ["all"] else launch.choices("suite", _SUITES)
+    suites = _SUITES if _FLAGS.suite == ["all"] else shared_flags.choices("suite", _SUITES)
     workdir = Path(_FLAGS.workdir or f"runs/benchmark/{time.strftime('%Y-%m-%dT%H-%M-%S')}")
     _check_workdir(workdir, suites)
-    peers = list(PEERS) if _FLAGS.peers is None else launch.choices("peers", PEERS)
-    axes = {axis: launch.integers(flag, may_be_empty=True) for axis, (flag, _) in _AXES.items()}
-    run_images = launch.integers("run_images", may_be_empty=True)
+    peers = list(PEERS) if _FLAGS.peers is None else shared_flags.choices("peers", PEERS)
+    axes = {axis: shared_flags.integers(flag, may_be_empty=True) for axis, (flag, _) in _AXES.items()}
+    run_images = shared_flags.integers("run_images", may_be_empty=True)
     settings = _settings()
     # The workers' too.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.values["jax_compilation_cache_dir"])

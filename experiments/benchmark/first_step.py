@@ -4,7 +4,7 @@ import gc
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, shared_flags
 
 _FLAGS = flags.FLAGS
 
@@ -17,7 +17,7 @@ def main() -> None:
     from experiments.runs import command  # noqa: F401  # with all that a binary imports for its run
 
     flags.DEFINE_string("dataset", "mnist", "As for the benchmark, and so all others.")
-    launch.define_data_flags()
+    shared_flags.define_data_flags()
     flags.DEFINE_integer("num_images", 0, "")
     flags.DEFINE_integer("latent_dim", 20, "")
     flags.DEFINE_integer("hidden_dim", 500, "")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import configs, defaults, launch
+from experiments import configs, defaults, launch, shared_flags
 from experiments.configs import Config
 from experiments.paper import members
 from experiments.reports.tables import curve_rows, print_table, write_csv
@@ -26,7 +26,7 @@ def run() -> None:
 
 def main() -> None:
     """Train what is missing, draw the figure and print the table."""
-    algorithms = launch.choices("algorithm", _ALGORITHMS)
+    algorithms = shared_flags.choices("algorithm", _ALGORITHMS)
     panels = {
         (dataset, latent_dim): [
             members.member(dataset, algorithm=algorithm, latent_dim=latent_dim, **members.length())
@@ -42,8 +42,8 @@ def main() -> None:
 
 def _latent_dims(dataset: str) -> list[int]:
     if _FLAGS.latent_dim is not None:
-        return launch.integers("latent_dim")
-    return launch.integers(f"latent_dim_{dataset}", may_be_empty=True)
+        return shared_flags.integers("latent_dim")
+    return shared_flags.integers(f"latent_dim_{dataset}", may_be_empty=True)
 
 
 def _draw(panels: dict[tuple[str, int], list[Config]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import configs, launch
+from experiments import configs, launch, shared_flags
 from experiments.configs import Config
 from experiments.paper import members
 from experiments.reports.tables import print_table, write_csv
@@ -37,8 +37,8 @@ def run() -> None:
 
 def main() -> None:
     """Train and estimate what is missing, draw the figure and print the table."""
-    algorithms = launch.choices("algorithm", members.LABELS)
-    sizes = launch.integers("num_train_images")
+    algorithms = shared_flags.choices("algorithm", members.LABELS)
+    sizes = shared_flags.integers("num_train_images")
     budgets = _budgets("num_train_samples", sizes, [members.default_budget()] * len(sizes))
     mcem_budgets = _budgets("num_train_samples_mcem", sizes, budgets)
     units = [
@@ -134,7 +134,7 @@ def _curve(algorithm: str, seeds: Sequence[Sequence[dict[str, Any]]], x: str) ->
 
 
 def _budgets(name: str, sizes: Sequence[int], default: list[int]) -> list[int]:
-    given = launch.integers(name, may_be_empty=True)
+    given = shared_flags.integers(name, may_be_empty=True)
     if len(given) not in (0, 1, len(sizes)):
         raise ValueError(f"--{name} takes one number, or one for each of --num_train_images, got {len(given)}")
     return given * len(sizes) if len(given) == 1 else given or default

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, shared_flags
 from experiments.paper import members
 
 _FLAGS = flags.FLAGS
@@ -24,7 +24,7 @@ def main() -> None:
     from aevb import figures
     from experiments.reports import pictures
 
-    sizes = launch.integers("latent_dim")
+    sizes = shared_flags.integers("latent_dim")
     shown = [members.member("mnist", latent_dim=latent_dim, **members.length()) for latent_dim in sizes]
     if not members.work_through({config: config for config in shown}, members.prepare):
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import configs, launch
+from experiments import configs, launch, shared_flags
 from experiments.configs import Config
 from experiments.paper import members
 from experiments.reports.tables import curve_rows, print_table, write_csv
@@ -32,7 +32,7 @@ def main() -> None:
         (size, label): members.member(
             "frey_face", algorithm=algorithm, num_train_images=size, **settings, **members.length()
         )
-        for size in launch.integers("num_train_images")
+        for size in shared_flags.integers("num_train_images")
         for algorithm, label in _LABELS.items()
     }
     runs = [configs.change(config, seed=seed) for config in shown.values() for seed in range(_FLAGS.num_seeds)]

@@ -17,7 +17,7 @@ from aevb.networks import WeightInit
 from aevb.saved import load_run
 from aevb.training import Evaluation
 from aevb.training.population import default_execution
-from experiments import configs, defaults, launch
+from experiments import configs, defaults, shared_flags
 from experiments.configs import Config
 from experiments.runs import shards
 from experiments.runs.folder import RunFolder
@@ -73,7 +73,7 @@ def define_sharing(workdir: str) -> None:
         "together", None, "Trains as one program what one program can train; by default on an accelerator alone."
     )
     flags.DEFINE_string("workdir", workdir, "Where members and figures are kept.")
-    launch.define_data_flags()
+    shared_flags.define_data_flags()
 
 
 def default_budget() -> int:
@@ -248,7 +248,7 @@ def best_step_size(config: Config, score: Score | None = None) -> float:
 
 def step_sizes() -> list[float]:
     """Return the values of `--learning_rate`."""
-    return launch.positive_numbers("learning_rate")
+    return shared_flags.positive_numbers("learning_rate")
 
 
 def as_one_program() -> bool:

@@ -7,10 +7,9 @@ from pathlib import Path
 from absl import flags
 
 from aevb.data import Dataset
-from experiments import configs, defaults
+from experiments import configs, defaults, shared_flags
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
-from experiments.launch import define_data_flags
 from experiments.reports import tables
 from experiments.runs import distributed
 from experiments.runs.run import Options, Outcome, Run, train
@@ -27,7 +26,7 @@ def define(config: str | Config, title: str, latent_dim: Sequence[int]) -> Calla
     is_own = config.data.name == defaults.OWN_DATA
     left_out = ["dataset", "split_rule"] if is_own else ["dataset", *own]
     settings = ConfigFlags(config, sizes if "latent_dim" in config.model.arguments else {}, left_out)
-    define_data_flags(has_originals=not is_own)
+    shared_flags.define_data_flags(has_originals=not is_own)
     define_run_flags(f"The run folder; under runs/{config.data.name} if not given.")
     return lambda: _train_all(settings, title)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, shared_flags
 from experiments.reports.provenance import provenance
 from experiments.runs.folder import write_json
 
@@ -56,7 +56,7 @@ def run() -> None:
     flags.DEFINE_integer("num_draws", 100, "Draws of the noise that a variance is over.", lower_bound=2)
     flags.DEFINE_integer("num_epochs", 1, "Of training before the second look.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of initial weights, training, minibatch and noise.")
-    launch.define_data_flags()
+    shared_flags.define_data_flags()
     flags.DEFINE_string("workdir", None, "Where to write; under runs/gradient_variance if not given.")
     launch.start(_measure_all)
 

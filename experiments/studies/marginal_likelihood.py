@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, shared_flags
 
 if TYPE_CHECKING:
     from experiments.configs import Config
@@ -34,7 +34,7 @@ def run() -> None:
     flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
     flags.DEFINE_bool("use_encoder", True, "Whether hmc, mixture and ais may use the encoder; is always does.")
     flags.DEFINE_integer("chunk_size", 100, "Datapoints at a time: bounds memory.", lower_bound=1)
-    launch.define_data_flags()
+    shared_flags.define_data_flags()
     flags.DEFINE_string(
         "output", None, "A JSON file to write, which must not exist yet; in the run folder if not given."
     )
