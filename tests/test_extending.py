@@ -204,7 +204,7 @@ print(json.dumps(bounds))
 def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
-    assert FAMILIES.names() == ("mlp", "convolutional", "factor_analysis")
+    assert FAMILIES.names() == ("mlp", "convolutional", "conditional", "factor_analysis")
     assert LIKELIHOODS.names() == (*BUILT_IN_LIKELIHOODS, "laplace")
     models = {
         "my_family": aevb.models.build("factor_analysis", data_dim=DATA_DIM),

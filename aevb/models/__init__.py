@@ -1,7 +1,8 @@
 """Models by name: `build("mlp", data_shape=(784,), latent_dim=20)`. A new family is a file and a line in `FAMILIES`."""
 
+from aevb.models.conditional import conditional_vae
 from aevb.models.convolutional import convolutional_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.mlp import mlp_vae
 
-__all__ = ["FAMILIES", "build", "convolutional_vae", "mlp_vae", "recipe_of", "register"]
+__all__ = ["FAMILIES", "build", "conditional_vae", "convolutional_vae", "mlp_vae", "recipe_of", "register"]

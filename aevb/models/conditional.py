@@ -1,0 +1,169 @@
+"""Conditional models: p(x, z | c), given a label or any other array, by the networks of Appendix C.
+
+decoder   p(x | z, c)      an MLP of z and c
+encoder   q(z | x, c)      an MLP of x and c
+prior     p(z | c)         N(0, I), or a diagonal Gaussian by an MLP of c
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from aevb.arguments import check_choice, check_counts, describe
+from aevb.likelihoods import LIKELIHOODS, Likelihood
+from aevb.model import Model, Params
+from aevb.models.families import family
+from aevb.networks import MLP, WeightInit
+
+
+@dataclasses.dataclass(frozen=True)
+class _Specification:
+    """The arguments of `conditional_vae`, checked and in one spelling."""
+
+    data_shape: tuple[int, ...]
+    latent_dim: int
+    num_classes: int | None
+    condition_shape: tuple[int, ...]
+    hidden_dims: tuple[int, ...]
+    likelihood: Likelihood
+    learned_prior: bool
+    weight_init: WeightInit
+    compute_dtype: str | None
+    param_dtype: str
+
+    @property
+    def condition_dim(self) -> int:
+        """The number of values that the networks see of a condition."""
+        return math.prod(self.condition_shape) if self.num_classes is None else self.num_classes
+
+
+@family("conditional")
+def conditional_vae(
+    data_shape: Sequence[int],
+    latent_dim: int,
+    num_classes: int | None = None,
+    condition_shape: Sequence[int] | None = None,
+    hidden_dim: int | Sequence[int] = 500,
+    likelihood: str = "bernoulli",
+    learned_prior: bool = False,
+    weight_init: WeightInit = "glorot",
+    compute_dtype: str | None = None,
+    param_dtype: str = "float32",
+) -> Model:
+    """Return a model of x given a condition c, whose datapoints are `aevb.Given(x, c)`: its bounds are on log p(x | c).
+
+    Args:
+      data_shape: the shape of x; the networks see it flattened.
+      latent_dim: J, the size of z.
+      num_classes: c is a label, an integer from 0 to `num_classes - 1`. A label that is none makes every bound NaN.
+      condition_shape: c is an array of this shape; one of the two must be given.
+      hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
+      likelihood: one of `aevb.likelihoods`, of x.
+      learned_prior: whether p(z | c) is a Gaussian whose mean and variance an MLP makes of c, and not N(0, I).
+      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+        both with that standard deviation.
+      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
+      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+
+    Returns:
+      A `Model` whose params are `{"encoder": ..., "decoder": {"likelihood": ..., "prior": ...}}`, the last with a
+      learned prior only. Equal arguments give the same model.
+
+    Raises:
+      ValueError: neither or both of `num_classes` and `condition_shape`, a size that is not positive, or an unknown
+        name.
+      TypeError: a size that is not an integer.
+    """
+    hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
+    if (num_classes is None) == (condition_shape is None):
+        raise ValueError("give num_classes, of labels, or condition_shape, of arrays, and not both")
+    for name, sizes in (("data_shape", data_shape), ("condition_shape", condition_shape or ())):
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+            raise TypeError(f"{name} must be a sequence of sizes, as an array's shape is, got {describe(sizes)}")
+        check_counts(1, **{f"{name}[{axis}]": size for axis, size in enumerate(sizes)})
+    check_counts(1, latent_dim=latent_dim, **{f"hidden_dim[{each}]": size for each, size in enumerate(hidden_dims)})
+    if num_classes is not None:
+        check_counts(2, num_classes=num_classes)
+    check_choice("weight_init", weight_init, get_args(WeightInit))
+    return _build(
+        _Specification(
+            tuple(data_shape),
+            latent_dim,
+            num_classes,
+            tuple(condition_shape or ()),
+            hidden_dims,
+            LIKELIHOODS.get(likelihood),
+            learned_prior,
+            weight_init,
+            None if compute_dtype is None else jnp.dtype(compute_dtype).name,
+            jnp.dtype(param_dtype).name,
+        )
+    )
+
+
+@functools.cache
+def _build(spec: _Specification) -> Model:
+    mlp = functools.partial(
+        MLP, weight_init=spec.weight_init, compute_dtype=spec.compute_dtype, param_dtype=spec.param_dtype
+    )
+    data_dim, dtype = math.prod(spec.data_shape), jnp.dtype(spec.param_dtype)
+    encoder = mlp(spec.hidden_dims, 2 * spec.latent_dim)
+    decoder = mlp(spec.hidden_dims[::-1], data_dim * spec.likelihood.num_outputs)
+    prior_network = mlp(spec.hidden_dims, 2 * spec.latent_dim) if spec.learned_prior else None
+
+    def init(key: jax.Array) -> Params:
+        encoder_key, decoder_key, prior_key = jax.random.split(key, 3)
+        condition = jnp.zeros(spec.condition_dim)
+        theta = {"likelihood": decoder.init(decoder_key, jnp.zeros(spec.latent_dim + spec.condition_dim))["params"]}
+        if prior_network is not None:
+            theta["prior"] = prior_network.init(prior_key, condition)["params"]
+        phi = encoder.init(encoder_key, jnp.zeros(data_dim + spec.condition_dim))["params"]
+        return {"encoder": phi, "decoder": theta}
+
+    def seen(condition: jax.Array) -> jax.Array:
+        if spec.num_classes is None:
+            return jnp.reshape(condition, (spec.condition_dim,)).astype(dtype)
+        return _one_hot(jnp.asarray(condition), spec.num_classes, dtype)
+
+    def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
+        inputs = jnp.concatenate([jnp.reshape(x, (data_dim,)), seen(condition)])
+        return _gaussian(jnp.asarray(encoder.apply({"params": params["encoder"]}, inputs)))
+
+    def decode(params: Params, z: jax.Array, condition: jax.Array) -> dist.Distribution:
+        inputs = jnp.concatenate([z, seen(condition)])
+        outputs = jnp.asarray(decoder.apply({"params": params["decoder"]["likelihood"]}, inputs))
+        outputs = outputs.reshape((spec.likelihood.num_outputs, *spec.data_shape))
+        return spec.likelihood.of(outputs).to_event(len(spec.data_shape))
+
+    def prior(params: Params, condition: jax.Array) -> dist.Distribution:
+        if prior_network is not None:
+            return _gaussian(jnp.asarray(prior_network.apply({"params": params["decoder"]["prior"]}, seen(condition))))
+        return dist.Normal(jnp.zeros(spec.latent_dim, dtype), jnp.ones(spec.latent_dim, dtype)).to_event(1)
+
+    return Model(init, encode, decode, prior)
+
+
+def _one_hot(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
+    """Return `[num_classes]` of a label `[]`, NaN where it is none and is not known before compilation.
+
+    Raises:
+      TypeError: the label is no integer.
+      ValueError: it is out of range.
+    """
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise TypeError(f"the condition must be a label, an integer, got {describe(label)}")
+    is_label = (label >= 0) & (label < num_classes)
+    if not isinstance(label, jax.core.Tracer) and not is_label:
+        raise ValueError(f"the condition must be a label from 0 to {num_classes - 1}, got {label}")
+    return jnp.where(is_label, jax.nn.one_hot(label, num_classes, dtype=dtype), jnp.nan)
+
+
+def _gaussian(outputs: jax.Array) -> dist.Distribution:
+    mean, log_variance = jnp.split(outputs, 2)
+    return dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1)
