@@ -14,6 +14,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.core import Tracer
 
 from aevb.arguments import check_choice, check_counts, describe
 from aevb.likelihoods import LIKELIHOODS, Likelihood
@@ -159,7 +160,7 @@ def _one_hot(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"the condition must be a label, an integer, got {describe(label)}")
     is_label = (label >= 0) & (label < num_classes)
-    if not isinstance(label, jax.core.Tracer) and not is_label:
+    if not isinstance(label, Tracer) and not is_label:
         raise ValueError(f"the condition must be a label from 0 to {num_classes - 1}, got {label}")
     return jnp.where(is_label, jax.nn.one_hot(label, num_classes, dtype=dtype), jnp.nan)
 
