@@ -11,7 +11,7 @@ import math
 import os
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import aevb
 from aevb.algorithms import ALGORITHMS
@@ -20,9 +20,11 @@ from aevb.data import Dataset
 from aevb.data.binarization import Binarization
 from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES, takes_images
-from aevb.objectives import KL
+from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
+
+OutputBias: TypeAlias = Literal["weight_init", "data_mean"]
 
 DATA_SHAPE = "data_shape"
 """The argument of a family that the data decide."""
@@ -112,6 +114,13 @@ class OptimizerConfig:
     learning_rate: float = setting(0.02, "Step size.", above=0)
     schedule: str = setting("constant", "Of the step size; burda: x 10^(-i/7) for 3^i epochs.", choices=SCHEDULES.keys)
     epsilon: float | None = setting(None, "Of an adaptive optimizer's denominator; optax's own by default.", minimum=0)
+    beta1: float | None = setting(None, "Of Adam: the decay of its first moments; optax's own by default.", minimum=0)
+    initial_second_moment: float = setting(
+        0.0, "Of Adam: what its second moments start at; above 0, a warm-up of the step size.", minimum=0
+    )
+    output_bias: OutputBias = setting(
+        "weight_init", "What the decoder's last bias starts at; data_mean: the log-odds of the mean training image."
+    )
     batch_size: int = setting(100, "M, datapoints in a minibatch.", minimum=1)
 
 
@@ -122,6 +131,11 @@ class ObjectiveConfig:
     num_samples: int = setting(1, "L, draws of z for each datapoint.", minimum=1)
     kl: KL = setting("analytic", "Estimator B (analytic) or A (sampled) of the paper.")
     gradient: Gradient = setting("pathwise", "Estimator of the gradient, with --algorithm=aevb.")
+    bound: BoundName = setting("elbo", "What is ascended; iwae: the importance weighted bound of --num_samples draws.")
+    kl_warm_up: int = setting(
+        0, "Over which the weight of the KL, or of log p(z)/q(z|x), rises from 0 to 1.", minimum=0, unit="epochs"
+    )
+    free_bits: float = setting(0.0, "Of each level's KL that cost nothing.", minimum=0, unit="nats")
     map_prior: bool = setting(True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
     binarization: Binarization = setting("grey", "What the pixels become.")
 
