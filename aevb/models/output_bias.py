@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.model import Model, Params, check_model, data_shape
+from aevb.model import Model, Params, check_model
 
 _LEAST, _MOST = 0.001, 0.999  # of a mean: a pixel that is always black has finite log-odds
 
@@ -30,16 +31,13 @@ def start_at_mean(model: Model, mean: Any) -> Model:
       The same model but for `init`. It is saved and loaded as the model that it was made of.
 
     Raises:
-      ValueError: the mean has another shape or values outside of [0, 1], or the decoder has no bias for each value.
+      ValueError: the mean has values outside of [0, 1], or the decoder's last layer has no bias for each of them.
       TypeError: `model` is not a `Model`.
     """
     check_model(model)
     mean = np.asarray(mean, np.float64)
     if not np.all((mean >= 0) & (mean <= 1)):
         raise ValueError("mean must have values in [0, 1], those of a Bernoulli likelihood")
-    shape = data_shape(model, jax.eval_shape(model.init, jax.random.key(0)))
-    if mean.shape != shape:
-        raise ValueError(f"mean has shape {mean.shape}, the model's datapoints have shape {shape}")
     mean = np.clip(mean, _LEAST, _MOST)
     log_odds = tuple((np.log(mean) - np.log1p(-mean)).ravel().tolist())
     _head_of(jax.eval_shape(model.init, jax.random.key(0)), len(log_odds))  # to hear its error
@@ -64,16 +62,18 @@ class _StartAt:
 
 
 def _head_of(params: Params, size: int) -> Any:
-    """Return the path of the decoder's last bias of so many values: Flax numbers the layers of a network in order."""
-    found = [
-        path
-        for path, leaf in jax.tree_util.tree_leaves_with_path({"decoder": params["decoder"]})
-        if getattr(path[-1], "key", None) == "bias" and math.prod(leaf.shape) == size
-    ]
-    if not found:
-        raise ValueError(f"the decoder has no bias of {size} values, one for each value of x")
-    return max(found, key=lambda path: [_natural(jax.tree_util.keystr((each,))) for each in path])
+    """Return the path of the decoder's last bias, of so many values: Flax numbers the layers of a network in order."""
+    layers: dict[Any, list[Any]] = defaultdict(list)
+    for path, leaf in jax.tree_util.tree_leaves_with_path({"decoder": params["decoder"]}):
+        if getattr(path[-1], "key", None) == "bias":
+            layers[path[:-2]].append((_number(path[-2]), path, math.prod(leaf.shape)))
+    heads = [max(network, key=lambda layer: layer[0]) for network in layers.values()]
+    found = [path for _, path, bias_size in heads if bias_size == size]
+    if len(found) != 1:
+        raise ValueError(f"the decoder has no last layer with {size} biases, one for each value of the mean")
+    return found[0]
 
 
-def _natural(name: str) -> list[Any]:
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
+def _number(layer: Any) -> int:
+    """Return the number at the end of a layer's name, `Dense_2`."""
+    return int((re.findall(r"\d+$", str(getattr(layer, "key", layer))) or ["0"])[0])

@@ -61,6 +61,7 @@ _COLUMNS = {  # heading: field of summary.json
     "train": "train_elbo",
     "valid": "valid_elbo",
     "test": "test_elbo",
+    "L_K": "test_iwae",
     _BITS: "test_bits_per_dimension",
     "recon.": "test_reconstruction",
     "KL": "test_kl",

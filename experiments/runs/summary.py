@@ -34,6 +34,7 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
         "test_elbo": row.test_elbo,
         "test_reconstruction": row.test_reconstruction,
         "test_kl": row.test_kl,
+        **({} if math.isnan(row.train_iwae) else {"train_iwae": row.train_iwae, "test_iwae": row.test_iwae}),
         **_bits(config, splits, row.test_elbo),
         "active_units": row.active_units,
         "train_seconds": row.seconds,
