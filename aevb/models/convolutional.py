@@ -144,7 +144,7 @@ def channels_of(num_channels: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def arranged_as_image(outputs: jax.Array, num_outputs: int, data_shape: tuple[int, ...]) -> jax.Array:
-    """Return a decoder's image `[H, W, num_outputs * C]` as the outputs of a likelihood, `[num_outputs, *data_shape]`."""
+    """Return `[num_outputs, *data_shape]`, as a likelihood takes it, from a decoder's `[H, W, num_outputs * C]`."""
     height, width = outputs.shape[:2]
     by_output = jnp.moveaxis(outputs.reshape(height, width, num_outputs, -1), 2, 0)
     return by_output.reshape(num_outputs, *data_shape)

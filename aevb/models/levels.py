@@ -7,6 +7,7 @@ q(z_l | z_{l+1}, x) proportional to p(z_l | z_{l+1}) N(z_l; mean and variance fr
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -69,7 +70,8 @@ def model_of_levels(
       every level the networks of q and of p that are over it. Those of p take part in a ladder's q.
     """
     names = [f"z{number}" for number in range(1, len(latent_dims) + 1)]
-    below, above = dict(zip(names[1:], names, strict=False)), dict(zip(names, names[1:], strict=False))
+    above = dict(itertools.pairwise(names))
+    below = {name: lower for lower, name in above.items()}
     features = dict(zip(names, networks.features, strict=True))
     posteriors = dict(zip(names, networks.posteriors, strict=True))
     priors = dict(zip(names, networks.priors, strict=False))

@@ -80,6 +80,10 @@ class TensorBoard:
         names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units", "valid_elbo")
         for name in names if math.isfinite(row.valid_elbo) else names[:-1]:
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
+        if len(row.test_kl_by_level) > 1:
+            for name in ("test_kl_by_level", "active_units_by_level"):
+                for level, value in getattr(row, name).items():
+                    self._writer.add_scalar(f"{name}/{level}", value, row.num_train_samples)
         self._writer.flush()
 
     def close(self) -> None:
@@ -96,7 +100,16 @@ def _bounds(row: Evaluation) -> str:
     if math.isnan(row.train_elbo):
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
-    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f} nats"
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f} nats{_levels(row)}"
+
+
+def _levels(row: Evaluation) -> str:
+    """Return the KL divergence and the active units of each level in words; of one level nothing."""
+    if len(row.test_kl_by_level) < 2:
+        return ""
+    divergences = " ".join(f"{level} {kl:.2f}" for level, kl in row.test_kl_by_level.items())
+    units = " ".join(f"{level} {count}" for level, count in row.active_units_by_level.items())
+    return f"  KL {divergences}" + (f"  active {units}" if units else "")
 
 
 def counting(name: str, total: int, unit: str) -> Callable[[int], None]:
