@@ -192,6 +192,7 @@ def levels(
                 axes.plot(samples, values, color=color, linewidth=1.3, marker=marker, label=f"{level} ({last})")
             _log_axis(axes)
             axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=by_level is active))
             axes.set_xlabel("training samples evaluated")
             axes.set_ylabel(label)
             axes.set_title(name)

@@ -127,11 +127,11 @@ def _draw_levels(folder: Path, model: Model, params: Params, image_shape: tuple[
     for number in range(1, len(names)):
         fixed, redrawn = ", ".join(names[:number]), ", ".join(names[number:])
         images = level_images(model, params, names[:number], image_shape)
-        blocks.append((f"each row one {fixed}, {redrawn} redrawn", images))
+        blocks.append((f"{fixed} the same along each row, {redrawn} redrawn", images))
     for number in range(1, len(names)):
         redrawn, fixed = ", ".join(names[:number]), ", ".join(names[number:])
         images = level_images(model, params, names[number:], image_shape)
-        blocks.append((f"each row one noise of {fixed}, {redrawn} redrawn", images))
+        blocks.append((f"noise of {fixed} the same along each row, {redrawn} redrawn", images))
     figures.save(figures.image_rows(blocks, f"{title}: samples, means of p(x|z)"), folder / "levels.png")
 
 
