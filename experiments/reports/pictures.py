@@ -60,12 +60,12 @@ def _draw_kl_by_level(folder: Path, history: Sequence[Evaluation], title: str) -
     """Draw the KL divergence and the active units of latents in levels; of one level there is nothing to tell apart."""
     if len(history[-1].test_kl_by_level) < 2:
         return
-    by_level = [
+    kl, active = (
         {level: np.array([getattr(row, name)[level] for row in history]) for level in getattr(history[-1], name)}
         for name in ("test_kl_by_level", "active_units_by_level")
-    ]
+    )
     samples = np.array([row.num_train_samples for row in history])
-    figures.save(figures.levels(samples, *by_level, title), folder / "kl_by_level.png")
+    figures.save(figures.levels(samples, kl, active, title), folder / "kl_by_level.png")
 
 
 def curve(label: str, histories: Sequence[Sequence[Evaluation]]) -> figures.Curve:
