@@ -9,14 +9,14 @@ A datapoint's noise depends on the key and on its position alone; `chunk_size` b
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.arguments import check_counts, check_key
+from aevb.arguments import check_counts, check_key, describe
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.distributions.chain import Chain, family_name
 from aevb.model import (
@@ -136,10 +136,14 @@ def sample(
     *,
     condition: Any = None,
     mean: bool = True,
+    fixed: Collection[str] = (),
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> Any:
     """Return data that the model makes up, leaves `[n, ...]` of NumPy arrays: z from the prior, x from p(x|z).
+
+    Of a prior in levels, some can be `fixed`: their noise is drawn once and is the same in all samples. The highest
+    level, which depends on no other, then has one value; a lower level has where the ones above it are fixed too.
 
     Args:
       params: parameters of `model`.
@@ -148,11 +152,12 @@ def sample(
       model: the four functions.
       condition: what to sample given, one for all, for a model that takes a condition.
       mean: whether x is the mean of p(x|z), as pictures show it, or a draw.
+      fixed: names of levels of a prior that is a `Chain`.
       chunk_size: samples at a time in the one compiled program.
       on_chunk: called after every chunk with the number of samples done.
 
     Raises:
-      ValueError: a count is not positive.
+      ValueError: a count is not positive, or the prior has no such level.
       TypeError: the model takes a condition and there is none, or the other way round.
     """
     check_model(model)
@@ -160,10 +165,30 @@ def sample(
     check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
     given = None if condition is None else Given(None, jax.tree.map(jnp.asarray, as_arrays(condition)))
     check_decoder(params, bind(model, given)[0])
+    fixed = _checked_levels(fixed, params, given, model)
     positions = np.arange(num_samples)
     return _chunked(
-        lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk
+        lambda chunk: _sample_chunk(params, key, chunk, given, model, mean, fixed), positions, chunk_size, on_chunk
     )
+
+
+def _checked_levels(fixed: Collection[str], params: Params, given: Given | None, model: Model) -> tuple[str, ...]:
+    """Return the names of fixed levels in the order of the prior."""
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    if not fixed:
+        return ()
+    names: list[str] = []
+
+    def look(params: Params) -> None:
+        prior = prior_of(bind(model, given)[0], params)
+        names.extend(prior.levels if isinstance(prior, Chain) else ())
+
+    jax.eval_shape(look, params)
+    for name in fixed:
+        if name not in names:
+            levels = f"whose levels are {', '.join(names)}" if names else "which has no levels"
+            raise ValueError(f"fixed names levels of the prior, {levels}, got {describe(name)}")
+    return tuple(name for name in names if name in fixed)
 
 
 def _knows(moments: tuple[str, ...], params: Params, xs: Datapoint, model: Model) -> bool:
@@ -276,19 +301,35 @@ def _reconstruct_chunk(
     return jax.vmap(one)(xs, positions)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "mean"))
+@functools.partial(jax.jit, static_argnames=("model", "mean", "fixed"))
 def _sample_chunk(
-    params: Params, key: jax.Array, positions: jax.Array, given: Given | None, model: Model, mean: bool
+    params: Params,
+    key: jax.Array,
+    positions: jax.Array,
+    given: Given | None,
+    model: Model,
+    mean: bool,
+    fixed: tuple[str, ...],
 ) -> Any:
     bound = bind(model, given)[0]
+    prior = prior_of(bound, params)
+    # Nothing of what is drawn without fixed levels depends on there being such.
+    key, shared_key = jax.random.split(key) if fixed else (key, key)
 
     def one(position: jax.Array) -> Any:
         z_key, x_key = jax.random.split(jax.random.fold_in(key, position))
-        z: Latents = prior_of(bound, params).sample(z_key)
+        z: Latents = _with_fixed(prior, z_key, shared_key, fixed) if fixed else prior.sample(z_key)
         likelihood = likelihood_of(bound, params, z)
         return _mean(likelihood) if mean else likelihood.sample(x_key)
 
     return jax.vmap(one)(positions)
+
+
+def _with_fixed(prior: Any, key: jax.Array, shared_key: jax.Array, fixed: tuple[str, ...]) -> Latents:
+    """Return a draw of a `Chain` whose `fixed` levels are drawn by `shared_key`."""
+    own, shared = (jax.random.split(each, len(prior.levels)) for each in (key, shared_key))
+    keys = {name: (shared if name in fixed else own)[number] for number, name in enumerate(prior.levels)}
+    return prior.sample_by_keys(keys)
 
 
 def _mean(likelihood: Any) -> Any:

@@ -36,7 +36,9 @@ class ConfigFlags:
         self._config, self._several = config, {name: list(values) for name, values in several.items()}
         self.axes: tuple[str, ...] = ()
         self._fields: dict[str, Field] = {}
-        for field in (*configs.fields_of(config), *_of_other_families(config)):
+        others = _of_other_families(config)
+        self._lists = {field.flag for field in others if not configs.takes(field.kind, 1)}  # of some family
+        for field in (*configs.fields_of(config), *others):
             if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
                 self._fields[field.flag] = field
                 self._define(field if has_defaults else field._replace(default=None))
@@ -46,7 +48,10 @@ class ConfigFlags:
         choices = _choices(field)
         if field.flag in self._several:
             default = [str(value) for value in self._several[field.flag]]
-            flags.DEFINE_list(field.flag, default, f"{help_text} Several are trained each in turn.")
+            levels = (
+                " The sizes of one model's levels are joined by hyphens, 100-50." if field.flag in self._lists else ""
+            )
+            flags.DEFINE_list(field.flag, default, f"{help_text} Several are trained each in turn.{levels}")
         elif field.kind is bool:
             flags.DEFINE_bool(field.flag, field.default, help_text)
         elif choices:
@@ -95,7 +100,7 @@ class ConfigFlags:
     def _given(self, flag: str) -> Any:
         field, value = self._fields[flag], _FLAGS[flag].value
         if isinstance(value, list):
-            return _each(field, value, next(kind for kind in get_args(field.kind) if get_origin(kind)))
+            return _each(field, value, _element_of(field.kind))
         return value if isinstance(value, bool) or _choices(field) else parse(flag, value, field.kind)
 
     def _changed(self, config: Config) -> Config:
@@ -112,7 +117,10 @@ class ConfigFlags:
 
     def _values(self, field: Field) -> list[Any]:
         given: Any = _FLAGS[field.flag].value
-        return _distinct(field, given) if _FLAGS[field.flag].present else self._several[field.flag]
+        if _FLAGS[field.flag].present:
+            return _distinct(field, given)
+        several = self._several[field.flag]
+        return several if all(configs.takes(field.kind, value) for value in several) else [field.default]
 
 
 def _model(values: Mapping[str, Any], config: Config) -> str:
@@ -158,10 +166,23 @@ def parse(flag: str, text: Any, kind: Any) -> Any:
 
 def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
     given = ",".join(texts)
-    values = _each(field, texts, field.kind)
+    element = _element_of(field.kind)
+    if len(texts) > 1 and not configs.takes(field.kind, 1) and not any("-" in text for text in texts):
+        raise ValueError(
+            f"--{field.flag} takes the sizes of one model joined by hyphens, {'-'.join(texts)}, and commas between "
+            f"models, got {given}"
+        )
+    if element is None:
+        values = _each(field, texts, field.kind)
+    else:  # a list, whose hyphens are no signs: the sizes of layers and levels
+        values = [
+            _each(field, text.split("-"), element) if "-" in text or not configs.takes(field.kind, 1)
+            else _each(field, [text], field.kind)[0]
+            for text in texts
+        ]  # fmt: skip
     if not values:
         raise ValueError(f"--{field.flag} takes {_words(field.kind, several=True)}, got none")
-    if len(set(values)) < len(values):
+    if len({configs.joined(value) for value in values}) < len(values):
         raise ValueError(f"--{field.flag} names a value twice: {given}")
     return values
 
@@ -198,7 +219,14 @@ def _choices(field: Field) -> tuple[str, ...]:
 
 
 def _takes_list(kind: Any) -> bool:
-    return any(get_origin(option) is not None and get_origin(option) is not Literal for option in get_args(kind))
+    return configs.takes(kind, [])
+
+
+def _element_of(kind: Any) -> Any:
+    """Return the type of the elements of the lists that a setting takes; `None` where it takes none."""
+    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    lists = [option for option in options if _takes_list(option)]
+    return get_args(lists[0])[0] if lists else None
 
 
 def _text(value: Any) -> str | None:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import os
+import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -35,10 +36,26 @@ def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
     builder: Any = FAMILIES.get(name)
     kinds = typing.get_type_hints(inspect.unwrap(builder))
     return {
-        each.name: (kinds.get(each.name, str), None if each.default is each.empty else each.default)
+        each.name: (kinds.get(each.name, str), None if each.default is each.empty else _as_in_json(each.default))
         for each in inspect.signature(builder).parameters.values()
         if each.name != DATA_SHAPE and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
+
+
+def _as_in_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def takes(kind: Any, value: Any) -> bool:
+    """Tell whether a setting of this type takes lists, if `value` is one, or else single values."""
+    options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    are_lists = [typing.get_origin(option) not in (None, typing.Literal) for option in options]
+    return any(are_lists) if isinstance(value, list | tuple) else not all(are_lists)
+
+
+def joined(value: Any) -> str:
+    """Return a value as folders and flags with several values spell it: a list with hyphens."""
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @functools.cache
@@ -293,8 +310,8 @@ def flat(config: Config) -> dict[str, Any]:
 def change(config: Config, **values: Any) -> Config:
     """Return a configuration with other values of some settings, by the names of their flags.
 
-    The model comes first: what another family takes is at that family's default, unless the former one took it too and
-    had another value than its own default.
+    The model comes first: what another family takes is at that family's default, unless the former one took it too, in
+    the same form, and had another value than its own default.
 
     Raises:
       ValueError: there is no such setting.
@@ -304,7 +321,9 @@ def change(config: Config, **values: Any) -> Config:
         kept = {
             argument: value
             for argument, value in config.model.arguments.items()
-            if argument in arguments and _one_spelling(value) != _one_spelling(former[argument][1])
+            if argument in arguments
+            and takes(arguments[argument][0], value)
+            and _one_spelling(value) != _one_spelling(former[argument][1])
         }
         config = dataclasses.replace(config, model=ModelConfig(name, kept))
     paths = {field.flag: field.path for field in fields_of(config)}

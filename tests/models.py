@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from aevb import Chain, Estimator, Given, Markov, Model, Observed, mlp_vae
 from aevb.distributions import zeros_and_mask
 from aevb.likelihoods import GreyBernoulli
-from aevb.models import convolutional_vae
+from aevb.models import convolutional_vae, hierarchical_convolutional_vae, hierarchical_vae
 from tests.oracles import LinearGaussian
 
 
@@ -264,6 +264,16 @@ CASES = {
     ),
     "convolutional": Case(
         convolutional_vae((5, 7, 3), 2, num_channels=(4, 6), hidden_dim=8, likelihood="gaussian"), DATA["images"]
+    ),
+    "hierarchical": Case(hierarchical_vae((WIDTH,), (3, 2), (6, 4), weight_init="glorot"), DATA["pixels"]),
+    "hierarchical ladder": Case(
+        hierarchical_vae((WIDTH,), (4, 3, 2), 6, 1, inference="ladder", likelihood="gaussian"), DATA["numbers"]
+    ),
+    "hierarchical convolutional": Case(
+        hierarchical_convolutional_vae(
+            (5, 7, 3), (3, 2), (8, 6), num_channels=(4, 6), inference="ladder", likelihood="gaussian"
+        ),
+        DATA["images"],
     ),
     "two levels": Case(_two_levels(top_down=False), DATA["numbers"]),
     "ladder": Case(_two_levels(top_down=True), DATA["numbers"]),

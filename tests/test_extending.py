@@ -137,6 +137,7 @@ if __name__ == "__main__":
     launch.main(CONFIG)
 """
 
+BUILT_IN_FAMILIES = ("mlp", "convolutional", "conditional", "hierarchical", "hierarchical_convolutional")
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
     *("discretized_logistic", "beta_binomial", "categorical"),
@@ -204,7 +205,7 @@ print(json.dumps(bounds))
 def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
-    assert FAMILIES.names() == ("mlp", "convolutional", "conditional", "factor_analysis")
+    assert FAMILIES.names() == (*BUILT_IN_FAMILIES, "factor_analysis")
     assert LIKELIHOODS.names() == (*BUILT_IN_LIKELIHOODS, "laplace")
     models = {
         "my_family": aevb.models.build("factor_analysis", data_dim=DATA_DIM),
@@ -223,7 +224,9 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
     hint = "one of your own must be registered first, by importing the module that does it"
-    assert f"model family must be one of mlp, convolutional, got 'factor_analysis': {hint}" in unknown_family
+    assert (
+        f"model family must be one of {', '.join(BUILT_IN_FAMILIES)}, got 'factor_analysis': {hint}" in unknown_family
+    )
     names = ", ".join(BUILT_IN_LIKELIHOODS)
     assert f"likelihood must be one of {names}, got 'laplace': {hint}" in unknown_likelihood
 
@@ -323,7 +326,9 @@ MISTAKES: dict[str, Mistake] = {
         for kind, name in BUILT_IN.items()
     },
     "an unknown family": wrong(
-        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, convolutional, got 'unet'"
+        lambda: aevb.models.build("unet"),
+        ValueError,
+        f"model family must be one of {', '.join(BUILT_IN_FAMILIES)}, got 'unet'",
     ),
     "an unknown likelihood": wrong(
         lambda: aevb.mlp_vae((4,), 2, likelihood="cauchy"),

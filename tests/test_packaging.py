@@ -28,6 +28,7 @@ NAMES = [
     "equinox",
     "haiku",
     "convolutional",
+    "hierarchical",
     "levels and conditions",
     "an experiment of one's own",
 ]

@@ -23,7 +23,8 @@ OTHER_KEY = jax.random.key(1)
 MANY = 2000  # draws
 ERRORS = 4.5  # standard errors that an estimate may be off
 CHUNK_SIZE = 7  # does not divide the data
-MEAN_IS_UNKNOWN = ("flow", "two levels", "ladder", "three levels", "path", "discrete level")
+HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
+MEAN_IS_UNKNOWN = ("flow", "two levels", "ladder", "three levels", "path", "discrete level", *HIERARCHICAL)
 QUICK = ("plain", "ladder", "learned prior", "modalities")
 
 

@@ -40,7 +40,8 @@ def wake_sleep(
     datapoint (`Observed`) is missing from its dream.
 
     Args:
-      model: the four functions. theta and phi must share no parameters: each phase moves its own alone.
+      model: the four functions. Each phase moves its own parameters alone: where q(z|x) depends on theta too, as a
+        ladder's does, the sleep phase takes theta, `params["decoder"]`, as it is.
       optimizer: any optax transformation.
       dataset_size: N.
       map_prior: whether the wake phase includes log p(theta), weighed 1/N as in AEVB.
@@ -84,7 +85,14 @@ def log_recognition_of_dream(params: Params, key: jax.Array, x: Datapoint, model
     likelihood = likelihood_of(model, params, z)
     dream = _like(x, likelihood.sample(dream_key), isinstance(likelihood, Observed))
     z, dream = jax.lax.stop_gradient((z, dream))
-    return jnp.asarray(posterior_of(model, params, dream).log_prob(z))
+    return jnp.asarray(posterior_of(model, _with_theta_held(params), dream).log_prob(z))
+
+
+def _with_theta_held(params: Params) -> Params:
+    """Return the parameters without a gradient of theta."""
+    if not isinstance(params, dict) or "decoder" not in params:
+        return params
+    return {**params, "decoder": jax.lax.stop_gradient(params["decoder"])}
 
 
 def _like(x: Datapoint, dream: Datapoint, may_be_missing: bool) -> Any:

@@ -74,6 +74,10 @@ class Chain(Distribution):
 
         return over_leading_axes(one, len(sample_shape))(jax.random.split(key, sample_shape) if sample_shape else key)
 
+    def sample_by_keys(self, keys: dict[str, jax.Array]) -> dict[str, Any]:
+        """Return one draw, each level by a key of its own: a level that is given the same key has the same noise."""
+        return self._walk(lambda name, distribution: distribution.sample(keys[name]))
+
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
         return self.sample_with_intermediates(key, sample_shape)[0]
 

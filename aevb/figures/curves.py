@@ -164,6 +164,43 @@ def reconstruction_and_kl(
     return figure
 
 
+def levels(
+    num_train_samples: np.ndarray, kl: Mapping[str, np.ndarray], active: Mapping[str, np.ndarray], title: str
+) -> Figure:
+    """The KL divergence and the active units of each level against training samples on a log axis.
+
+    Args:
+      num_train_samples: `[T]`.
+      kl: by level, `[T]`, nats per datapoint.
+      active: by level, `[T]` counts; empty where they were not counted.
+      title: of the figure.
+    """
+    seen = np.asarray(num_train_samples) > 0
+    samples = np.asarray(num_train_samples)[seen]
+    marker = "o" if len(samples) == 1 else None
+    panels = [("KL divergence by level, test", "nats per datapoint", kl, "{:,.1f}")]
+    if active:
+        panels.append(("active units by level", "latent dimensions", active, "{:,.0f}"))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(panels) + 0.6, 3.0), layout="constrained")
+        for axes, (name, label, by_level, written) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            for (level, values), color in zip(by_level.items(), palette(len(by_level)), strict=True):
+                values = np.asarray(values)[seen]
+                last = written.format(values[-1]) if len(values) else "none"
+                axes.plot(samples, values, color=color, linewidth=1.3, marker=marker, label=f"{level} ({last})")
+            _log_axis(axes)
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_locator(MaxNLocator(6, integer=by_level is active))
+            axes.set_xlabel("training samples evaluated")
+            axes.set_ylabel(label)
+            axes.set_title(name)
+            axes.legend(loc="best")
+        figure.suptitle(title)
+    return figure
+
+
 def _log_axis(axes: Axes) -> None:
     """Make the horizontal axis logarithmic; where it has few powers of ten, 2 and 5 times these are named too."""
     axes.set_xscale("log")

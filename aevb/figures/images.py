@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from aevb.figures.style import PANELS_WIDTH, STYLE
 
 _GAP = 1  # pixels between the images of a grid, before enlargement
+_WIDTH = 5.6  # inches, of a grid
 
 
 def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
@@ -54,6 +55,21 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_column
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
+    return figure
+
+
+def image_rows(blocks: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
+    """Blocks of rows of images `[R, C, H, W]` or `[R, C, H, W, C']`, one under the other, each under its own title."""
+    canvases = [_tile(images.reshape(-1, *images.shape[2:]), images.shape[1]) for _, images in blocks]
+    heights = [_WIDTH * canvas.shape[0] / canvas.shape[1] for canvas in canvases]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH, sum(heights) + 0.35 * len(blocks) + 0.35), layout="constrained")
+        grid = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, _), canvas in zip(grid, blocks, canvases, strict=True):
+            axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_title(name)
+            axes.set_axis_off()
+        figure.suptitle(title)
     return figure
 
 
@@ -121,8 +137,7 @@ def _shown(images: np.ndarray) -> np.ndarray:
 
 def _grid_figure(canvas: np.ndarray, title: str) -> tuple[Figure, Axes]:
     height, width = canvas.shape[:2]
-    figure_width = 5.6
-    figure = Figure(figsize=(figure_width, figure_width * height / width + 0.35), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, _WIDTH * height / width + 0.35), layout="constrained")
     axes = figure.subplots()
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=(0, width, height, 0))
     axes.set_title(title)

@@ -3,6 +3,8 @@
 from aevb.models.conditional import conditional_vae
 from aevb.models.convolutional import convolutional_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
+from aevb.models.hierarchical import hierarchical_vae
+from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
 from aevb.models.mlp import mlp_vae
 from aevb.models.output_bias import start_at_mean
 
@@ -11,6 +13,8 @@ __all__ = [
     "build",
     "conditional_vae",
     "convolutional_vae",
+    "hierarchical_convolutional_vae",
+    "hierarchical_vae",
     "mlp_vae",
     "recipe_of",
     "register",

@@ -7,7 +7,7 @@ decoder   the same in reverse, with transposed convolutions         outputs of t
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -68,14 +68,8 @@ def convolutional_vae(
       ValueError: a shape that is no image's, a size that is not positive, or an unknown name.
       TypeError: a size that is not an integer.
     """
-    if not isinstance(data_shape, Sequence) or isinstance(data_shape, str):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
-    check_counts(1, **{f"data_shape[{axis}]": size for axis, size in enumerate(data_shape)})
-    if len(data_shape) not in (2, 3):
-        raise ValueError(f"data_shape must be [H, W] or [H, W, C], an image's, got {list(data_shape)}")
-    channels = _sizes("num_channels", num_channels)
-    if not channels:
-        raise ValueError("num_channels must not be empty")
+    check_image_shape(data_shape)
+    channels = channels_of(num_channels)
     check_counts(1, latent_dim=latent_dim)
     check_counts(0, num_residual_blocks=num_residual_blocks)
     check_choice("weight_init", weight_init, get_args(WeightInit))
@@ -84,7 +78,7 @@ def convolutional_vae(
         _Specification(
             tuple(data_shape),
             latent_dim,
-            channels if isinstance(num_channels, Sequence) else (channels[0], 2 * channels[0]),
+            channels,
             _sizes("hidden_dim", hidden_dim),
             num_residual_blocks,
             LIKELIHOODS.get(likelihood),
@@ -122,8 +116,7 @@ def _build(spec: _Specification) -> Model:
 
     def decode(params: Params, z: jax.Array) -> dist.Distribution:
         outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
-        outputs = jnp.moveaxis(outputs.reshape(height, width, num_outputs, channels), 2, 0)
-        outputs = outputs.reshape(num_outputs, *spec.data_shape)
+        outputs = arranged_as_image(outputs, num_outputs, spec.data_shape)
         return spec.likelihood.of(outputs).to_event(len(spec.data_shape))
 
     def prior(params: Params) -> dist.Distribution:
@@ -131,6 +124,30 @@ def _build(spec: _Specification) -> Model:
         return dist.Normal(jnp.zeros(spec.latent_dim, dtype), jnp.ones(spec.latent_dim, dtype)).to_event(1)
 
     return Model(init, encode, decode, prior)
+
+
+def check_image_shape(data_shape: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `data_shape` is `[H, W]` or `[H, W, C]`."""
+    if not isinstance(data_shape, Sequence) or isinstance(data_shape, str):
+        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
+    check_counts(1, **{f"data_shape[{axis}]": size for axis, size in enumerate(data_shape)})
+    if len(data_shape) not in (2, 3):
+        raise ValueError(f"data_shape must be [H, W] or [H, W, C], an image's, got {list(data_shape)}")
+
+
+def channels_of(num_channels: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the channels after each halving of an image; a single number C is C and 2 C."""
+    channels = _sizes("num_channels", num_channels)
+    if not channels:
+        raise ValueError("num_channels must not be empty")
+    return channels if isinstance(num_channels, Sequence) else (channels[0], 2 * channels[0])
+
+
+def arranged_as_image(outputs: jax.Array, num_outputs: int, data_shape: tuple[int, ...]) -> jax.Array:
+    """Return `[num_outputs, *data_shape]`, as a likelihood takes it, from a decoder's `[H, W, num_outputs * C]`."""
+    height, width = outputs.shape[:2]
+    by_output = jnp.moveaxis(outputs.reshape(height, width, num_outputs, -1), 2, 0)
+    return by_output.reshape(num_outputs, *data_shape)
 
 
 def _sizes(name: str, sizes: int | Sequence[int]) -> tuple[int, ...]:

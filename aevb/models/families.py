@@ -23,6 +23,8 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "mlp": "aevb.models.mlp:mlp_vae",
         "convolutional": "aevb.models.convolutional:convolutional_vae",
         "conditional": "aevb.models.conditional:conditional_vae",
+        "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
+        "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
     },
 )
 

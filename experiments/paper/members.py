@@ -107,7 +107,7 @@ def title_of(config: Config) -> str:
     """Return what a member is, for people: all but its step size and seed."""
     size = f", N = {config.data.num_train_images:,}" if config.data.num_train_images else ""
     latent_dim = config.model.arguments.get("latent_dim")
-    latent = "" if latent_dim is None else f" latent {latent_dim}"
+    latent = "" if latent_dim is None else f" latent {configs.joined(latent_dim)}"
     return f"{config.data.name} {config.algorithm}{latent}{size}"
 
 
@@ -126,11 +126,11 @@ def folder(config: Config, also: Sequence[str] = ()) -> Path:
     arguments, images = config.model.arguments, config.data.num_train_images
     hidden = arguments.get("hidden_dim")
     sizes = {"latent": arguments.get("latent_dim"), "hidden": hidden}
-    words = [f"{name}_{_joined(size)}" for name, size in sizes.items() if size is not None]
+    words = [f"{name}_{configs.joined(size)}" for name, size in sizes.items() if size is not None]
     network = ",".join(words if config.model.name == "mlp" else [config.model.name, *words])
     optimizer = "" if config.optimizer.name == "adagrad" else f",{config.optimizer.name}"
     values = configs.flat(config)
-    rest = "".join(f",{flag}_{_joined(values[flag])}" for flag in also if flag not in _IN_FOLDERS)
+    rest = "".join(f",{flag}_{configs.joined(values[flag])}" for flag in also if flag not in _IN_FOLDERS)
     return (
         Path(_FLAGS.workdir)
         / config.data.name
@@ -145,10 +145,6 @@ _IN_FOLDERS = {
     *("dataset", "num_train_images", "model", "latent_dim", "hidden_dim", "algorithm", "optimizer"),
     *("learning_rate", "seed"),
 }
-
-
-def _joined(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 Unit = TypeVar("Unit")

@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb import figures
+from aevb import figures, posterior
 from aevb.data import Dataset
+from aevb.distributions import Chain
 from aevb.gradients import reparameterize
-from aevb.model import Model, Params, latent_shape
+from aevb.model import Latents, Model, Params, latent_shape
 from aevb.training import Evaluation
 
 _NUM_SHOWN = 40
 _NUM_SAMPLES = 100
+_NUM_ROWS, _NUM_REDRAWN = 4, 10  # of samples with levels fixed
 _MANIFOLD_MOST, _MANIFOLD_LEAST = 20, 12  # images a side: Figure 4's 20, fewer of small images
 _PICTURE_SEED = 0  # of which images are shown and which samples are drawn
 
@@ -26,6 +28,7 @@ def draw_all(
     title = figures.literal(title)
     if _are_images(test):
         _draw_samples(folder, model, params, test.image_shape, title)
+        _draw_levels(folder, model, params, test.image_shape, title)
         if latent_shape(model, params) == (2,):
             _draw_manifold(folder, model, params, test.image_shape, title)
     if np.isfinite(history[-1].train_elbo):
@@ -42,6 +45,7 @@ def _draw_recognition(
         columns["num_train_samples"], columns["test_reconstruction"], columns["test_kl"], title
     )
     figures.save(figure, folder / "reconstruction_and_kl.png")
+    _draw_kl_by_level(folder, history, title)
     if _are_images(test):
         _draw_reconstructions(folder, model, params, test, title)
     if latent_shape(model, params) == (2,):
@@ -50,6 +54,18 @@ def _draw_recognition(
         )
         figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space", _class_names(test))
         figures.save(figure, folder / "latent_space.png")
+
+
+def _draw_kl_by_level(folder: Path, history: Sequence[Evaluation], title: str) -> None:
+    """Draw the KL divergence and the active units of latents in levels; of one level there is nothing to tell apart."""
+    if len(history[-1].test_kl_by_level) < 2:
+        return
+    kl, active = (
+        {level: np.array([getattr(row, name)[level] for row in history]) for level in getattr(history[-1], name)}
+        for name in ("test_kl_by_level", "active_units_by_level")
+    )
+    samples = np.array([row.num_train_samples for row in history])
+    figures.save(figures.levels(samples, kl, active, title), folder / "kl_by_level.png")
 
 
 def curve(label: str, histories: Sequence[Sequence[Evaluation]]) -> figures.Curve:
@@ -101,6 +117,37 @@ def _draw_samples(folder: Path, model: Model, params: Params, image_shape: tuple
     figures.save(figure, folder / "samples.png")
 
 
+def _draw_levels(folder: Path, model: Model, params: Params, image_shape: tuple[int, ...], title: str) -> None:
+    """Draw samples with some levels fixed: the ones drawn first, and the other way round the noise of the last ones."""
+    prior = model.prior(params)
+    if not isinstance(prior, Chain):
+        return
+    names = list(prior.levels)
+    blocks = []
+    for number in range(1, len(names)):
+        fixed, redrawn = ", ".join(names[:number]), ", ".join(names[number:])
+        images = level_images(model, params, names[:number], image_shape)
+        blocks.append((f"{fixed} the same along each row, {redrawn} redrawn", images))
+    for number in range(1, len(names)):
+        redrawn, fixed = ", ".join(names[:number]), ", ".join(names[number:])
+        images = level_images(model, params, names[number:], image_shape)
+        blocks.append((f"noise of {fixed} the same along each row, {redrawn} redrawn", images))
+    figures.save(figures.image_rows(blocks, f"{title}: samples, means of p(x|z)"), folder / "levels.png")
+
+
+def level_images(model: Model, params: Params, fixed: Sequence[str], image_shape: tuple[int, ...]) -> np.ndarray:
+    """Means of p(x|z) at samples from the prior, by a stated seed, whose `fixed` levels are one for each row.
+
+    Returns:
+      `[4, 10, H, W]`.
+    """
+    rows = [
+        posterior.sample(params, key, _NUM_REDRAWN, model, fixed=fixed)
+        for key in jax.random.split(jax.random.key(_PICTURE_SEED), _NUM_ROWS)
+    ]
+    return np.stack(rows).reshape(_NUM_ROWS, _NUM_REDRAWN, *image_shape)
+
+
 def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, ...], title: str) -> None:
     figure = figures.manifold(manifold_images(model, params, image_shape), f"{title}: learned manifold")
     figures.save(figure, folder / "manifold.png")
@@ -109,7 +156,7 @@ def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tupl
 def sample_images(model: Model, params: Params, image_shape: tuple[int, ...]) -> np.ndarray:
     """Means of p(x|z) at a hundred z from the prior by a stated seed, `[100, H, W]` (Figure 5)."""
     z = model.prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_SAMPLES,))
-    return _decode(model, params, jnp.asarray(z), image_shape)
+    return _decode(model, params, z, image_shape)
 
 
 def manifold_images(model: Model, params: Params, image_shape: tuple[int, ...]) -> np.ndarray:
@@ -134,19 +181,24 @@ def _class_names(data: Dataset) -> list[str] | None:
 
 def _inputs(model: Model, params: Params, data: Dataset) -> np.ndarray:
     """Return the images as the model takes them: flattened, or as they are."""
-    z = jnp.asarray(model.prior(params).sample(jax.random.key(_PICTURE_SEED)))
+    z: Latents = model.prior(params).sample(jax.random.key(_PICTURE_SEED))
     return data.pixels(flat=len(model.decode(params, z).event_shape) == 1)
 
 
-def _decode(model: Model, params: Params, z: jax.Array, image_shape: tuple[int, ...]) -> np.ndarray:
+def _decode(model: Model, params: Params, z: Latents, image_shape: tuple[int, ...]) -> np.ndarray:
     means = jax.jit(jax.vmap(lambda z: model.decode(params, z).mean))(z)
     return np.asarray(means).reshape(-1, *image_shape)
 
 
-def _posterior_point(model: Model, params: Params, x: jax.Array) -> jax.Array:
-    """The posterior mean, or for a family that does not know its own, the mean of a few samples."""
-    posterior = model.encode(params, x)
+def _posterior_point(model: Model, params: Params, x: jax.Array) -> Latents:
+    """The posterior mean, or for a family that does not know its own, the mean of a few samples.
+
+    Of levels, the mean of each given the means of those before it.
+    """
+    q = model.encode(params, x)
+    if isinstance(q, Chain):
+        return q.means()
     try:
-        return posterior.mean
+        return q.mean
     except NotImplementedError:
-        return jnp.mean(reparameterize(posterior, jax.random.key(_PICTURE_SEED), (64,)), axis=0)
+        return jnp.mean(reparameterize(q, jax.random.key(_PICTURE_SEED), (64,)), axis=0)

@@ -81,6 +81,10 @@ class TensorBoard:
         if_there = ("valid_elbo", "train_iwae", "test_iwae", "valid_iwae")
         for name in (*names, *(name for name in if_there if math.isfinite(getattr(row, name)))):
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
+        if len(row.test_kl_by_level) > 1:
+            for name in ("test_kl_by_level", "active_units_by_level"):
+                for level, value in getattr(row, name).items():
+                    self._writer.add_scalar(f"{name}/{level}", value, row.num_train_samples)
         self._writer.flush()
 
     def close(self) -> None:
@@ -98,7 +102,16 @@ def _bounds(row: Evaluation) -> str:
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
     weighted = "" if math.isnan(row.test_iwae) else f" (L_K {row.test_iwae:.2f})"
-    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats"
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{_levels(row)}"
+
+
+def _levels(row: Evaluation) -> str:
+    """Return the KL divergence and the active units of each level in words; of one level nothing."""
+    if len(row.test_kl_by_level) < 2:
+        return ""
+    divergences = " ".join(f"{level} {kl:.2f}" for level, kl in row.test_kl_by_level.items())
+    units = " ".join(f"{level} {count}" for level, count in row.active_units_by_level.items())
+    return f"  KL {divergences}" + (f"  active {units}" if units else "")
 
 
 def counting(name: str, total: int, unit: str) -> Callable[[int], None]:

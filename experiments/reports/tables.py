@@ -90,6 +90,8 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     columns = {heading: name for heading, name in _COLUMNS.items() if name in first}
     print_table([{heading: _rounded(heading, row[name]) for heading, name in columns.items()} for _, row in runs])
     for folder, row in runs:
+        _print_levels(folder if len(runs) > 1 else None, row)
+    for folder, row in runs:
         if row.get("best_epoch") is not None:
             stopped = f", stopped early at {row['num_epochs']:,}" if row["stopped_early"] else ""
             print(
@@ -101,8 +103,21 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
         print(f"  {folder}")
 
 
+def _print_levels(folder: Path | None, row: Mapping[str, Any]) -> None:
+    """Print the KL divergence and the active units of each level, where there are levels."""
+    divergences, units = row.get("test_kl_by_level"), row.get("active_units_by_level") or {}
+    if divergences:
+        words = [
+            f"{level} {kl:,.2f} nats" + (f" ({units[level]:,} active)" if level in units else "")
+            for level, kl in divergences.items()
+        ]
+        print(f"{f'{folder.name}: ' if folder else ''}KL by level: {', '.join(words)}")
+
+
 def _rounded(heading: str, value: Any) -> Any:
     if value is None:
         return "-"
+    if isinstance(value, list):  # the sizes of levels
+        return "-".join(map(str, value))
     digits = 3 if heading == _BITS else 2
     return f"{value:,.{digits}f}" if isinstance(value, float) else value

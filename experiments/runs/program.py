@@ -107,8 +107,8 @@ class Program:
         self._splits, self._stream, self._first = splits, stream, members[0]
         self._num_train = len(splits.train.images)
         self._steps_per_epoch = self._num_train // self._first.optimizer.batch_size
-        sizes: set[Any] = {config.model.arguments.get("latent_dim") for config in members}
-        self._pads = len(sizes) > 1
+        sizes: list[Any] = [config.model.arguments.get("latent_dim") for config in members]
+        self._pads = any(size != sizes[0] for size in sizes)
         largest = configs.change(self._first, latent_dim=max(sizes)) if self._pads else self._first
         self._model = self._built(largest)
         self._make = make_algorithm(self._first, self._steps_per_epoch)

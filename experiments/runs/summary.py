@@ -37,6 +37,7 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
         **({} if math.isnan(row.train_iwae) else {"train_iwae": row.train_iwae, "test_iwae": row.test_iwae}),
         **_bits(config, splits, row.test_elbo),
         "active_units": row.active_units,
+        **_by_level(row),
         "train_seconds": row.seconds,
         "images_per_second": row.num_train_samples / row.seconds if row.seconds else None,
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -44,6 +45,13 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
     }
     # JSON has no NaN.
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+
+
+def _by_level(row: Evaluation) -> dict[str, Any]:
+    """Return the KL divergence and the active units of each level, of latents in levels."""
+    if len(row.test_kl_by_level) < 2:
+        return {}
+    return {"test_kl_by_level": row.test_kl_by_level, "active_units_by_level": row.active_units_by_level}
 
 
 def _bits(config: Config, splits: Splits, test_elbo: float) -> dict[str, float]:

@@ -69,9 +69,12 @@ def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
 
 
 def _defaults_left(config: Config) -> Iterator[str]:
-    known = configs.flat(config)
-    for flag in _CROSSED:
-        if flag in known and not _FLAGS[flag].present and not (flag == "seed" and _FLAGS.num_seeds):
+    """Yield the flags that nothing was said of and whose default values suit the model."""
+    config = configs.change(config, model=_FLAGS.model or config.model.name)
+    known = {field.flag: field.kind for field in configs.fields_of(config)}
+    for flag, values in _CROSSED.items():
+        said = _FLAGS[flag].present or (flag == "seed" and _FLAGS.num_seeds)
+        if flag in known and configs.takes(known[flag], values[0]) and not said:
             yield flag
 
 
@@ -105,9 +108,14 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
 
 def _title(config: Config, axes: Sequence[str]) -> str:
     values = configs.flat(config)
-    title = defaults.title_of(config.data) + (f", $N_z$ = {values['latent_dim']}" if "latent_dim" in values else "")
-    others = [f"{flag} {values[flag]}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
+    size = f", $N_z$ = {configs.joined(values['latent_dim'])}" if "latent_dim" in values else ""
+    title = defaults.title_of(config.data) + size
+    others = [f"{flag} {_cell(values[flag])}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
     return "\n".join([title, *others])
+
+
+def _cell(value: Any) -> Any:
+    return configs.joined(value) if isinstance(value, list | tuple) else value
 
 
 def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[str, Any]:
@@ -118,7 +126,7 @@ def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[
     values = configs.flat(config)
     always = [flag for flag in ("latent_dim", "learning_rate", "seed") if flag in values]
     return {
-        **{flag: values[flag] for flag in dict.fromkeys((*always, *axes))},
+        **{flag: _cell(values[flag]) for flag in dict.fromkeys((*always, *axes))},
         "num_train_samples": end.num_train_samples if end else 0,
         "train_elbo": bound("train_elbo"),
         **validation,
