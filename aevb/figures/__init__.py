@@ -1,7 +1,7 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
 from aevb.figures.curves import Curve, Panel, bound_panels, lower_bounds, reconstruction_and_kl
-from aevb.figures.images import image_grid, image_panels, latent_scatter, manifold, reconstructions
+from aevb.figures.images import image_grid, image_panels, images_by_class, latent_scatter, manifold, reconstructions
 from aevb.figures.measurements import costs, gradient_variances, turns
 from aevb.figures.style import literal, save
 
@@ -13,6 +13,7 @@ __all__ = [
     "gradient_variances",
     "image_grid",
     "image_panels",
+    "images_by_class",
     "latent_scatter",
     "literal",
     "lower_bounds",
