@@ -1,6 +1,6 @@
 """Classification by Bayes' rule on the bounds of a model given a label.
 
-    p(y | x)  is proportional to  p(y) p(x | y),     log p(x | y) >= L(x | y)
+p(y | x)  is proportional to  p(y) p(x | y),     log p(x | y) >= L(x | y)
 """
 
 import functools
@@ -127,7 +127,9 @@ def _check_takes_label(model: Model, xs: Any) -> None:
         bind(model, Given(None, 0))
     except TypeError:
         what = f"got {describe(model)} without one"
-        raise TypeError(f"classes are compared by their bounds on log p(x|y): the model must take a condition, {what}") from None
+        raise TypeError(
+            f"classes are compared by their bounds on log p(x|y): the model must take a condition, {what}"
+        ) from None
 
 
 def _blocks(

@@ -151,7 +151,11 @@ class DataConfig:
     split_rule: str = setting("official", "How training and test images are told apart.")
     num_train_images: int = setting(0, "Trains on so many, random ones by seed 0; 0 for all.", minimum=0)
     num_valid_images: int = setting(0, "Hold out so many training images for validation, drawn with seed 1.", minimum=0)
-    condition: Condition = setting("none", "What images are modelled given: nothing, or the label of each.", choices=lambda: typing.get_args(Condition))
+    condition: Condition = setting(
+        "none",
+        "What images are modelled given: nothing, or the label of each.",
+        choices=lambda: typing.get_args(Condition),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,9 +89,7 @@ def _valid(history: Sequence[Evaluation]) -> np.ndarray | None:
     return bounds if np.isfinite(bounds[1:]).any() else None
 
 
-def _draw_reconstructions(
-    folder: Path, model: Model, params: Params, xs: Datapoint, test: Dataset, title: str
-) -> None:
+def _draw_reconstructions(folder: Path, model: Model, params: Params, xs: Datapoint, test: Dataset, title: str) -> None:
     # A random part by a stated seed: the first images of a file need not be like the rest.
     chosen = np.random.RandomState(_PICTURE_SEED).permutation(len(test.images))[:_NUM_SHOWN]
     shown = rows(xs, chosen)
