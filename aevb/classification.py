@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb import gradients
-from aevb.arguments import check_counts, check_key, describe
+from aevb.arguments import check_counts, check_key
 from aevb.data.binarization import Binarization, binarize_batch, check_intensities, possible_targets
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.data.stream import Stream, blocks_in_order
@@ -27,8 +27,8 @@ class Classification(NamedTuple):
     """What is known of the class of each datapoint, NumPy arrays.
 
     Attributes:
-      log_joint: `[N, K]`, log p(y) plus the bound on log p(x|y), in nats: lower bounds on log p(x, y). Their log-sum-exp
-        over classes is a lower bound on log p(x).
+      log_joint: `[N, K]`, log p(y) plus the bound on log p(x|y), in nats: lower bounds on log p(x, y). Their
+        log-sum-exp over classes is a lower bound on log p(x).
       probabilities: `[N, K]`, p(y|x) where the bounds are exact; each row sums to one.
       labels: `[N]`, the most probable class.
     """
@@ -126,10 +126,8 @@ def _check_takes_label(model: Model, xs: Any) -> None:
     try:
         bind(model, Given(None, 0))
     except TypeError:
-        what = f"got {describe(model)} without one"
-        raise TypeError(
-            f"classes are compared by their bounds on log p(x|y): the model must take a condition, {what}"
-        ) from None
+        what = "classes are compared by their bounds on log p(x|y)"
+        raise TypeError(f"the model takes no condition: {what}, which need a model given a label") from None
 
 
 def _blocks(
