@@ -109,8 +109,8 @@ def test_a_label_out_of_range_is_refused_wherever_it_comes_in():
     with pytest.raises(ValueError, match=words):
         aevb.elbo(PARAMS, KEY, Given(XS[0], 7), MODEL)
     assert np.isnan(jax.jit(aevb.elbo)(PARAMS, KEY, Given(XS[0], 7), MODEL))  # what is traced is not known
+    on_array = conditional_vae((WIDTH,), 2, condition_shape=(3,))
     with pytest.raises(ValueError, match=r"the condition has shape \(4,\), the model takes \(3,\)"):
-        on_array = conditional_vae((WIDTH,), 2, condition_shape=(3,))
         aevb.elbo(on_array.init(KEY), KEY, Given(XS[0], jnp.ones(4)), on_array)
 
 
