@@ -23,7 +23,7 @@ def arguments(family: str, shape: Sequence[int], num_classes: int | None) -> dic
 
 def family_for(condition: str, family: str, former: str) -> str:
     """Return the family under another condition than the `former`: where it was that one's first, this one's first."""
-    goes_on = condition == former or family != _FIRST_FAMILIES[former]
+    goes_on = condition == former or family != _FIRST_FAMILIES.get(former)
     return family if goes_on else _FIRST_FAMILIES.get(condition, family)
 
 

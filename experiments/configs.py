@@ -296,8 +296,8 @@ def change(config: Config, **values: Any) -> Config:
     Raises:
       ValueError: there is no such setting.
     """
-    former, family = config.data.condition, config.model.name
-    family = conditions.family_for(values.get("condition", former), family, former)
+    given = config.data.condition
+    family = conditions.family_for(values.get("condition", given), config.model.name, given)
     if (name := values.pop("model", family)) != config.model.name:
         arguments, former = family_arguments(name), family_arguments(config.model.name)
         kept = {
