@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from aevb import algorithms, data, likelihoods, models, sharding
 from aevb.algorithms import Algorithm, TrainState, auto_encoding, descent, init_train_state, make_loss
+from aevb.classification import Classification, classify
 from aevb.data.stream import Stream
 from aevb.distributions import Chain, Markov, Observed
 from aevb.evaluation import Bound, evaluate
@@ -33,6 +34,7 @@ __all__ = [
     "Algorithm",
     "Bound",
     "Chain",
+    "Classification",
     "DivergedError",
     "ElboTerms",
     "Estimator",
@@ -46,6 +48,7 @@ __all__ = [
     "TrainState",
     "algorithms",
     "auto_encoding",
+    "classify",
     "data",
     "descent",
     "elbo",

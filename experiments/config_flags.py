@@ -110,9 +110,9 @@ class ConfigFlags:
             if "num_train_samples" in values:
                 raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
             values["num_train_samples"] = None  # where that is the default
-        known = {field.flag for field in configs.fields_of(configs.change(config, model=_model(values, config)))}
-        for flag in values.keys() - known:
-            raise ValueError(f"--{flag} is no setting of --model={_model(values, config)}")
+        of_family = configs.change(config, **{flag: values[flag] for flag in ("model", "condition") if flag in values})
+        for flag in values.keys() - {field.flag for field in configs.fields_of(of_family)}:
+            raise ValueError(f"--{flag} is no setting of --model={of_family.model.name}")
         return configs.change(config, **values)
 
     def _values(self, field: Field) -> list[Any]:
@@ -121,10 +121,6 @@ class ConfigFlags:
             return _distinct(field, given)
         several = self._several[field.flag]
         return several if all(configs.takes(field.kind, value) for value in several) else [field.default]
-
-
-def _model(values: Mapping[str, Any], config: Config) -> str:
-    return values.get("model", config.model.name)
 
 
 def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:

@@ -17,28 +17,27 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import aevb
 from aevb.algorithms import ALGORITHMS
 from aevb.arguments import describe
-from aevb.data import Dataset
+from aevb.data import Condition, Dataset
 from aevb.data.binarization import Binarization
 from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES, takes_images
 from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
+from experiments import conditions
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
 
 OutputBias: TypeAlias = Literal["weight_init", "data_mean"]
 
-DATA_SHAPE = "data_shape"
-"""The argument of a family that the data decide."""
-
 
 def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
-    """Return the arguments of a model family, but for `DATA_SHAPE`: their types and defaults."""
+    """Return the arguments of a model family, but for those that the data decide: their types and defaults."""
     builder: Any = FAMILIES.get(name)
+    decided = conditions.decided_by_data(name)
     kinds = typing.get_type_hints(inspect.unwrap(builder))
     return {
         each.name: (kinds.get(each.name, str), None if each.default is each.empty else _as_in_json(each.default))
         for each in inspect.signature(builder).parameters.values()
-        if each.name != DATA_SHAPE and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        if each.name not in decided and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
 
 
@@ -183,6 +182,11 @@ class DataConfig:
     split_rule: str = setting("official", "How training and test images are told apart.")
     num_train_images: int = setting(0, "Trains on so many, random ones by seed 0; 0 for all.", minimum=0)
     num_valid_images: int = setting(0, "Hold out so many training images for validation, drawn with seed 1.", minimum=0)
+    condition: Condition = setting(
+        "none",
+        "What images are modelled given: nothing, or the label of each.",
+        choices=lambda: typing.get_args(Condition),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,8 +302,15 @@ def check(config: Config) -> None:
             raise ValueError(f"{field.flag} must be {least} and finite, got {value}")
         if of.minimum is not None and not of.minimum <= value < math.inf:
             raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
+    conditions.check(config.data.condition, config.model.name)
     if not takes_images(config.model.name):
-        replace(config, {("model", "arguments", DATA_SHAPE): [1]}).build_model()  # of any vectors, to hear its errors
+        _with_arguments(config, [1], 2).build_model()  # of any vectors, to hear its errors
+
+
+def _with_arguments(config: Config, shape: Sequence[int], num_classes: int | None) -> Config:
+    """Return the configuration with those arguments of its model that the data decide."""
+    values = conditions.arguments(config.model.name, shape, num_classes)
+    return replace(config, {("model", "arguments", name): value for name, value in values.items()})
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -311,12 +322,14 @@ def change(config: Config, **values: Any) -> Config:
     """Return a configuration with other values of some settings, by the names of their flags.
 
     The model comes first: what another family takes is at that family's default, unless the former one took it too, in
-    the same form, and had another value than its own default.
+    the same form, and had another value than its own default. Another condition starts from its own family.
 
     Raises:
       ValueError: there is no such setting.
     """
-    if (name := values.pop("model", config.model.name)) != config.model.name:
+    given = config.data.condition
+    family = conditions.family_for(values.get("condition", given), config.model.name, given)
+    if (name := values.pop("model", family)) != config.model.name:
         arguments, former = family_arguments(name), family_arguments(config.model.name)
         kept = {
             argument: value
@@ -348,7 +361,9 @@ def _one_spelling(value: Any) -> Any:
 def with_data(config: Config, train: Dataset) -> Config:
     """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
     shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
-    config = replace(config, {("model", "arguments", DATA_SHAPE): list(shape)})
+    if config.data.condition == "label":
+        train.classes()  # to hear whether there are any
+    config = _with_arguments(config, shape, train.num_classes)
     if train.fingerprint is None:
         return config
     found = {

@@ -1,7 +1,15 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
 from aevb.figures.curves import Curve, Panel, bound_panels, levels, lower_bounds, reconstruction_and_kl
-from aevb.figures.images import image_grid, image_panels, image_rows, latent_scatter, manifold, reconstructions
+from aevb.figures.images import (
+    image_grid,
+    image_panels,
+    image_rows,
+    images_by_class,
+    latent_scatter,
+    manifold,
+    reconstructions,
+)
 from aevb.figures.measurements import costs, gradient_variances, turns
 from aevb.figures.style import literal, save
 
@@ -14,6 +22,7 @@ __all__ = [
     "image_grid",
     "image_panels",
     "image_rows",
+    "images_by_class",
     "latent_scatter",
     "levels",
     "literal",

@@ -12,6 +12,7 @@ import optax
 
 import aevb
 from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.data.rows import rows
 from aevb.models.families import takes_images
 from aevb.models.output_bias import start_at_mean
 from aevb.training.divergence import DivergedError
@@ -211,15 +212,23 @@ class Program:
             return None
         flat = not takes_images(self._first.model.name)
         if self._stream:
-            return data.stream(flat)
+            return data.stream(flat, self._first.data.condition)
         # All of them for one process, those that it asks for where there are several.
-        return data.pixels(flat) if distributed.process_count() == 1 else data.lazy_pixels(flat)
+        return data.datapoints(flat, self._first.data.condition, lazy=distributed.process_count() > 1)
 
     def _initial(self, config: Config, key: jax.Array) -> TrainState:
         algorithm = self._make(
             self._built(config), self._optimizer(config), self._num_train, config.objective.map_prior
         )
-        return jax.jit(algorithm.init)(key)
+        return jax.jit(algorithm.init)(key, *self._datapoint())
+
+    def _datapoint(self) -> tuple:
+        """Return what `Algorithm.init` takes beside the key: one datapoint, for its shapes, where models need one."""
+        if self._first.data.condition == "none":
+            return ()
+        flat = not takes_images(self._first.model.name)
+        lazy = self._splits.train.datapoints(flat, self._first.data.condition, lazy=True)
+        return (rows(lazy, 0),)
 
     def _optimizer(self, config: Config) -> optax.GradientTransformation:
         of = config.optimizer
