@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from absl import flags
 
 from aevb.models.families import FAMILIES
-from experiments import configs
+from experiments import configs, model_arguments
 from experiments.configs import Config, Field, Setting
 
 _FLAGS = flags.FLAGS
@@ -37,7 +37,7 @@ class ConfigFlags:
         self.axes: tuple[str, ...] = ()
         self._fields: dict[str, Field] = {}
         others = _of_other_families(config)
-        self._lists = {field.flag for field in others if not configs.takes(field.kind, 1)}  # of some family
+        self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # of some family
         for field in (*configs.fields_of(config), *others):
             if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
                 self._fields[field.flag] = field
@@ -120,7 +120,7 @@ class ConfigFlags:
         if _FLAGS[field.flag].present:
             return _distinct(field, given)
         several = self._several[field.flag]
-        return several if all(configs.takes(field.kind, value) for value in several) else [field.default]
+        return several if all(model_arguments.takes(field.kind, value) for value in several) else [field.default]
 
 
 def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
@@ -163,7 +163,7 @@ def parse(flag: str, text: Any, kind: Any) -> Any:
 def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
     given = ",".join(texts)
     element = _element_of(field.kind)
-    if len(texts) > 1 and not configs.takes(field.kind, 1) and not any("-" in text for text in texts):
+    if len(texts) > 1 and not model_arguments.takes(field.kind, 1) and not any("-" in text for text in texts):
         raise ValueError(
             f"--{field.flag} takes the sizes of one model joined by hyphens, {'-'.join(texts)}, and commas between "
             f"models, got {given}"
@@ -172,13 +172,13 @@ def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
         values = _each(field, texts, field.kind)
     else:  # a list, whose hyphens are no signs: the sizes of layers and levels
         values = [
-            _each(field, text.split("-"), element) if "-" in text or not configs.takes(field.kind, 1)
+            _each(field, text.split("-"), element) if "-" in text or not model_arguments.takes(field.kind, 1)
             else _each(field, [text], field.kind)[0]
             for text in texts
         ]  # fmt: skip
     if not values:
         raise ValueError(f"--{field.flag} takes {_words(field.kind, several=True)}, got none")
-    if len({configs.joined(value) for value in values}) < len(values):
+    if len({model_arguments.joined(value) for value in values}) < len(values):
         raise ValueError(f"--{field.flag} names a value twice: {given}")
     return values
 
@@ -215,7 +215,7 @@ def _choices(field: Field) -> tuple[str, ...]:
 
 
 def _takes_list(kind: Any) -> bool:
-    return configs.takes(kind, [])
+    return model_arguments.takes(kind, [])
 
 
 def _element_of(kind: Any) -> Any:

@@ -5,11 +5,8 @@ the arguments of it, whose names, types and meaning are the family's own.
 """
 
 import dataclasses
-import functools
-import inspect
 import math
 import os
-import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -23,54 +20,10 @@ from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES, takes_images
 from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
-from experiments import conditions
+from experiments import conditions, model_arguments
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
 
 OutputBias: TypeAlias = Literal["weight_init", "data_mean"]
-
-
-def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
-    """Return the arguments of a model family, but for those that the data decide: their types and defaults."""
-    builder: Any = FAMILIES.get(name)
-    decided = conditions.decided_by_data(name)
-    kinds = typing.get_type_hints(inspect.unwrap(builder))
-    return {
-        each.name: (kinds.get(each.name, str), None if each.default is each.empty else _as_in_json(each.default))
-        for each in inspect.signature(builder).parameters.values()
-        if each.name not in decided and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    }
-
-
-def _as_in_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def takes(kind: Any, value: Any) -> bool:
-    """Tell whether a setting of this type takes lists, if `value` is one, or else single values."""
-    options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    are_lists = [typing.get_origin(option) not in (None, typing.Literal) for option in options]
-    return any(are_lists) if isinstance(value, list | tuple) else not all(are_lists)
-
-
-def joined(value: Any) -> str:
-    """Return a value as folders and flags with several values spell it: a list with hyphens."""
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-@functools.cache
-def _argument_helps(name: str) -> dict[str, str]:
-    """Return what the docstring of a family says of its arguments."""
-    text = inspect.getdoc(FAMILIES.get(name)) or ""
-    _, _, rest = text.partition("Args:\n")
-    helps: dict[str, str] = {}
-    last = ""
-    for line in rest.split("\n\n")[0].splitlines():
-        argument, colon, words = line.strip().partition(": ")
-        if line.startswith("  ") and not line.startswith("   ") and colon and argument.isidentifier():
-            last, helps[argument] = argument, words
-        elif last:
-            helps[last] += " " + line.strip()
-    return {argument: words[:1].upper() + words[1:] for argument, words in helps.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +66,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Complete the arguments, so that there is one spelling of them: what was not given is at its default."""
         try:
-            known = family_arguments(self.name)
+            known = model_arguments.family_arguments(self.name)
         except ValueError:  # somebody's family, that is not registered here: it can be compared all the same
             known = {}
         defaults = {argument: default for argument, (_, default) in known.items()}
@@ -263,8 +216,8 @@ def fields_of(config: Any, above: tuple[str, ...] = ()) -> Iterator[Field]:
 
 def _arguments_of(model: ModelConfig, above: tuple[str, ...]) -> Iterator[Field]:
     """Yield the arguments of a model's family; what the data decide is none."""
-    helps = _argument_helps(model.name)
-    for name, (kind, default) in family_arguments(model.name).items():
+    helps = model_arguments.argument_helps(model.name)
+    for name, (kind, default) in model_arguments.family_arguments(model.name).items():
         yield Field((*above, name), name, kind, model.arguments.get(name, default), Setting(helps.get(name, "")))
 
 
@@ -330,13 +283,13 @@ def change(config: Config, **values: Any) -> Config:
     given = config.data.condition
     family = conditions.family_for(values.get("condition", given), config.model.name, given)
     if (name := values.pop("model", family)) != config.model.name:
-        arguments, former = family_arguments(name), family_arguments(config.model.name)
+        arguments, former = model_arguments.family_arguments(name), model_arguments.family_arguments(config.model.name)
         kept = {
             argument: value
             for argument, value in config.model.arguments.items()
             if argument in arguments
-            and takes(arguments[argument][0], value)
-            and _one_spelling(value) != _one_spelling(former[argument][1])
+            and model_arguments.takes(arguments[argument][0], value)
+            and model_arguments.one_spelling(value) != model_arguments.one_spelling(former[argument][1])
         }
         config = dataclasses.replace(config, model=ModelConfig(name, kept))
     paths = {field.flag: field.path for field in fields_of(config)}
@@ -351,11 +304,6 @@ def _absolute(spec: str) -> str:
     kind = next((kind for kind in ("tfds:", "hf:") if spec.startswith(kind)), "")
     path = spec.removeprefix(kind)
     return kind + os.path.abspath(path) if os.path.exists(path) else spec
-
-
-def _one_spelling(value: Any) -> Any:
-    """Return a list of one as its element: what a family takes one or several of, it takes in both spellings."""
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
 def with_data(config: Config, train: Dataset) -> Config:
