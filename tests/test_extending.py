@@ -204,7 +204,7 @@ print(json.dumps(bounds))
 def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
-    assert FAMILIES.names() == ("mlp", "convolutional", "conditional", "factor_analysis")
+    assert FAMILIES.names() == ("mlp", "convolutional", "conditional", "supervised", "factor_analysis")
     assert LIKELIHOODS.names() == (*BUILT_IN_LIKELIHOODS, "laplace")
     models = {
         "my_family": aevb.models.build("factor_analysis", data_dim=DATA_DIM),
@@ -223,7 +223,7 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
     hint = "one of your own must be registered first, by importing the module that does it"
-    assert f"model family must be one of mlp, convolutional, got 'factor_analysis': {hint}" in unknown_family
+    assert f"model family must be one of mlp, convolutional, conditional, supervised, got 'factor_analysis': {hint}" in unknown_family
     names = ", ".join(BUILT_IN_LIKELIHOODS)
     assert f"likelihood must be one of {names}, got 'laplace': {hint}" in unknown_likelihood
 
@@ -253,7 +253,7 @@ def test_a_new_algorithm(write):
 
 def test_a_new_data_set(write, tmp_path):
     write("my_data", MY_DATA)
-    assert aevb.data.names() == ("mnist", "frey_face", "digits", "stripes")
+    assert aevb.data.names() == ("mnist", "frey_face", "digits", "bimodal", "diabetes", "stripes")
     train, test = (aevb.data.load("stripes", split, tmp_path / "data") for split in ("train", "test"))
     assert (train.images.shape, test.images.shape) == ((200, 4, 4), (50, 4, 4))
     assert aevb.data.split_rule_of("stripes", train.split_rule) == "random"
@@ -323,7 +323,7 @@ MISTAKES: dict[str, Mistake] = {
         for kind, name in BUILT_IN.items()
     },
     "an unknown family": wrong(
-        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, convolutional, got 'unet'"
+        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, convolutional, conditional, supervised, got 'unet'"
     ),
     "an unknown likelihood": wrong(
         lambda: aevb.mlp_vae((4,), 2, likelihood="cauchy"),

@@ -5,6 +5,7 @@ from aevb.models.convolutional import convolutional_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.mlp import mlp_vae
 from aevb.models.output_bias import start_at_mean
+from aevb.models.supervised import supervised_vae
 
 __all__ = [
     "FAMILIES",
@@ -15,4 +16,5 @@ __all__ = [
     "recipe_of",
     "register",
     "start_at_mean",
+    "supervised_vae",
 ]
