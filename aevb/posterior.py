@@ -161,9 +161,7 @@ def sample(
     given = None if condition is None else Given(None, jax.tree.map(jnp.asarray, as_arrays(condition)))
     check_decoder(params, bind(model, given)[0])
     positions = np.arange(num_samples)
-    return chunked(
-        lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk
-    )
+    return chunked(lambda chunk: _sample_chunk(params, key, chunk, given, model, mean), positions, chunk_size, on_chunk)
 
 
 def _knows(moments: tuple[str, ...], params: Params, xs: Datapoint, model: Model) -> bool:

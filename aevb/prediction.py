@@ -132,9 +132,7 @@ def log_density(
     if num_rows(values, "values") == 0:
         raise ValueError("values are empty: there is nothing to evaluate")
     values = jax.tree.map(jnp.asarray, as_arrays(values))
-    program = lambda chunk: _density_chunk(
-        params, key, rows(conditions, chunk), chunk, values, model, int(num_samples)
-    )
+    program = lambda chunk: _density_chunk(params, key, rows(conditions, chunk), chunk, values, model, int(num_samples))
     return chunked(program, np.arange(num_rows(conditions)), chunk_size, on_chunk)
 
 

@@ -223,7 +223,10 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
     hint = "one of your own must be registered first, by importing the module that does it"
-    assert f"model family must be one of mlp, convolutional, conditional, supervised, got 'factor_analysis': {hint}" in unknown_family
+    assert (
+        f"model family must be one of mlp, convolutional, conditional, supervised, got 'factor_analysis': {hint}"
+        in unknown_family
+    )
     names = ", ".join(BUILT_IN_LIKELIHOODS)
     assert f"likelihood must be one of {names}, got 'laplace': {hint}" in unknown_likelihood
 
@@ -323,7 +326,9 @@ MISTAKES: dict[str, Mistake] = {
         for kind, name in BUILT_IN.items()
     },
     "an unknown family": wrong(
-        lambda: aevb.models.build("unet"), ValueError, "model family must be one of mlp, convolutional, conditional, supervised, got 'unet'"
+        lambda: aevb.models.build("unet"),
+        ValueError,
+        "model family must be one of mlp, convolutional, conditional, supervised, got 'unet'",
     ),
     "an unknown likelihood": wrong(
         lambda: aevb.mlp_vae((4,), 2, likelihood="cauchy"),

@@ -2,8 +2,8 @@
 
     p(y | x) = integral of p(y | x, z) p(z | x) dz
 
-p(y | x, z) is a simple density, a Gaussian say, whose mean and variance depend on a z that nobody observes: the mixture of
-all of them can have several modes, be skewed, and change its shape with x.
+p(y | x, z) is a simple density, a Gaussian say, whose mean and variance depend on a z that nobody observes: the mixture
+of all of them can have several modes, be skewed, and change its shape with x.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The two networks that a model with latents is compared with: p(y | x) without z, as models of this library.
 
-They are an `aevb.Model` whose z has no entries, so that every bound is log p(y | x) itself: training, early stopping, the
-predictive log-likelihood and predictions are those of a model with latents, by the same functions.
+Each is an `aevb.Model` whose z has no entries, so that every bound is log p(y | x) itself: training, early stopping,
+the log-likelihood and predictions are those of a model with latents, by the same functions.
 """
 
 import math
@@ -15,7 +15,9 @@ from aevb.model import Model, Params
 from aevb.networks import MLP
 
 
-def gaussian_network(data_shape: tuple[int, ...], condition_shape: tuple[int, ...], hidden_dims: tuple[int, ...]) -> Model:
+def gaussian_network(
+    data_shape: tuple[int, ...], condition_shape: tuple[int, ...], hidden_dims: tuple[int, ...]
+) -> Model:
     """Return p(y | x) = N(y; mean(x), variance(x)), diagonal, by one network."""
 
     def density(outputs: jax.Array) -> dist.Distribution:

@@ -1,6 +1,6 @@
 """A regression whose noise has two modes and a known density: 5,000 points for training, 1,000 for testing.
 
-    x ~ U(-1, 1),    y | x ~ 1/2 N(m(x), s(x)^2) + 1/2 N(-m(x), s(x)^2),    m = 0.3 + (x + 1) / 2,    s = 0.05 + (x + 1) / 10
+    x ~ U(-1, 1),    p(y | x) = 1/2 N(y; m, s^2) + 1/2 N(y; -m, s^2),    m = 0.3 + (x + 1) / 2,  s = 0.05 + (x + 1) / 10
 
 The mean of y given x is 0 everywhere, where y hardly ever is: a model with one mode can do nothing but widen it.
 """
