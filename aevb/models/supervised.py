@@ -46,9 +46,13 @@ def supervised_vae(
       A `Model` whose params are those of `conditional_vae`. Equal arguments give the same model.
 
     Raises:
-      ValueError: a size that is not positive, or an unknown name.
+      ValueError: no `condition_shape`, a size that is not positive, or an unknown name.
       TypeError: a size that is not an integer.
     """
+    if condition_shape is None:  # from a configuration that leaves it out
+        raise ValueError(
+            "the supervised family needs condition_shape, the shape of x: experiments.regression trains it"
+        )
     return conditional_vae(
         data_shape,
         latent_dim,

@@ -54,7 +54,7 @@ def run() -> None:
     flags.DEFINE_string("dataset", "bimodal", "A registered table, of x and y: bimodal, diabetes.")
     flags.DEFINE_string("data", None, "Your own table in its place: a .npz file of x, [N, D], and y, [N] or [N, E].")
     flags.DEFINE_list("models", ["latent", "gaussian", "mixture"], f"Out of {','.join(_MODELS)}.")
-    flags.DEFINE_integer("latent_dim", 1, "Size of z.", lower_bound=1)
+    flags.DEFINE_integer("latent_dim", 2, "Size of z.", lower_bound=1)
     flags.DEFINE_list("hidden_dim", ["50", "50"], "Units of each hidden layer, of every network.")
     flags.DEFINE_integer("num_components", 5, "Components of the mixture density network.", lower_bound=2)
     flags.DEFINE_enum("bound", "iwae", ["elbo", "iwae"], "What models with latents are trained on.")
