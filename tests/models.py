@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 from aevb import Chain, Estimator, Given, Markov, Model, Observed, mlp_vae
 from aevb.distributions import zeros_and_mask
 from aevb.likelihoods import GreyBernoulli
-from aevb.models import convolutional_vae
+from aevb.models import convolutional_vae, supervised_vae
 from tests.oracles import LinearGaussian
 
 
@@ -270,6 +270,7 @@ CASES = {
     "three levels": Case(_three_levels(), DATA["numbers"]),
     "condition": Case(_given_a_label(learned_prior=False), Given(DATA["pixels"], DATA["labels"])),
     "learned prior": Case(_given_a_label(learned_prior=True), Given(DATA["pixels"], DATA["labels"])),
+    "supervised": Case(supervised_vae((WIDTH,), 2, (2,), 6), Given(DATA["numbers"], DATA["numbers"][:, :2])),
     "path": Case(_path(), DATA["paths"]),
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(

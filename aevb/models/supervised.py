@@ -50,9 +50,7 @@ def supervised_vae(
       TypeError: a size that is not an integer.
     """
     if condition_shape is None:  # from a configuration that leaves it out
-        raise ValueError(
-            "the supervised family needs condition_shape, the shape of x: experiments.regression trains it"
-        )
+        raise ValueError("the supervised family needs condition_shape, as experiments.regression gives it")
     return conditional_vae(
         data_shape,
         latent_dim,
