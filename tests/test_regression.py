@@ -11,12 +11,13 @@ import optax
 import pytest
 
 import aevb
-from aevb import Given, Model, prediction
+from aevb import Given, Model, figures, prediction
 from aevb.data.sources import bimodal
 from aevb.models import conditional_vae, supervised_vae
 from experiments.studies import regression_tables as tables
 from experiments.studies.density_networks import gaussian_network, mixture_density_network
 from tests.processes import assert_one_line_error, experiment
+from tests.test_experiments import size_of_png
 
 KEY = jax.random.key(0)
 Y = np.linspace(-12, 12, 2001)
@@ -275,6 +276,16 @@ def test_test_and_validation_rows_have_no_part_in_the_scaling():
 
 # The command
 
+
+def test_maps_of_densities_and_calibration_are_drawn(tmp_path):
+    x, y = np.linspace(-1, 1, 20), np.linspace(-2, 2, 30)
+    density = np.exp(bimodal.log_density(y[None], x[:, None]))
+    figures.save(figures.density_maps({"a": density, "_$b": density}, x, y, (x, x), "title"), tmp_path / "maps.png")
+    levels = np.array([0.2, 0.5, 0.8])
+    figures.save(figures.calibration(levels, {"a": levels, "b": levels**2}, 50, "title"), tmp_path / "calibration.png")
+    assert all(min(size_of_png(tmp_path / f"{name}.png")) > 200 for name in ("maps", "calibration"))
+
+
 SMALL = (
     "--num_epochs=2", "--num_splits=2", "--num_draws=20", "--hidden_dim=4", "--num_components=2", "--num_samples=2",
     "--models=latent,standard_prior,gaussian,mixture",
@@ -303,6 +314,8 @@ def test_a_table_of_ones_own(tmp_path):
     assert all((tmp_path / "run" / name).stat().st_size > 1e4 for name in ("noise.png", "calibration.png"))
     assert "log p(y|x)" in done.stdout
     assert_one_line_error(experiment("regression", *arguments), "holds results already")
+    taken = (*arguments[:1], f"--workdir={tmp_path / 'mine.npz'}")
+    assert_one_line_error(experiment("regression", *taken), "mine.npz: File exists")
 
 
 @pytest.mark.parametrize(

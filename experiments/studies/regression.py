@@ -85,9 +85,9 @@ def _compare() -> None:
         raise ValueError("--data takes the place of --dataset: give one of them")
     table = tables.own(_FLAGS.data) if _FLAGS.data else tables.named(_FLAGS.dataset, _FLAGS.data_dir)
     workdir = Path(_FLAGS.workdir or f"runs/regression/{table.name},seed-{_FLAGS.seed}")
-    _check_workdir(workdir)
     num_splits = _FLAGS.num_splits or (1 if table.num_test else _NUM_SPLITS)
     splits = [tables.split(table, _FLAGS.seed + number) for number in range(num_splits)]
+    _start_workdir(workdir)
     built = {name: _build(name, table, hidden_dims) for name in models}
     fitted: dict[str, list[Fitted]] = {name: [] for name in models}
     for number, split in enumerate(splits):
@@ -100,11 +100,13 @@ def _compare() -> None:
     _write(workdir, table, splits, rows, fitted, time.perf_counter() - start)
 
 
-def _check_workdir(workdir: Path) -> None:
+def _start_workdir(workdir: Path) -> None:
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(f"{workdir} is a file, not a folder")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # told before minutes of training, and not after them
+        raise ValueError(f"cannot write to {workdir}: {error.strerror}") from None
 
 
 def _build(name: str, table: "Table", hidden_dims: tuple[int, ...]) -> "Model":
