@@ -257,7 +257,7 @@ def _draw(workdir: Path, table: "Table", splits: "list[Split]", fitted: dict[str
     noise = regression_figures.noise(table, splits[0], of_first, _FLAGS.seed)
     figures.save(noise, workdir / "noise.png")
     transforms = {_MODELS[name]: _pooled(runs) for name, runs in fitted.items()}
-    figures.save(regression_figures.calibration(table.name, transforms), workdir / "calibration.png")
+    figures.save(regression_figures.calibration(table, transforms), workdir / "calibration.png")
 
 
 def _write(

@@ -27,16 +27,19 @@ def noise(table: Table, split: Split, fits: Fits, seed: int) -> Figure:
     return _slices(table, split, fits, key)
 
 
-def calibration(name: str, transforms: Mapping[str, np.ndarray]) -> Figure:
+def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> Figure:
     """Return the coverage of central intervals at every level.
 
     Args:
-      name: of the table.
+      table: whose rows they are.
       transforms: by model, where the test values of all splits are among the draws.
     """
     shares = {model: prediction.coverage(transform, list(_LEVELS)) for model, transform in transforms.items()}
     num_values = next(iter(transforms.values())).size
-    return figures.calibration(_LEVELS, shares, num_values, f"{name}: calibration on {num_values:,} test values")
+    num_distinct = min(num_values, table.y.size)  # a row may be tested in several splits
+    return figures.calibration(
+        _LEVELS, shares, num_distinct, f"{table.name}: calibration on {num_values:,} test values"
+    )
 
 
 def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
