@@ -25,7 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
-    from aevb import marginal_likelihood, posterior
+    from aevb import marginal_likelihood, posterior, prediction
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -70,6 +70,7 @@ __all__ = [
     "models",
     "paper_optimizer",
     "posterior",
+    "prediction",
     "reparameterize",
     "save",
     "sharding",
@@ -82,6 +83,7 @@ _LATE = {
     "save": "aevb.saved",
     "marginal_likelihood": "aevb.marginal_likelihood",
     "posterior": "aevb.posterior",
+    "prediction": "aevb.prediction",
 }
 
 

@@ -48,6 +48,8 @@ SOURCES: Registry[Source] = Registry(
         "mnist": "aevb.data.sources.mnist:SOURCE",
         "frey_face": "aevb.data.sources.frey_face:SOURCE",
         "digits": "aevb.data.sources.digits:SOURCE",
+        "bimodal": "aevb.data.sources.bimodal:SOURCE",
+        "diabetes": "aevb.data.sources.diabetes:SOURCE",
     },
     _check,
 )

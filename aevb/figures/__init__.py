@@ -1,6 +1,7 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
 from aevb.figures.curves import Curve, Panel, bound_panels, levels, lower_bounds, reconstruction_and_kl
+from aevb.figures.densities import calibration, density_maps, density_slices
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -17,7 +18,10 @@ __all__ = [
     "Curve",
     "Panel",
     "bound_panels",
+    "calibration",
     "costs",
+    "density_maps",
+    "density_slices",
     "gradient_variances",
     "image_grid",
     "image_panels",

@@ -7,6 +7,7 @@ from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
 from aevb.models.mlp import mlp_vae
 from aevb.models.output_bias import start_at_mean
+from aevb.models.supervised import supervised_vae
 
 __all__ = [
     "FAMILIES",
@@ -19,4 +20,5 @@ __all__ = [
     "recipe_of",
     "register",
     "start_at_mean",
+    "supervised_vae",
 ]

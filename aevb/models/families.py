@@ -25,6 +25,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "conditional": "aevb.models.conditional:conditional_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
+        "supervised": "aevb.models.supervised:supervised_vae",
     },
 )
 
