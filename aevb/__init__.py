@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aevb import algorithms, data, likelihoods, models, sharding
+from aevb import algorithms, data, discrete, likelihoods, models, sharding
 from aevb.algorithms import Algorithm, TrainState, auto_encoding, descent, init_train_state, make_loss
 from aevb.data.stream import Stream
 from aevb.distributions import Chain, Markov, Observed
@@ -48,6 +48,7 @@ __all__ = [
     "auto_encoding",
     "data",
     "descent",
+    "discrete",
     "elbo",
     "elbo_terms",
     "evaluate",

@@ -4,5 +4,15 @@ from aevb.models.conditional import conditional_vae
 from aevb.models.convolutional import convolutional_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.mlp import mlp_vae
+from aevb.models.semi_supervised import semi_supervised_vae
 
-__all__ = ["FAMILIES", "build", "conditional_vae", "convolutional_vae", "mlp_vae", "recipe_of", "register"]
+__all__ = [
+    "FAMILIES",
+    "build",
+    "conditional_vae",
+    "convolutional_vae",
+    "mlp_vae",
+    "recipe_of",
+    "register",
+    "semi_supervised_vae",
+]

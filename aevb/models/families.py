@@ -23,6 +23,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "mlp": "aevb.models.mlp:mlp_vae",
         "convolutional": "aevb.models.convolutional:convolutional_vae",
         "conditional": "aevb.models.conditional:conditional_vae",
+        "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
     },
 )
 
