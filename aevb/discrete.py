@@ -88,7 +88,9 @@ def first_level(distribution: Distribution, function: str, name: str | None = No
       TypeError: it is no `Chain` of a class and other levels.
     """
     if not isinstance(distribution, Chain) or len(distribution.levels) < 2:
-        raise TypeError(f"{function} must return an aevb.Chain of a class and other levels, for a class to be summed out")
+        raise TypeError(
+            f"{function} must return an aevb.Chain of a class and other levels, for a class to be summed out"
+        )
     found, level = next(iter(distribution.levels.items()))
     if not isinstance(level, Distribution) or not level.has_enumerate_support:
         raise TypeError(f"the first level of {function}, {found!r}, must be a class, such as a Categorical")

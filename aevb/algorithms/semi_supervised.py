@@ -48,7 +48,7 @@ def semi_supervised(
       dataset_size: N.
       map_prior: whether to include log p(theta), weighed 1/N.
       labelled: `Given(x, label)`, leaves `[n, ...]`: all that is labelled in the data.
-      num_labelled: how many of them each step draws, with replacement; all of them, in turn, where there are no more.
+      num_labelled: how many of them each step draws, with replacement; each step sees all where there are no more.
       classifier_weight: a, nats per datapoint for one nat of cross-entropy; the paper's 0.1.
       num_samples: L, draws of z for each class.
       binarization: as for `fit`, of the labelled data.

@@ -1,6 +1,13 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
-from aevb.figures.curves import Curve, Panel, bound_panels, lower_bounds, reconstruction_and_kl
+from aevb.figures.curves import (
+    Curve,
+    Panel,
+    bound_panels,
+    error_curves,
+    lower_bounds,
+    reconstruction_and_kl,
+)
 from aevb.figures.images import image_grid, image_panels, latent_scatter, manifold, reconstructions
 from aevb.figures.measurements import costs, gradient_variances, turns
 from aevb.figures.style import literal, save
@@ -10,6 +17,7 @@ __all__ = [
     "Panel",
     "bound_panels",
     "costs",
+    "error_curves",
     "gradient_variances",
     "image_grid",
     "image_panels",

@@ -6,8 +6,8 @@ prior       p(y) = 1 / K,  p(z) = N(0, I)
 decoder     p(x | y, z)                     an MLP of z and y
 encoder     q(y | x) q(z | x, y)            an MLP of x, the classifier, and one of x and y
 
-The datapoint is `Given(x, y)`, where y is -1 if it is not known. Then y is the first level of z. A known y is certain in
-q and in p: the bound is one on log p(x | y). Of an unknown one it is the bound on log p(x).
+The datapoint is `Given(x, y)`, where y is -1 if it is not known, and y is the first level of z. A known y is certain in
+q and in p: the bound is one on log p(x | y). Where it is unknown the bound is one on log p(x).
 """
 
 import dataclasses
@@ -168,6 +168,8 @@ def _certain(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
         raise TypeError(f"the label must be an integer, {UNKNOWN} where it is unknown, got {describe(label)}")
     is_label = (label >= 0) & (label < num_classes)
     if not isinstance(label, Tracer) and not is_label and label != UNKNOWN:
-        raise ValueError(f"the label must be from 0 to {num_classes - 1}, or {UNKNOWN} where it is unknown, got {label}")
+        raise ValueError(
+            f"the label must be from 0 to {num_classes - 1}, or {UNKNOWN} where it is unknown, got {label}"
+        )
     logits = jnp.where(jnp.arange(num_classes) == label, 0.0, _IMPOSSIBLE)
     return jnp.where(is_label, logits, jnp.nan).astype(dtype)

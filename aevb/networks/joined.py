@@ -43,9 +43,7 @@ class JoinedMLP(nn.Module):
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """Return `[output_dim]` from vectors."""
         kernel_init, bias_init = initializers(self.weight_init)
-        dense = functools.partial(
-            nn.Dense, kernel_init=kernel_init, bias_init=bias_init, param_dtype=self.param_dtype
-        )
+        dense = functools.partial(nn.Dense, kernel_init=kernel_init, bias_init=bias_init, param_dtype=self.param_dtype)
         activation = ACTIVATIONS[self.activation]
         first, *others = inputs
         hidden = dense(self.hidden_dims[0])(first)
