@@ -103,7 +103,7 @@ def class_log_probabilities(params: Params, x: Datapoint, model: Model) -> jax.A
     """Return log q(y|x) of every class at one datapoint, `[K]`, differentiable."""
     bound, value = bind(model, x)
     _, level = first_level(posterior_of(bound, params, value), "encode")
-    return jax.vmap(level.log_prob)(level.enumerate_support())
+    return jnp.asarray(jax.vmap(level.log_prob)(level.enumerate_support()))
 
 
 def class_probabilities(params: Params, xs: Datapoint, model: Model, chunk_size: int = 1000) -> np.ndarray:

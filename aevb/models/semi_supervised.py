@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
@@ -130,7 +131,7 @@ def _build(spec: _Specification) -> Model:
     def one_hot(label: jax.Array) -> jax.Array:
         return jax.nn.one_hot(label, spec.num_classes, dtype=dtype)
 
-    def of_class(label: jax.Array, logits: jax.Array) -> dist.Distribution:
+    def of_class(label: jax.Array, logits: jax.Array) -> Any:
         """Return what is known of y: all of it, or what the logits say."""
         return dist.Categorical(logits=jnp.where(label == UNKNOWN, logits, _certain(label, spec.num_classes, dtype)))
 
@@ -166,10 +167,10 @@ def _certain(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
     label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"the label must be an integer, {UNKNOWN} where it is unknown, got {describe(label)}")
-    is_label = (label >= 0) & (label < num_classes)
-    if not isinstance(label, Tracer) and not is_label and label != UNKNOWN:
+    if not isinstance(label, Tracer) and not UNKNOWN <= np.asarray(label) < num_classes:
         raise ValueError(
             f"the label must be from 0 to {num_classes - 1}, or {UNKNOWN} where it is unknown, got {label}"
         )
+    is_label = (label >= 0) & (label < num_classes)
     logits = jnp.where(jnp.arange(num_classes) == label, 0.0, _IMPOSSIBLE)
     return jnp.where(is_label, logits, jnp.nan).astype(dtype)

@@ -1,4 +1,4 @@
-"""Errors of M1, M2 and M1+M2 with few labels, beside the published ones. The command is `experiments.semi_supervised`."""
+"""Errors of M1, M2 and M1+M2 with few labels and the published ones. The command is `experiments.semi_supervised`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 
-# Of Kingma et al. 2014, Table 1, MNIST, 100 labels: mean and standard deviation in %. M1's is of a transductive machine.
+# Of Kingma et al. 2014, Table 1, MNIST, 100 labels, in %. The machine of their M1 is a transductive one.
 _PUBLISHED = {"m1": "11.82 +- 0.25", "m2": "11.97 +- 1.71", "m1_m2": "3.33 +- 0.14"}
 _TITLES = {"m1": "M1, support vector machine", "m2": "M2", "m1_m2": "M1+M2"}
 
@@ -75,17 +75,18 @@ def _run_all() -> None:
     }
     if _FLAGS.batch_size > len(splits[seeds[0]].train):
         raise ValueError(f"--batch_size must be at most the {len(splits[seeds[0]].train)} training images")
-    m1 = _m1(workdir, splits[seeds[0]]) if {"m1", "m1_m2"} & set(models) else None
+    m1 = _m1(workdir, splits[seeds[0]]) if set(models) != {"m2"} else None
     table = []
     for model in models:
-        if model == "m1":
+        if model == "m1" and m1 is not None:
             rows = [few_labels.m1_errors(splits[seed], m1, seed) for seed in seeds]
         else:
             rows = _train_all(workdir, model, splits, m1, weights)
         write_csv(workdir / f"{model}.csv", rows)
         table.append(_row(model, rows))
     print(
-        f"\n{_FLAGS.dataset}, {_FLAGS.num_labels} labels, error in %; validation used {_FLAGS.num_valid_images} labels more:"
+        f"\n{_FLAGS.dataset}, {_FLAGS.num_labels} labels, error in %; {_FLAGS.num_valid_images} more labels, of "
+        f"validation images, chose settings:"
     )
     print_table(table)
     print(f"written: {workdir}")
@@ -115,11 +116,10 @@ def _m1(workdir: Path, few: "FewLabels") -> "Features":
 def _settings(model: str, seed: int, weight: float) -> "Settings":
     from experiments.studies.few_labels import Settings
 
-    own = {name: _FLAGS[name].value or default for name, default in _DEFAULTS[model].items()}
-    shared = ("dataset", "num_labels", "num_valid_images", "batch_size", "num_m1_epochs")
-    return Settings(
-        model=model, seed=seed, classifier_weight=weight, **own, **{name: _FLAGS[name].value for name in shared}
-    )
+    own: dict[str, Any] = {name: _FLAGS[name].value or default for name, default in _DEFAULTS[model].items()}
+    for name in ("dataset", "num_labels", "num_valid_images", "batch_size", "num_m1_epochs"):
+        own[name] = _FLAGS[name].value
+    return Settings(model=model, seed=seed, classifier_weight=weight, **own)
 
 
 def _train_all(
