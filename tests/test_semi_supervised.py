@@ -135,16 +135,15 @@ def test_a_known_class_is_the_conditional_bound_and_the_prior_of_it(x64):
     """L(x, y) = bound on log p(x|y) + log p(y): all that `Given` leaves out is log p(y), and no class is drawn."""
     model = build("float64")
     params, x = float64_params(model), np.asarray(make_data().value[0], np.float64)
+    noises = np.asarray(noise_of(KEY, 20))
     by_level = jax.jit(functools.partial(aevb.elbo_terms, kl="sampled", gradient="score_function"), static_argnums=3)
     for label in range(CLASSES):
         given = aevb.Given(x, label)
         terms = by_level(params, KEY, given, model)
         assert terms.kl_by_level["y"] == 0
         log_joint = summed_out(params, KEY, given, model, 20) - np.log(CLASSES)
-        expected = np.mean(
-            [bound_of_class(params, x, label, noise) for noise in np.asarray(noise_of(KEY, 20))]
-        ) - np.log(CLASSES)
-        assert log_joint == pytest.approx(expected, rel=1e-10)
+        expected = np.mean([bound_of_class(params, x, label, noise) for noise in noises])
+        assert log_joint == pytest.approx(expected - np.log(CLASSES), rel=1e-10)
 
 
 def test_the_loss_is_the_papers_objective_per_datapoint(x64):

@@ -27,6 +27,7 @@ from experiments.runs.termination import TerminatedError, Termination
 UNKNOWN = -1
 _ALPHA = 0.02  # what the step size ends at, of what it starts at
 _NUM_EVALUATIONS = 20
+_LABELLED_DRAWS = 100
 CONFIG, ERRORS, SUMMARY = "config.json", "errors.csv", "summary.json"
 
 
@@ -125,7 +126,10 @@ def m2_job(few: FewLabels, settings: Settings) -> Job:
 
 
 def m1_m2_job(few: FewLabels, settings: Settings, m1: "Features") -> Job:
-    """Return M2 on draws of M1's latents, redrawn every epoch; the classifier is asked at their means."""
+    """Return M2 on draws of M1's latents, redrawn every epoch; the classifier is asked at their means.
+
+    Of the labelled images there are `_LABELLED_DRAWS` draws each, so that the classifier learns that they vary.
+    """
     model = aevb.models.semi_supervised_vae(
         (m1.mean["train"].shape[1],),
         settings.latent_dim,
@@ -137,7 +141,10 @@ def m1_m2_job(few: FewLabels, settings: Settings, m1: "Features") -> Job:
     mean, scale, labels = map(jnp.asarray, (m1.mean["train"], m1.scale["train"], few.labels))
     key = jax.random.key(settings.seed)
     draw = jax.jit(lambda epoch: mean + scale * jax.random.normal(jax.random.fold_in(key, epoch), mean.shape))
-    labelled = aevb.Given(m1.mean["train"][few.labelled], few.labels[few.labelled])
+    known = np.repeat(few.labelled, _LABELLED_DRAWS)
+    noise = np.random.RandomState(settings.seed).randn(len(known), mean.shape[1]).astype(np.float32)
+    drawn = m1.mean["train"][known] + m1.scale["train"][known] * noise
+    labelled = aevb.Given(drawn, few.labels[known])
     splits = {"valid": (m1.mean["valid"], few.valid[1]), "test": (m1.mean["test"], few.test[1])}
     return Job(model, lambda epoch: aevb.Given(draw(epoch), labels), labelled, splits, "grey")
 
