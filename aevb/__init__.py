@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aevb import algorithms, data, likelihoods, models, sharding
+from aevb import algorithms, data, discrete, likelihoods, models, sharding
 from aevb.algorithms import Algorithm, TrainState, auto_encoding, descent, init_train_state, make_loss
 from aevb.classification import Classification, classify
 from aevb.data.stream import Stream
@@ -51,6 +51,7 @@ __all__ = [
     "classify",
     "data",
     "descent",
+    "discrete",
     "elbo",
     "elbo_terms",
     "evaluate",

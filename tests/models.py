@@ -16,6 +16,7 @@ from aevb.models import (
     convolutional_vae,
     hierarchical_convolutional_vae,
     hierarchical_vae,
+    semi_supervised_vae,
     supervised_vae,
 )
 from tests.oracles import LinearGaussian
@@ -255,6 +256,7 @@ def _data() -> dict[str, np.ndarray]:
         "gaps": gaps,
         "pixels": rng.rand(SIZE, WIDTH).astype(np.float32),
         "labels": rng.randint(0, 3, SIZE),
+        "few labels": np.where(np.arange(SIZE) % 3 == 0, np.arange(SIZE) % 2, -1),
         "paths": rng.randn(SIZE, 6, 3).astype(np.float32),
         "images": rng.randn(SIZE, 5, 7, 3).astype(np.float32),
     }
@@ -295,6 +297,12 @@ CASES = {
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(
         _discrete(), DATA["numbers"], Estimator(2, "sampled", "score_function_leave_one_out"), discrete=("y",)
+    ),
+    "semi-supervised": Case(
+        semi_supervised_vae((WIDTH,), 2, 3, 6),
+        Given(DATA["pixels"], DATA["few labels"]),
+        Estimator(2, "sampled", "score_function_leave_one_out"),
+        discrete=("y",),
     ),
     "modalities": Case(_modalities(), {"numbers": DATA["numbers"], "kind": DATA["labels"]}),
 }

@@ -13,6 +13,7 @@ from aevb.algorithms.base import (
 )
 from aevb.algorithms.full_vb import full_vb
 from aevb.algorithms.monte_carlo_em import monte_carlo_em
+from aevb.algorithms.semi_supervised import semi_supervised
 from aevb.algorithms.wake_sleep import wake_sleep
 from aevb.arguments import describe
 from aevb.registry import Registry
@@ -31,6 +32,7 @@ __all__ = [
     "make_loss",
     "monte_carlo_em",
     "register",
+    "semi_supervised",
     "standard_normal_log_prior",
     "wake_sleep",
 ]

@@ -4,6 +4,7 @@ Each is a `numpyro.distributions.Distribution` and a pytree with static structur
 `jax.vmap` and `jax.grad` as an argument, inside, and as a result.
 """
 
+import aevb.distributions.classes  # noqa: F401  registers a divergence
 from aevb.distributions.chain import Chain
 from aevb.distributions.markov import Markov
 from aevb.distributions.observed import Observed, zeros_and_mask

@@ -1,6 +1,6 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
-from aevb.figures.curves import Curve, Panel, bound_panels, levels, lower_bounds, reconstruction_and_kl
+from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
 from aevb.figures.images import (
     image_grid,
@@ -22,6 +22,7 @@ __all__ = [
     "costs",
     "density_maps",
     "density_slices",
+    "error_curves",
     "gradient_variances",
     "image_grid",
     "image_panels",

@@ -231,3 +231,26 @@ def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
     low, high = np.percentile(found, 3), found.max()
     margin = 0.06 * max(high - low, 1e-6)
     return float(low - margin), float(high + margin)
+
+
+def error_curves(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], title: str) -> Figure:
+    """Draw the share of misclassified images against epochs, in %: of test images solid, of validation images dotted.
+
+    Args:
+      curves: a name, and rows with `epoch`, `valid_error` and `test_error`, shares from 0 to 1.
+      title: of the figure.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for (name, rows), color in zip(curves, palette(len(curves)), strict=True):
+            epochs = [row["epoch"] for row in rows]
+            for split, style, label in (("test", "-", name), ("valid", ":", None)):
+                errors = [100 * row[f"{split}_error"] for row in rows]
+                axes.plot(epochs, errors, style, color=color, linewidth=1.2, marker=".", markersize=3, label=label)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("epochs")
+        axes.set_ylabel("error in % (test; validation dotted)")
+        axes.set_title(title)
+        axes.legend(fontsize=7)
+    return figure

@@ -7,6 +7,7 @@ from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
 from aevb.models.mlp import mlp_vae
 from aevb.models.output_bias import start_at_mean
+from aevb.models.semi_supervised import semi_supervised_vae
 from aevb.models.supervised import supervised_vae
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "mlp_vae",
     "recipe_of",
     "register",
+    "semi_supervised_vae",
     "start_at_mean",
     "supervised_vae",
 ]

@@ -26,6 +26,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
         "supervised": "aevb.models.supervised:supervised_vae",
+        "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
     },
 )
 

@@ -2,13 +2,16 @@
 
 from aevb.networks.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Weights
 from aevb.networks.flow import InverseAutoregressiveFlow
+from aevb.networks.joined import Activation, JoinedMLP
 from aevb.networks.mlp import MLP, WeightInit
 
 __all__ = [
     "MLP",
+    "Activation",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "InverseAutoregressiveFlow",
+    "JoinedMLP",
     "WeightInit",
     "Weights",
 ]
