@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from aevb import algorithms, data, likelihoods, models, sharding
 from aevb.algorithms import Algorithm, TrainState, auto_encoding, descent, init_train_state, make_loss
+from aevb.classification import Classification, classify
 from aevb.data.stream import Stream
 from aevb.distributions import Chain, Markov, Observed
 from aevb.evaluation import Bound, evaluate
@@ -24,7 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
-    from aevb import marginal_likelihood, posterior
+    from aevb import marginal_likelihood, posterior, prediction
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Algorithm",
     "Bound",
     "Chain",
+    "Classification",
     "DivergedError",
     "ElboTerms",
     "Estimator",
@@ -46,6 +48,7 @@ __all__ = [
     "TrainState",
     "algorithms",
     "auto_encoding",
+    "classify",
     "data",
     "descent",
     "elbo",
@@ -67,6 +70,7 @@ __all__ = [
     "models",
     "paper_optimizer",
     "posterior",
+    "prediction",
     "reparameterize",
     "save",
     "sharding",
@@ -79,6 +83,7 @@ _LATE = {
     "save": "aevb.saved",
     "marginal_likelihood": "aevb.marginal_likelihood",
     "posterior": "aevb.posterior",
+    "prediction": "aevb.prediction",
 }
 
 

@@ -274,7 +274,7 @@ def _evaluate_chunks(
         return _evaluate_chunk(params, key, xs, positions, model, estimator, binarization, active_units)
 
     chunks = jax.lax.map(chunk, indices)
-    return sharding.gather(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:size], chunks))
+    return sharding.gather(jax.tree.map(lambda a: jax.lax.collapse(a, 0, 2)[:size], chunks))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "estimator", "binarization", "active_units"))

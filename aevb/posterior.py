@@ -167,7 +167,7 @@ def sample(
     check_decoder(params, bind(model, given)[0])
     fixed = _checked_levels(fixed, params, given, model)
     positions = np.arange(num_samples)
-    return _chunked(
+    return chunked(
         lambda chunk: _sample_chunk(params, key, chunk, given, model, mean, fixed), positions, chunk_size, on_chunk
     )
 
@@ -245,7 +245,7 @@ def _in_chunks(
         check_key(key)
     check_counts(1, chunk_size=chunk_size)
     noise_key = jax.random.key(0) if key is None else key  # nothing is drawn without one
-    return _chunked(
+    return chunked(
         lambda chunk: program(params, noise_key, rows(xs, chunk), chunk, model, *options),
         np.arange(num_rows(xs)),
         chunk_size,
@@ -253,7 +253,8 @@ def _in_chunks(
     )
 
 
-def _chunked(program: Callable[[Any], Any], positions: np.ndarray, chunk_size: int, on_chunk: OnChunk | None) -> Any:
+def chunked(program: Callable[[Any], Any], positions: np.ndarray, chunk_size: int, on_chunk: OnChunk | None) -> Any:
+    """Call a program with `chunk_size` positions at a time and return what it returns for all, as NumPy arrays."""
     size = len(positions)
     chunk_size = min(int(chunk_size), size)
     found = []

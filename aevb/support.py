@@ -15,7 +15,18 @@ from aevb.arguments import check_not_donated, describe
 from aevb.distributions.intensities import intensities
 from aevb.distributions.levels import ONE_LEVEL, LevelSupport, of_level, supports
 from aevb.distributions.observed import filled
-from aevb.model import Datapoint, Model, Params, bind, check_arguments, check_rows, likelihood_of, prior_of
+from aevb.model import (
+    Datapoint,
+    Given,
+    Model,
+    Params,
+    bind,
+    check_arguments,
+    check_rows,
+    likelihood_of,
+    posterior_of,
+    prior_of,
+)
 
 
 def check_value(params: Params, x: Datapoint, model: Model) -> None:
@@ -50,12 +61,14 @@ def check_data(
       Whether everything was checked.
 
     Raises:
-      ValueError: a datapoint has another shape than the model's or lies outside of the support of its likelihood, or a
-        training step reused the buffers of `params`.
+      ValueError: a datapoint has another shape than the model's or lies outside of the support of its likelihood, the
+        model refuses a condition, or a training step reused the buffers of `params`.
       TypeError: as for `check_arguments`.
     """
     check_not_donated(params, "params")
     check_rows(params, data, model, name)
+    if isinstance(data, Given):
+        _check_conditions(params, data, model, name)
     has_numbers = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
     row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
     check = _check(model, _Shapes.of(params), _Shapes.of(row), targets)
@@ -66,6 +79,40 @@ def check_data(
         if not is_inside:
             raise ValueError(_complaint(name, support, bind(model, data)[1]))
     return has_numbers or not check.depending
+
+
+def _check_conditions(params: Params, data: Given, model: Model, name: str) -> None:
+    """Show the model the lowest and the highest integer of each array of a condition, as numbers that it knows.
+
+    A label that is none cannot be refused inside a compiled program; it can here. Nothing else is computed.
+    """
+    value = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data.value)
+    for condition in jax.device_get(_extreme_conditions(data.condition)):
+
+        def look(params: Params, value: Any, condition: Any = condition) -> None:
+            with jax.ensure_compile_time_eval():
+                bound, x = bind(model, Given(value, condition))
+                posterior_of(bound, params, x)
+                prior_of(bound, params)
+
+        try:
+            jax.eval_shape(look, params, value)
+        except jax.errors.ConcretizationTypeError:  # the model needs other numbers, too, and says so where it is used
+            return
+        except ValueError as error:
+            raise ValueError(f"a condition of {name} is refused: {error}") from None
+
+
+@jax.jit
+def _extreme_conditions(conditions: Any) -> list[Any]:
+    """Return, of conditions `[N, ...]`, those that have the lowest and the highest value of each array of integers."""
+    found = []
+    for leaf in jax.tree.leaves(conditions):
+        if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.size:
+            by_row = leaf.reshape(len(leaf), -1)
+            chosen = jnp.argmin(by_row.min(axis=1)), jnp.argmax(by_row.max(axis=1))
+            found += [jax.tree.map(lambda each, row=row: each[row], conditions) for row in chosen]
+    return sharding.gather(found)
 
 
 class _Shapes(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from absl import flags
 
 from aevb.models.families import FAMILIES
-from experiments import configs
+from experiments import configs, model_arguments
 from experiments.configs import Config, Field, Setting
 
 _FLAGS = flags.FLAGS
@@ -37,7 +37,7 @@ class ConfigFlags:
         self.axes: tuple[str, ...] = ()
         self._fields: dict[str, Field] = {}
         others = _of_other_families(config)
-        self._lists = {field.flag for field in others if not configs.takes(field.kind, 1)}  # of some family
+        self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # of some family
         for field in (*configs.fields_of(config), *others):
             if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
                 self._fields[field.flag] = field
@@ -110,9 +110,9 @@ class ConfigFlags:
             if "num_train_samples" in values:
                 raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
             values["num_train_samples"] = None  # where that is the default
-        known = {field.flag for field in configs.fields_of(configs.change(config, model=_model(values, config)))}
-        for flag in values.keys() - known:
-            raise ValueError(f"--{flag} is no setting of --model={_model(values, config)}")
+        of_family = configs.change(config, **{flag: values[flag] for flag in ("model", "condition") if flag in values})
+        for flag in values.keys() - {field.flag for field in configs.fields_of(of_family)}:
+            raise ValueError(f"--{flag} is no setting of --model={of_family.model.name}")
         return configs.change(config, **values)
 
     def _values(self, field: Field) -> list[Any]:
@@ -120,11 +120,7 @@ class ConfigFlags:
         if _FLAGS[field.flag].present:
             return _distinct(field, given)
         several = self._several[field.flag]
-        return several if all(configs.takes(field.kind, value) for value in several) else [field.default]
-
-
-def _model(values: Mapping[str, Any], config: Config) -> str:
-    return values.get("model", config.model.name)
+        return several if all(model_arguments.takes(field.kind, value) for value in several) else [field.default]
 
 
 def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
@@ -167,7 +163,7 @@ def parse(flag: str, text: Any, kind: Any) -> Any:
 def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
     given = ",".join(texts)
     element = _element_of(field.kind)
-    if len(texts) > 1 and not configs.takes(field.kind, 1) and not any("-" in text for text in texts):
+    if len(texts) > 1 and not model_arguments.takes(field.kind, 1) and not any("-" in text for text in texts):
         raise ValueError(
             f"--{field.flag} takes the sizes of one model joined by hyphens, {'-'.join(texts)}, and commas between "
             f"models, got {given}"
@@ -175,14 +171,14 @@ def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
     values = _each(field, texts, field.kind) if element is None else [_listed(field, text, element) for text in texts]
     if not values:
         raise ValueError(f"--{field.flag} takes {_words(element or field.kind, several=True)}, got none")
-    if len({configs.joined(value) for value in values}) < len(values):
+    if len({model_arguments.joined(value) for value in values}) < len(values):
         raise ValueError(f"--{field.flag} names a value twice: {given}")
     return values
 
 
 def _listed(field: Field, text: str, element: Any) -> Any:
     """Return one value of a setting that takes lists: of sizes, whose hyphens are no signs."""
-    if "-" in text or not configs.takes(field.kind, 1):
+    if "-" in text or not model_arguments.takes(field.kind, 1):
         return _each(field, text.split("-"), element)
     return _each(field, [text], field.kind)[0]
 
@@ -219,7 +215,7 @@ def _choices(field: Field) -> tuple[str, ...]:
 
 
 def _takes_list(kind: Any) -> bool:
-    return configs.takes(kind, [])
+    return model_arguments.takes(kind, [])
 
 
 def _element_of(kind: Any) -> Any:

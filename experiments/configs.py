@@ -5,71 +5,25 @@ the arguments of it, whose names, types and meaning are the family's own.
 """
 
 import dataclasses
-import functools
-import inspect
 import math
 import os
-import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import aevb
 from aevb.algorithms import ALGORITHMS
 from aevb.arguments import describe
-from aevb.data import Dataset
+from aevb.data import Condition, Dataset
 from aevb.data.binarization import Binarization
 from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES, takes_images
-from aevb.objectives import KL
+from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
+from experiments import conditions, model_arguments
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
 
-DATA_SHAPE = "data_shape"
-"""The argument of a family that the data decide."""
-
-
-def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
-    """Return the arguments of a model family, but for `DATA_SHAPE`: their types and defaults."""
-    builder: Any = FAMILIES.get(name)
-    kinds = typing.get_type_hints(inspect.unwrap(builder))
-    return {
-        each.name: (kinds.get(each.name, str), None if each.default is each.empty else _as_in_json(each.default))
-        for each in inspect.signature(builder).parameters.values()
-        if each.name != DATA_SHAPE and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
-    }
-
-
-def _as_in_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def takes(kind: Any, value: Any) -> bool:
-    """Tell whether a setting of this type takes lists, if `value` is one, or else single values."""
-    options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    are_lists = [typing.get_origin(option) not in (None, typing.Literal) for option in options]
-    return any(are_lists) if isinstance(value, list | tuple) else not all(are_lists)
-
-
-def joined(value: Any) -> str:
-    """Return a value as folders and flags with several values spell it: a list with hyphens."""
-    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-@functools.cache
-def _argument_helps(name: str) -> dict[str, str]:
-    """Return what the docstring of a family says of its arguments."""
-    text = inspect.getdoc(FAMILIES.get(name)) or ""
-    _, _, rest = text.partition("Args:\n")
-    helps: dict[str, str] = {}
-    last = ""
-    for line in rest.split("\n\n")[0].splitlines():
-        argument, colon, words = line.strip().partition(": ")
-        if line.startswith("  ") and not line.startswith("   ") and colon and argument.isidentifier():
-            last, helps[argument] = argument, words
-        elif last:
-            helps[last] += " " + line.strip()
-    return {argument: words[:1].upper() + words[1:] for argument, words in helps.items()}
+OutputBias: TypeAlias = Literal["weight_init", "data_mean"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +66,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Complete the arguments, so that there is one spelling of them: what was not given is at its default."""
         try:
-            known = family_arguments(self.name)
+            known = model_arguments.family_arguments(self.name)
         except ValueError:  # somebody's family, that is not registered here: it can be compared all the same
             known = {}
         defaults = {argument: default for argument, (_, default) in known.items()}
@@ -129,6 +83,13 @@ class OptimizerConfig:
     learning_rate: float = setting(0.02, "Step size.", above=0)
     schedule: str = setting("constant", "Of the step size; burda: x 10^(-i/7) for 3^i epochs.", choices=SCHEDULES.keys)
     epsilon: float | None = setting(None, "Of an adaptive optimizer's denominator; optax's own by default.", minimum=0)
+    beta1: float | None = setting(None, "Of Adam: the decay of its first moments; optax's own by default.", minimum=0)
+    initial_second_moment: float = setting(
+        0.0, "Of Adam: what its second moments start at; above 0, a warm-up of the step size.", minimum=0
+    )
+    output_bias: OutputBias = setting(
+        "weight_init", "What the decoder's last bias starts at; data_mean: the log-odds of the mean training image."
+    )
     batch_size: int = setting(100, "M, datapoints in a minibatch.", minimum=1)
 
 
@@ -139,6 +100,11 @@ class ObjectiveConfig:
     num_samples: int = setting(1, "L, draws of z for each datapoint.", minimum=1)
     kl: KL = setting("analytic", "Estimator B (analytic) or A (sampled) of the paper.")
     gradient: Gradient = setting("pathwise", "Estimator of the gradient, with --algorithm=aevb.")
+    bound: BoundName = setting("elbo", "What is ascended; iwae: the importance weighted bound of --num_samples draws.")
+    kl_warm_up: int = setting(
+        0, "Over which the weight of the KL, or of log p(z)/q(z|x), rises from 0 to 1.", minimum=0, unit="epochs"
+    )
+    free_bits: float = setting(0.0, "Of each level's KL that cost nothing.", minimum=0, unit="nats")
     map_prior: bool = setting(True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
     binarization: Binarization = setting("grey", "What the pixels become.")
 
@@ -169,6 +135,11 @@ class DataConfig:
     split_rule: str = setting("official", "How training and test images are told apart.")
     num_train_images: int = setting(0, "Trains on so many, random ones by seed 0; 0 for all.", minimum=0)
     num_valid_images: int = setting(0, "Hold out so many training images for validation, drawn with seed 1.", minimum=0)
+    condition: Condition = setting(
+        "none",
+        "What images are modelled given: nothing, or the label of each.",
+        choices=lambda: typing.get_args(Condition),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,8 +216,8 @@ def fields_of(config: Any, above: tuple[str, ...] = ()) -> Iterator[Field]:
 
 def _arguments_of(model: ModelConfig, above: tuple[str, ...]) -> Iterator[Field]:
     """Yield the arguments of a model's family; what the data decide is none."""
-    helps = _argument_helps(model.name)
-    for name, (kind, default) in family_arguments(model.name).items():
+    helps = model_arguments.argument_helps(model.name)
+    for name, (kind, default) in model_arguments.family_arguments(model.name).items():
         yield Field((*above, name), name, kind, model.arguments.get(name, default), Setting(helps.get(name, "")))
 
 
@@ -284,8 +255,15 @@ def check(config: Config) -> None:
             raise ValueError(f"{field.flag} must be {least} and finite, got {value}")
         if of.minimum is not None and not of.minimum <= value < math.inf:
             raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
+    conditions.check(config.data.condition, config.model.name)
     if not takes_images(config.model.name):
-        replace(config, {("model", "arguments", DATA_SHAPE): [1]}).build_model()  # of any vectors, to hear its errors
+        _with_arguments(config, [1], 2).build_model()  # of any vectors, to hear its errors
+
+
+def _with_arguments(config: Config, shape: Sequence[int], num_classes: int | None) -> Config:
+    """Return the configuration with those arguments of its model that the data decide."""
+    values = conditions.arguments(config.model.name, shape, num_classes)
+    return replace(config, {("model", "arguments", name): value for name, value in values.items()})
 
 
 def flat(config: Config) -> dict[str, Any]:
@@ -297,19 +275,21 @@ def change(config: Config, **values: Any) -> Config:
     """Return a configuration with other values of some settings, by the names of their flags.
 
     The model comes first: what another family takes is at that family's default, unless the former one took it too, in
-    the same form, and had another value than its own default.
+    the same form, and had another value than its own default. Another condition starts from its own family.
 
     Raises:
       ValueError: there is no such setting.
     """
-    if (name := values.pop("model", config.model.name)) != config.model.name:
-        arguments, former = family_arguments(name), family_arguments(config.model.name)
+    given = config.data.condition
+    family = conditions.family_for(values.get("condition", given), config.model.name, given)
+    if (name := values.pop("model", family)) != config.model.name:
+        arguments, former = model_arguments.family_arguments(name), model_arguments.family_arguments(config.model.name)
         kept = {
             argument: value
             for argument, value in config.model.arguments.items()
             if argument in arguments
-            and takes(arguments[argument][0], value)
-            and _one_spelling(value) != _one_spelling(former[argument][1])
+            and model_arguments.takes(arguments[argument][0], value)
+            and model_arguments.one_spelling(value) != model_arguments.one_spelling(former[argument][1])
         }
         config = dataclasses.replace(config, model=ModelConfig(name, kept))
     paths = {field.flag: field.path for field in fields_of(config)}
@@ -326,15 +306,12 @@ def _absolute(spec: str) -> str:
     return kind + os.path.abspath(path) if os.path.exists(path) else spec
 
 
-def _one_spelling(value: Any) -> Any:
-    """Return a list of one as its element: what a family takes one or several of, it takes in both spellings."""
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
 def with_data(config: Config, train: Dataset) -> Config:
     """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
     shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
-    config = replace(config, {("model", "arguments", DATA_SHAPE): list(shape)})
+    if config.data.condition == "label":
+        train.classes()  # to hear whether there are any
+    config = _with_arguments(config, shape, train.num_classes)
     if train.fingerprint is None:
         return config
     found = {

@@ -52,7 +52,7 @@ _DEFAULTS = {
         eval_every=50,
     ),
     # python -m experiments.images --data=PATH
-    # One's own data: a minute for images of 32x32 in colour on 2 CPU cores. The likelihood is chosen by the data.
+    # One's own data. The likelihood is chosen by the data.
     OWN_DATA: configs.change(
         _PAPER,
         dataset=OWN_DATA,

@@ -1,14 +1,35 @@
 """Optimizers and schedules of the step size, by name."""
 
 import functools
+from typing import Any
 
 import optax
 
 from aevb.training.optimizers import check_learning_rate, keeping_learning_rate
 
+
+def _adam(
+    learning_rate: Any, b1: float = 0.9, eps: float = 1e-8, initial_second_moment: float = 0.0
+) -> optax.GradientTransformation:
+    """Return Adam, whose second moments may start above 0, as in Burda et al.'s published code.
+
+    They are corrected as if they had started at 0, so that the first steps are short ones.
+    """
+    adam = optax.adam(learning_rate, b1=b1, eps=eps)
+    if initial_second_moment == 0:
+        return adam
+
+    def init(params: optax.Params) -> optax.OptState:
+        state = adam.init(params)
+        moments = optax.tree.full_like(params, initial_second_moment)
+        return optax.tree.set(state, nu=moments)
+
+    return optax.GradientTransformation(init, adam.update)
+
+
 OPTIMIZERS = {
     "adagrad": functools.partial(keeping_learning_rate(optax.adagrad), initial_accumulator_value=0.0),
-    "adam": keeping_learning_rate(optax.adam),
+    "adam": keeping_learning_rate(_adam),
     "rmsprop": keeping_learning_rate(optax.rmsprop),
     "sgd": keeping_learning_rate(optax.sgd),
 }
@@ -20,6 +41,8 @@ def make_optimizer(
     schedule: str = "constant",
     steps_per_epoch: int = 1,
     epsilon: float | None = None,
+    beta1: float | None = None,
+    initial_second_moment: float = 0.0,
 ) -> optax.GradientTransformation:
     """An optimizer by its name in `OPTIMIZERS`.
 
@@ -29,6 +52,8 @@ def make_optimizer(
       schedule: "constant", or "burda": times 10^(-i/7) for 3^i epochs, i = 0, 1, 2... (Burda et al. 2016).
       steps_per_epoch: N // M.
       epsilon: what the denominator of the adaptive ones is kept from zero by; `None` is optax's default.
+      beta1: of Adam; `None` is optax's default.
+      initial_second_moment: of Adam.
 
     Raises:
       ValueError: an unknown name or a step size out of range.
@@ -40,8 +65,13 @@ def make_optimizer(
     check_learning_rate(learning_rate)
     if epsilon is not None and name == "sgd":
         raise ValueError("epsilon is for adaptive optimizers, not sgd")
+    if name != "adam" and (beta1 is not None or initial_second_moment):
+        raise ValueError(f"beta1 and initial_second_moment are Adam's, not {name}'s")
+    if beta1 is not None and not 0 <= beta1 < 1:
+        raise ValueError(f"beta1 must be at least 0 and below 1, got {beta1}")
     rate = SCHEDULES[schedule](learning_rate, steps_per_epoch)
-    return OPTIMIZERS[name](learning_rate=rate, **({} if epsilon is None else {"eps": epsilon}))
+    options = {"eps": epsilon, "b1": beta1, "initial_second_moment": initial_second_moment or None}
+    return OPTIMIZERS[name](learning_rate=rate, **{key: value for key, value in options.items() if value is not None})
 
 
 def _burda(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:

@@ -11,7 +11,13 @@ import numpyro.distributions as dist
 from aevb import Chain, Estimator, Given, Markov, Model, Observed, mlp_vae
 from aevb.distributions import zeros_and_mask
 from aevb.likelihoods import GreyBernoulli
-from aevb.models import convolutional_vae, hierarchical_convolutional_vae, hierarchical_vae
+from aevb.models import (
+    conditional_vae,
+    convolutional_vae,
+    hierarchical_convolutional_vae,
+    hierarchical_vae,
+    supervised_vae,
+)
 from tests.oracles import LinearGaussian
 
 
@@ -280,6 +286,11 @@ CASES = {
     "three levels": Case(_three_levels(), DATA["numbers"]),
     "condition": Case(_given_a_label(learned_prior=False), Given(DATA["pixels"], DATA["labels"])),
     "learned prior": Case(_given_a_label(learned_prior=True), Given(DATA["pixels"], DATA["labels"])),
+    "conditional mlp": Case(
+        conditional_vae((WIDTH,), 2, num_classes=3, hidden_dim=6, learned_prior=True),
+        Given(DATA["pixels"], DATA["labels"]),
+    ),
+    "supervised": Case(supervised_vae((WIDTH,), 2, (2,), 6), Given(DATA["numbers"], DATA["numbers"][:, :2])),
     "path": Case(_path(), DATA["paths"]),
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,6 +61,37 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+# Two processes that train one run together
+
+
+def start_processes(command: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """Start an experiment, its name and flags, as two processes on 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    name, *arguments = command
+    shared = ["--distributed", "--process_count=2", f"--coordinator=127.0.0.1:{port}"]
+    whole = [sys.executable, "-m", f"experiments.{name}", *arguments, *shared]
+    return [start([*whole, f"--process_index={index}"], JAX_PLATFORMS="cpu") for index in range(2)]
+
+
+def ends_of(processes: Sequence[subprocess.Popen[str]]) -> list[subprocess.CompletedProcess[str]]:
+    try:
+        outputs = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *output)
+        for process, output in zip(processes, outputs, strict=True)
+    ]
+
+
+def run_together(command: Sequence[str]) -> list[subprocess.CompletedProcess[str]]:
+    return ends_of(start_processes(command))
 
 
 # Killed at random moments

@@ -14,10 +14,10 @@ from experiments.runs.splits import Splits
 
 
 def tiny_splits() -> Splits:
-    """Return training and test data: 230 and 90 images of 3 x 4 random pixels."""
-    images = np.random.RandomState(0).randint(0, 256, (320, 3, 4)).astype(np.uint8)
-    parts = {"train": images[:230], "test": images[230:]}
-    train, test = (Dataset("digits", name, pixels, None, 255, "none") for name, pixels in parts.items())
+    """Return training and test data: 230 and 90 images of 3 x 4 random pixels, of three classes in turn."""
+    images, labels = np.random.RandomState(0).randint(0, 256, (320, 3, 4)).astype(np.uint8), np.arange(320) % 3
+    parts = {"train": slice(230), "test": slice(230, None)}
+    train, test = (Dataset("digits", name, images[part], labels[part], 255, "none") for name, part in parts.items())
     return Splits(train, None, test)
 
 

@@ -1,23 +1,15 @@
 """Two real processes on 127.0.0.1 that train one run together."""
 
 import signal
-import socket
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for
+from tests.processes import assert_one_line_error, ends_of, experiment, metrics, start_processes, wait_for
 
 RUN = ("--latent_dim=2", "--num_epochs=4", "--eval_every=2", "--hidden_dim=20", "--learning_rate=0.05")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def together(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
@@ -25,23 +17,7 @@ def together(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
 
 
 def start_together(*arguments: str) -> list[subprocess.Popen[str]]:
-    port = free_port()
-    command = [sys.executable, "-m", "experiments.digits", *RUN, *arguments, "--distributed", "--process_count=2"]
-    command += [f"--coordinator=127.0.0.1:{port}"]
-    return [start([*command, f"--process_index={index}"], JAX_PLATFORMS="cpu") for index in range(2)]
-
-
-def ends_of(processes: list[subprocess.Popen[str]]) -> list[subprocess.CompletedProcess[str]]:
-    try:
-        outputs = [process.communicate(timeout=100) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
-        for process, output in zip(processes, outputs, strict=True)
-    ]
+    return start_processes(["digits", *RUN, *arguments])
 
 
 def bounds(workdir) -> np.ndarray:

@@ -137,7 +137,10 @@ if __name__ == "__main__":
     launch.main(CONFIG)
 """
 
-BUILT_IN_FAMILIES = ("mlp", "convolutional", "conditional", "hierarchical", "hierarchical_convolutional")
+BUILT_IN_FAMILIES = (
+    *("mlp", "convolutional", "conditional"),
+    *("hierarchical", "hierarchical_convolutional", "supervised"),
+)
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
     *("discretized_logistic", "beta_binomial", "categorical"),
@@ -256,7 +259,7 @@ def test_a_new_algorithm(write):
 
 def test_a_new_data_set(write, tmp_path):
     write("my_data", MY_DATA)
-    assert aevb.data.names() == ("mnist", "frey_face", "digits", "stripes")
+    assert aevb.data.names() == ("mnist", "frey_face", "digits", "bimodal", "diabetes", "stripes")
     train, test = (aevb.data.load("stripes", split, tmp_path / "data") for split in ("train", "test"))
     assert (train.images.shape, test.images.shape) == ((200, 4, 4), (50, 4, 4))
     assert aevb.data.split_rule_of("stripes", train.split_rule) == "random"

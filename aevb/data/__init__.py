@@ -12,7 +12,7 @@ import numpy as np
 
 from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
-from aevb.data.dataset import Dataset, Splits
+from aevb.data.dataset import Condition, Dataset, Splits
 from aevb.data.identity import made_of
 from aevb.data.own import from_arrays, from_folder, load_own
 from aevb.data.source import DatasetError, DatasetWarning, Feature, Source
@@ -20,6 +20,7 @@ from aevb.registry import Registry
 
 __all__ = [
     "SOURCES",
+    "Condition",
     "Dataset",
     "DatasetError",
     "DatasetWarning",
@@ -47,6 +48,8 @@ SOURCES: Registry[Source] = Registry(
         "mnist": "aevb.data.sources.mnist:SOURCE",
         "frey_face": "aevb.data.sources.frey_face:SOURCE",
         "digits": "aevb.data.sources.digits:SOURCE",
+        "bimodal": "aevb.data.sources.bimodal:SOURCE",
+        "diabetes": "aevb.data.sources.diabetes:SOURCE",
     },
     _check,
 )
@@ -105,7 +108,10 @@ def load(
     for array in chosen.values():
         array.setflags(write=False)
     images, labels = chosen.pop(source.main), chosen.pop("labels", None)
-    return Dataset(name, split, images, labels, source.max_value, rule.description, main=source.main, others=chosen)
+    return Dataset(
+        name, split, images, labels, source.max_value, rule.description,
+        main=source.main, others=chosen, num_classes=source.num_classes or None,
+    )  # fmt: skip
 
 
 def split_rule_of(name: str, description: str) -> str:

@@ -2,11 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
+from aevb.arguments import check_choice, describe
+from aevb.data.source import DatasetError
 from aevb.data.stream import Stream
+from aevb.model import Given
+
+Condition: TypeAlias = Literal["none", "label"]
+"""What images are modelled given: nothing, or the label of each."""
 
 _SUBSET_SEED, _VALIDATION_SEED = 0, 1
 
@@ -56,6 +62,8 @@ class Dataset:
       num_skipped: how many unreadable files were left out of the whole data set.
       main: what the data set calls its `images`.
       others: by name, the arrays `[N, ...]` that are neither `images` nor `labels`.
+      num_classes: how many classes the whole data set has; by default one more than the highest of `labels`, and `None`
+        where there are none.
     """
 
     name: str
@@ -71,6 +79,11 @@ class Dataset:
     num_skipped: int = 0
     main: str = "images"
     others: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes is None and self.labels is not None and self.labels.dtype.kind in "iu" and self.labels.size:
+            object.__setattr__(self, "num_classes", int(self.labels.max()) + 1)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -95,15 +108,47 @@ class Dataset:
         """Return what `pixels` does, read and scaled as rows are asked for: one process of several reads its own."""
         return LazyPixels(self._images(flat), self.max_value)
 
-    def stream(self, flat: bool = True, **options: Any) -> Stream:
+    def datapoints(self, flat: bool = True, condition: Condition = "none", lazy: bool = False) -> Any:
+        """Return what a model is trained on: pixels, or given labels `Given(pixels, labels)`.
+
+        Args:
+          flat: as of `pixels`.
+          condition: "none" or "label".
+          lazy: as `lazy_pixels`.
+
+        Raises:
+          DatasetError: the labels are asked for, and there are none, or they are no classes.
+        """
+        pixels = self.lazy_pixels(flat) if lazy else self.pixels(flat)
+        return self._given(pixels, condition)
+
+    def stream(self, flat: bool = True, condition: Condition = "none", **options: Any) -> Stream:
         """Return the same as a `Stream`, for data that do not fit in device memory.
 
         Args:
           flat: as of `pixels`.
+          condition: as of `datapoints`.
           **options: `block_size` and `num_threads` of the `Stream`.
+
+        Raises:
+          DatasetError: as for `datapoints`.
         """
         max_value = None if self.images.dtype.kind == "f" else self.max_value
-        return Stream(self._images(flat), max_value=max_value, **options)
+        return Stream(self._given(self._images(flat), condition), max_value=max_value, **options)
+
+    def classes(self) -> np.ndarray:
+        """Return the labels as JAX's own integers, `[N]` int32 from 0 to `num_classes - 1`.
+
+        Raises:
+          DatasetError: there are no labels, or they are no classes.
+        """
+        if self.labels is None:
+            raise DatasetError(f"the {self.split} images of {self.name} have no labels to be modelled given")
+        if self.labels.ndim != 1 or not self.num_classes or self.num_classes > 2**31 or self.labels.min() < 0:
+            raise DatasetError(
+                f"the labels of {self.name} must be classes, integers [N] from 0, got {describe(self.labels)}"
+            )
+        return self.labels.astype(np.int32)
 
     def subset(self, count: int) -> "Dataset":
         """Return a random `count` of the datapoints by seed 0, smaller ones within larger ones.
@@ -131,6 +176,10 @@ class Dataset:
         order = np.random.RandomState(_VALIDATION_SEED).permutation(len(self.images))
         rest, kept = np.sort(order[count:]), np.sort(order[:count])
         return dataclasses.replace(self._at(rest), num_valid=count), dataclasses.replace(self._at(kept), split="valid")
+
+    def _given(self, images: Any, condition: Condition) -> Any:
+        check_choice("condition", condition, get_args(Condition))
+        return images if condition == "none" else Given(images, self.classes())
 
     def _images(self, flat: bool) -> np.ndarray:
         return self.images.reshape(len(self.images), -1) if flat else self.images

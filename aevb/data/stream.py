@@ -34,7 +34,7 @@ class Stream:
     `block_size` datapoints are held at a time.
 
     Attributes:
-      source: the records; read from several threads at once.
+      source: the records; read from several threads at once. Or an array, or a `Given` of two arrays, `[N, ...]`.
       transform: `record -> datapoint`, a NumPy array, a pytree of them or a `Given`:
         `lambda record: record["image"].reshape(-1)`. `None` where the records are datapoints already.
       max_value: of pixels, uint8 or uint16, the value that becomes 1; 0 becomes 0. Integers of other dtypes and those
@@ -43,7 +43,7 @@ class Stream:
       num_threads: blocks that are read at once.
     """
 
-    source: RandomAccessSource | np.ndarray
+    source: RandomAccessSource | np.ndarray | Given
     transform: Callable[[Any], Any] | None = None
     max_value: float | None = None
     block_size: int = 5000
@@ -57,9 +57,21 @@ class Stream:
             object.__setattr__(self, name, int(getattr(self, name)))
         if self.max_value is not None and not 0 < self.max_value < float("inf"):
             raise ValueError(f"max_value of a Stream must be positive and finite, got {self.max_value}")
+        if isinstance(self.source, Given):
+            self._check_given(self.source)
+
+    def _check_given(self, source: Given) -> None:
+        leaves = jax.tree.leaves(source)
+        if self.transform is not None or not all(isinstance(leaf, np.ndarray) and leaf.ndim for leaf in leaves):
+            raise TypeError(
+                "a Stream of a Given reads NumPy arrays [N, ...] without a transform; the transform of other records "
+                "returns a Given"
+            )
+        if len(sizes := {len(leaf) for leaf in leaves}) > 1:
+            raise ValueError(f"every array of a Stream must have the same number of rows, got {sorted(sizes)}")
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(jax.tree.leaves(self.source)[0] if isinstance(self.source, Given) else self.source)
 
     def read(self, indices: np.ndarray) -> Any:
         """Return the datapoints at `indices` `[n]` as they are stored, leaves `[n, ...]`.
@@ -75,8 +87,9 @@ class Stream:
         return datapoints
 
     def _read(self, indices: np.ndarray) -> Any:
-        if isinstance(self.source, np.ndarray) and self.transform is None:
-            return np.take(np.asarray(self.source), indices, axis=0)  # a memory map's own `take` is slower
+        if isinstance(self.source, np.ndarray | Given) and self.transform is None:
+            # Not by a memory map's own `take`, which is slower.
+            return jax.tree.map(lambda array: np.take(np.asarray(array), indices, axis=0), self.source)
         positions = [int(index) for index in indices]
         read_many = getattr(self.source, "__getitems__", None)
         records: Sequence[Any] = read_many(positions) if read_many else [self.source[i] for i in positions]

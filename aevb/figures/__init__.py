@@ -1,7 +1,16 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
 from aevb.figures.curves import Curve, Panel, bound_panels, levels, lower_bounds, reconstruction_and_kl
-from aevb.figures.images import image_grid, image_panels, image_rows, latent_scatter, manifold, reconstructions
+from aevb.figures.densities import calibration, density_maps, density_slices
+from aevb.figures.images import (
+    image_grid,
+    image_panels,
+    image_rows,
+    images_by_class,
+    latent_scatter,
+    manifold,
+    reconstructions,
+)
 from aevb.figures.measurements import costs, gradient_variances, turns
 from aevb.figures.style import literal, save
 
@@ -9,11 +18,15 @@ __all__ = [
     "Curve",
     "Panel",
     "bound_panels",
+    "calibration",
     "costs",
+    "density_maps",
+    "density_slices",
     "gradient_variances",
     "image_grid",
     "image_panels",
     "image_rows",
+    "images_by_class",
     "latent_scatter",
     "levels",
     "literal",

@@ -22,6 +22,15 @@ def image_grid(images: np.ndarray, num_columns: int, title: str) -> Figure:
     return figure
 
 
+def images_by_class(images: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """A row of images for each of K classes, `[K, n, H, W]` or `[K, n, H, W, C]`, with its name."""
+    num_classes, num_columns, height = images.shape[:3]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _grid_figure(_tile(images.reshape(-1, *images.shape[2:]), num_columns), title)
+        _name_rows(axes, names[:num_classes], height)
+    return figure
+
+
 def image_panels(panels: Sequence[tuple[str, np.ndarray]], title: str) -> Figure:
     """Square grids of images `[K * K, H, W]` side by side, each under its own title, as Figures 4 and 5."""
     canvases = [_tile(images, math.isqrt(len(images))) for _, images in panels]
@@ -47,14 +56,8 @@ def reconstructions(originals: np.ndarray, reconstructed: np.ndarray, num_column
     tiles = np.concatenate(rows)
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid_figure(_tile(tiles, num_columns), title)
-        height = originals.shape[1] + _GAP
         num_rows = len(tiles) // num_columns
-        axes.set_yticks([(row + 0.5) * height for row in range(num_rows)], ["x", "mean of p(x|z)"] * (num_rows // 2))
-        axes.set_xticks([])
-        axes.grid(visible=False)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        _name_rows(axes, ["x", "mean of p(x|z)"] * (num_rows // 2), originals.shape[1])
     return figure
 
 
@@ -111,6 +114,16 @@ def latent_scatter(
         axes.set_ylabel("$z_2$")
         axes.set_title(title)
     return figure
+
+
+def _name_rows(axes: Axes, names: Sequence[str], height: int) -> None:
+    """Write a name beside each row of a grid of images of that height, in place of axes."""
+    axes.set_yticks([(row + 0.5) * (height + _GAP) for row in range(len(names))], names)
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def _filled_up(images: np.ndarray, count: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
 from aevb.models.mlp import mlp_vae
+from aevb.models.output_bias import start_at_mean
+from aevb.models.supervised import supervised_vae
 
 __all__ = [
     "FAMILIES",
@@ -17,4 +19,6 @@ __all__ = [
     "mlp_vae",
     "recipe_of",
     "register",
+    "start_at_mean",
+    "supervised_vae",
 ]

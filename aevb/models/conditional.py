@@ -44,7 +44,7 @@ class _Specification:
         return math.prod(self.condition_shape) if self.num_classes is None else self.num_classes
 
 
-@family("conditional")
+@family("conditional", labels=True)
 def conditional_vae(
     data_shape: Sequence[int],
     latent_dim: int,
@@ -62,7 +62,8 @@ def conditional_vae(
     Args:
       data_shape: the shape of x; the networks see it flattened.
       latent_dim: J, the size of z.
-      num_classes: c is a label, an integer from 0 to `num_classes - 1`. A label that is none makes every bound NaN.
+      num_classes: c is a label, an integer from 0 to `num_classes - 1`. Another label is refused where it is known, and
+        makes the bound NaN under `jax.jit`.
       condition_shape: c is an array of this shape; one of the two must be given.
       hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
       likelihood: one of `aevb.likelihoods`, of x.
@@ -127,10 +128,12 @@ def _build(spec: _Specification) -> Model:
         phi = encoder.init(encoder_key, jnp.zeros(data_dim + spec.condition_dim))["params"]
         return {"encoder": phi, "decoder": theta}
 
-    def seen(condition: jax.Array) -> jax.Array:
-        if spec.num_classes is None:
-            return jnp.reshape(condition, (spec.condition_dim,)).astype(dtype)
-        return _one_hot(jnp.asarray(condition), spec.num_classes, dtype)
+    def seen(condition: Any) -> jax.Array:
+        if spec.num_classes is not None:
+            return _one_hot(condition, spec.num_classes, dtype)
+        if jnp.shape(condition) != spec.condition_shape:
+            raise ValueError(f"the condition has shape {jnp.shape(condition)}, the model takes {spec.condition_shape}")
+        return jnp.reshape(condition, (spec.condition_dim,)).astype(dtype)
 
     def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
         inputs = jnp.concatenate([jnp.reshape(x, (data_dim,)), seen(condition)])
@@ -150,18 +153,22 @@ def _build(spec: _Specification) -> Model:
     return Model(init, encode, decode, prior)
 
 
-def _one_hot(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
+def _one_hot(label: Any, num_classes: int, dtype: Any) -> jax.Array:
     """Return `[num_classes]` of a label `[]`, NaN where it is none and is not known before compilation.
 
     Raises:
       TypeError: the label is no integer.
-      ValueError: it is out of range.
+      ValueError: it is an array, or out of range.
     """
-    if not jnp.issubdtype(label.dtype, jnp.integer):
-        raise TypeError(f"the condition must be a label, an integer, got {describe(label)}")
+    if jnp.ndim(label):
+        hint = ": jnp.argmax makes a label of a one-hot vector" if jnp.shape(label) == (num_classes,) else ""
+        raise ValueError(f"the condition must be one label, an integer, got {describe(label)}{hint}")
+    if not jnp.issubdtype(jax.dtypes.result_type(label), jnp.integer):
+        raise TypeError(f"the condition must be a label, an integer, got {describe(label)}: labels.astype(int)")
+    if not isinstance(label, Tracer) and not 0 <= int(label) < num_classes:
+        raise ValueError(f"the condition must be a label from 0 to {num_classes - 1}, got {int(label)}")
+    # Under jit a label is known to nobody: NaN instead of a bound that looks like one.
     is_label = (label >= 0) & (label < num_classes)
-    if not isinstance(label, Tracer) and not is_label:
-        raise ValueError(f"the condition must be a label from 0 to {num_classes - 1}, got {label}")
     return jnp.where(is_label, jax.nn.one_hot(label, num_classes, dtype=dtype), jnp.nan)
 
 

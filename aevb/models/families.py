@@ -25,11 +25,12 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "conditional": "aevb.models.conditional:conditional_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
+        "supervised": "aevb.models.supervised:supervised_vae",
     },
 )
 
 
-_TAKES_IMAGES = "takes_images"
+_TAKES_IMAGES, _TAKES_LABELS = "takes_images", "takes_labels"
 
 
 def build(name: str, /, **arguments: Any) -> Model:
@@ -44,11 +45,12 @@ def build(name: str, /, **arguments: Any) -> Model:
     return FAMILIES.get(name)(**arguments)
 
 
-def register(name: str, images: bool = False) -> Callable[[Builder], Builder]:
+def register(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
 
     The experiments give a family with `images=True` images as they are, `[H, W]` or `[H, W, C]`, and others flattened
-    ones, `[D]`.
+    ones, `[D]`. A family with `labels=True` is of models given a label: they build it with `num_classes` too, and its
+    datapoints are `aevb.Given(image, label)`.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
     strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
@@ -62,7 +64,7 @@ def register(name: str, images: bool = False) -> Callable[[Builder], Builder]:
     def decorate(builder: Builder) -> Builder:
         if not callable(builder):
             raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
-        return FAMILIES.register(name, family(name, images)(builder))
+        return FAMILIES.register(name, family(name, images, labels)(builder))
 
     return decorate
 
@@ -76,7 +78,16 @@ def takes_images(name: str) -> bool:
     return getattr(FAMILIES.get(name), _TAKES_IMAGES, False)
 
 
-def family(name: str, images: bool = False) -> Callable[[Builder], Builder]:
+def takes_labels(name: str) -> bool:
+    """Return whether a family is of models given a label.
+
+    Raises:
+      ValueError: no family of that name is registered.
+    """
+    return getattr(FAMILIES.get(name), _TAKES_LABELS, False)
+
+
+def family(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
     """Return a decorator of a function that builds models, so that they remember their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
@@ -101,6 +112,7 @@ def family(name: str, images: bool = False) -> Callable[[Builder], Builder]:
             return found
 
         setattr(with_recipe, _TAKES_IMAGES, images)
+        setattr(with_recipe, _TAKES_LABELS, labels)
         return with_recipe  # type: ignore[return-value]
 
     return decorate

@@ -66,9 +66,10 @@ def mlp_vae(
       squash_mean: passes the Gaussian likelihood's mean through a sigmoid, as the paper does for Frey Face: another
         spelling of "squashed_gaussian".
       weight_init: the paper draws all parameters from "N(0, 0.01)", which can be read as a standard deviation of 0.01
-        ("normal_0.01") or as a variance of 0.01 ("normal_0.1"); "glorot" draws weights by fan-in and fan-out, and
-        biases are 0. The default is what the first author's code of the time does, and the slowest start of the
-        three; after 3x10^6 samples of MNIST they are within about a nat of each other (RESULTS.md).
+        ("normal_0.01") or as a variance of 0.01 ("normal_0.1"); "glorot" and "glorot_uniform" draw weights by fan-in
+        and fan-out from a normal or a uniform distribution, and biases are 0. The default is what the first author's
+        code of the time does, and the slowest start of the three; after 3x10^6 samples of MNIST they are within about a
+        nat of each other (RESULTS.md).
       compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
       param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
 

@@ -7,13 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot"]
+WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot", "glorot_uniform"]
 
 
 def initializers(weight_init: WeightInit) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
     """Return what draws the initial kernels and the initial biases."""
     if weight_init == "glorot":
         return nn.initializers.glorot_normal(), nn.initializers.zeros_init()
+    if weight_init == "glorot_uniform":
+        return nn.initializers.glorot_uniform(), nn.initializers.zeros_init()
     # The paper draws "all parameters" so, and biases are parameters.
     normal = nn.initializers.normal(float(weight_init.removeprefix("normal_")))
     return normal, normal

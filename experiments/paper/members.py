@@ -17,7 +17,7 @@ from aevb.networks import WeightInit
 from aevb.saved import load_run
 from aevb.training import Evaluation
 from aevb.training.population import default_execution
-from experiments import configs, defaults, shared_flags
+from experiments import configs, defaults, model_arguments, shared_flags
 from experiments.configs import Config
 from experiments.runs import shards
 from experiments.runs.folder import RunFolder
@@ -107,7 +107,7 @@ def title_of(config: Config) -> str:
     """Return what a member is, for people: all but its step size and seed."""
     size = f", N = {config.data.num_train_images:,}" if config.data.num_train_images else ""
     latent_dim = config.model.arguments.get("latent_dim")
-    latent = "" if latent_dim is None else f" latent {configs.joined(latent_dim)}"
+    latent = "" if latent_dim is None else f" latent {model_arguments.joined(latent_dim)}"
     return f"{config.data.name} {config.algorithm}{latent}{size}"
 
 
@@ -126,11 +126,11 @@ def folder(config: Config, also: Sequence[str] = ()) -> Path:
     arguments, images = config.model.arguments, config.data.num_train_images
     hidden = arguments.get("hidden_dim")
     sizes = {"latent": arguments.get("latent_dim"), "hidden": hidden}
-    words = [f"{name}_{configs.joined(size)}" for name, size in sizes.items() if size is not None]
+    words = [f"{name}_{model_arguments.joined(size)}" for name, size in sizes.items() if size is not None]
     network = ",".join(words if config.model.name == "mlp" else [config.model.name, *words])
     optimizer = "" if config.optimizer.name == "adagrad" else f",{config.optimizer.name}"
     values = configs.flat(config)
-    rest = "".join(f",{flag}_{configs.joined(values[flag])}" for flag in also if flag not in _IN_FOLDERS)
+    rest = "".join(f",{flag}_{model_arguments.joined(values[flag])}" for flag in also if flag not in _IN_FOLDERS)
     return (
         Path(_FLAGS.workdir)
         / config.data.name

@@ -9,36 +9,45 @@ import numpy as np
 
 from aevb import figures, posterior
 from aevb.data import Dataset
+from aevb.data.rows import rows
 from aevb.distributions import Chain
 from aevb.gradients import reparameterize
-from aevb.model import Latents, Model, Params, latent_shape
+from aevb.model import Datapoint, Latents, Model, Params, bind, latent_shape
+from aevb.models.families import takes_images
 from aevb.training import Evaluation
+from experiments.configs import Config
 
 _NUM_SHOWN = 40
 _NUM_SAMPLES = 100
 _NUM_ROWS, _NUM_REDRAWN = 4, 10  # of samples with levels fixed
+_NUM_OF_A_CLASS, _MOST_CLASSES = 10, 20
 _MANIFOLD_MOST, _MANIFOLD_LEAST = 20, 12  # images a side: Figure 4's 20, fewer of small images
 _PICTURE_SEED = 0  # of which images are shown and which samples are drawn
 
 
 def draw_all(
-    folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
+    folder: Path, config: Config, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
 ) -> None:
     """Write every figure of a run into `folder`; data that are no images have none of images."""
-    title = figures.literal(title)
+    title, model = figures.literal(title), config.build_model()
     if _are_images(test):
-        _draw_samples(folder, model, params, test.image_shape, title)
-        _draw_levels(folder, model, params, test.image_shape, title)
-        if latent_shape(model, params) == (2,):
-            _draw_manifold(folder, model, params, test.image_shape, title)
+        if config.data.condition == "label":
+            _draw_samples_by_class(folder, model, params, test, title)
+        else:
+            _draw_samples(folder, model, params, test.image_shape, title)
+            _draw_levels(folder, model, params, test.image_shape, title)
+            if latent_shape(model, params) == (2,):
+                _draw_manifold(folder, model, params, test.image_shape, title)
     if np.isfinite(history[-1].train_elbo):
-        _draw_recognition(folder, model, params, test, history, title)
+        _draw_recognition(folder, config, params, test, history, title)
 
 
 def _draw_recognition(
-    folder: Path, model: Model, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
+    folder: Path, config: Config, params: Params, test: Dataset, history: Sequence[Evaluation], title: str
 ) -> None:
     """What needs a recognition model, which Monte Carlo EM trains none of."""
+    model = config.build_model()
+    xs = test.datapoints(not takes_images(config.model.name), config.data.condition)
     draw_curves(folder, [("", history)], title)
     columns = {name: np.array([getattr(row, name) for row in history]) for name in Evaluation._fields}
     figure = figures.reconstruction_and_kl(
@@ -47,11 +56,9 @@ def _draw_recognition(
     figures.save(figure, folder / "reconstruction_and_kl.png")
     _draw_kl_by_level(folder, history, title)
     if _are_images(test):
-        _draw_reconstructions(folder, model, params, test, title)
-    if latent_shape(model, params) == (2,):
-        means = np.asarray(
-            jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(_inputs(model, params, test))
-        )
+        _draw_reconstructions(folder, model, params, xs, test, title)
+    if latent_shape(bind(model, rows(xs, 0))[0], params) == (2,):
+        means = np.asarray(jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(xs))
         figure = figures.latent_scatter(means, test.labels, f"{title}: test set in latent space", _class_names(test))
         figures.save(figure, folder / "latent_space.png")
 
@@ -98,15 +105,19 @@ def _valid(history: Sequence[Evaluation]) -> np.ndarray | None:
     return bounds if np.isfinite(bounds[1:]).any() else None
 
 
-def _draw_reconstructions(folder: Path, model: Model, params: Params, test: Dataset, title: str) -> None:
+def _draw_reconstructions(folder: Path, model: Model, params: Params, xs: Datapoint, test: Dataset, title: str) -> None:
     # A random part by a stated seed: the first images of a file need not be like the rest.
     chosen = np.random.RandomState(_PICTURE_SEED).permutation(len(test.images))[:_NUM_SHOWN]
-    originals = _inputs(model, params, test)[chosen]
-    z = jax.vmap(lambda x: _posterior_point(model, params, x))(originals)
-    images = _decode(model, params, z, test.image_shape)
-    figure = figures.reconstructions(
-        originals.reshape(-1, *test.image_shape), images, 10, f"{title}: test images and reconstructions"
+    shown = rows(xs, chosen)
+
+    def reconstruct(x: Datapoint) -> jax.Array:
+        return bind(model, x)[0].decode(params, _posterior_point(model, params, x)).mean
+
+    originals, images = (
+        np.asarray(each).reshape(-1, *test.image_shape)
+        for each in (bind(model, shown)[1], jax.jit(jax.vmap(reconstruct))(shown))
     )
+    figure = figures.reconstructions(originals, images, 10, f"{title}: test images and reconstructions")
     figures.save(figure, folder / "reconstructions.png")
 
 
@@ -141,11 +152,24 @@ def level_images(model: Model, params: Params, fixed: Sequence[str], image_shape
     Returns:
       `[4, 10, H, W]`.
     """
-    rows = [
+    rows_of_images = [
         posterior.sample(params, key, _NUM_REDRAWN, model, fixed=fixed)
         for key in jax.random.split(jax.random.key(_PICTURE_SEED), _NUM_ROWS)
     ]
-    return np.stack(rows).reshape(_NUM_ROWS, _NUM_REDRAWN, *image_shape)
+    return np.stack(rows_of_images).reshape(_NUM_ROWS, _NUM_REDRAWN, *image_shape)
+
+
+def _draw_samples_by_class(folder: Path, model: Model, params: Params, test: Dataset, title: str) -> None:
+    """Draw a row for each class. The noise behind z is the same in all of them: a column has one style."""
+    names = _class_names(test) or [str(label) for label in range(test.num_classes or 0)]
+    key = jax.random.key(_PICTURE_SEED)
+    images = [
+        posterior.sample(params, key, _NUM_OF_A_CLASS, model, condition=np.int32(label))
+        for label in range(min(len(names), _MOST_CLASSES))
+    ]
+    images = np.stack(images).reshape(-1, _NUM_OF_A_CLASS, *test.image_shape)
+    what = "samples given the class, means of p(x|z, y), one draw of noise per column"
+    figures.save(figures.images_by_class(images, names, f"{title}: {what}"), folder / "samples_by_class.png")
 
 
 def _draw_manifold(folder: Path, model: Model, params: Params, image_shape: tuple[int, ...], title: str) -> None:
@@ -179,26 +203,21 @@ def _class_names(data: Dataset) -> list[str] | None:
     return None if data.label_names is None else [figures.literal(name) for name in data.label_names]
 
 
-def _inputs(model: Model, params: Params, data: Dataset) -> np.ndarray:
-    """Return the images as the model takes them: flattened, or as they are."""
-    z: Latents = model.prior(params).sample(jax.random.key(_PICTURE_SEED))
-    return data.pixels(flat=len(model.decode(params, z).event_shape) == 1)
-
-
 def _decode(model: Model, params: Params, z: Latents, image_shape: tuple[int, ...]) -> np.ndarray:
     means = jax.jit(jax.vmap(lambda z: model.decode(params, z).mean))(z)
     return np.asarray(means).reshape(-1, *image_shape)
 
 
-def _posterior_point(model: Model, params: Params, x: jax.Array) -> Latents:
+def _posterior_point(model: Model, params: Params, x: Datapoint) -> Latents:
     """The posterior mean, or for a family that does not know its own, the mean of a few samples.
 
     Of levels, the mean of each given the means of those before it.
     """
-    q = model.encode(params, x)
-    if isinstance(q, Chain):
-        return q.means()
+    bound, value = bind(model, x)
+    found = bound.encode(params, value)
+    if isinstance(found, Chain):
+        return found.means()
     try:
-        return q.mean
+        return found.mean
     except NotImplementedError:
-        return jnp.mean(reparameterize(q, jax.random.key(_PICTURE_SEED), (64,)), axis=0)
+        return jnp.mean(reparameterize(found, jax.random.key(_PICTURE_SEED), (64,)), axis=0)

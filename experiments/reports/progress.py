@@ -77,8 +77,9 @@ class TensorBoard:
     def report(self, row: Evaluation) -> None:
         if math.isnan(row.train_elbo):
             return
-        names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units", "valid_elbo")
-        for name in names if math.isfinite(row.valid_elbo) else names[:-1]:
+        names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units")
+        if_there = ("valid_elbo", "train_iwae", "test_iwae", "valid_iwae")
+        for name in (*names, *(name for name in if_there if math.isfinite(getattr(row, name)))):
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
         if len(row.test_kl_by_level) > 1:
             for name in ("test_kl_by_level", "active_units_by_level"):
@@ -100,7 +101,8 @@ def _bounds(row: Evaluation) -> str:
     if math.isnan(row.train_elbo):
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
-    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f} nats{_levels(row)}"
+    weighted = "" if math.isnan(row.test_iwae) else f" (L_K {row.test_iwae:.2f})"
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{_levels(row)}"
 
 
 def _levels(row: Evaluation) -> str:

@@ -54,14 +54,16 @@ def _text(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) and abs(value) >= 1 else str(value)
 
 
-_BITS = "bits/dim"
+_BITS, _ERROR = "bits/dim", "error"
 _COLUMNS = {  # heading: field of summary.json
     "latent": "latent_dim",
     "samples": "num_train_samples",
     "train": "train_elbo",
     "valid": "valid_elbo",
     "test": "test_elbo",
+    "L_K": "test_iwae",
     _BITS: "test_bits_per_dimension",
+    _ERROR: "test_error",
     "recon.": "test_reconstruction",
     "KL": "test_kl",
     "active": "active_units",
@@ -118,5 +120,7 @@ def _rounded(heading: str, value: Any) -> Any:
         return "-"
     if isinstance(value, list):  # the sizes of levels
         return "-".join(map(str, value))
+    if heading == _ERROR:
+        return f"{value:.2%}"
     digits = 3 if heading == _BITS else 2
     return f"{value:,.{digits}f}" if isinstance(value, float) else value

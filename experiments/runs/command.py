@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from aevb.data import Dataset
-from experiments import configs, defaults, shared_flags
+from experiments import configs, defaults, model_arguments, shared_flags
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
 from experiments.reports import tables
@@ -67,8 +67,8 @@ def _train_all(settings: ConfigFlags, title: str) -> None:
         config = configs.with_data(config, splits.train)
         size = config.model.arguments.get("latent_dim")
         alone = (len(wanted) == 1 and _FLAGS.workdir) or size is None
-        name = title if size is None else f"{title}, latent {configs.joined(size)}"
-        run = Run(config, base if alone else base / f"latent_{configs.joined(size)}", name)
+        name = title if size is None else f"{title}, latent {model_arguments.joined(size)}"
+        run = Run(config, base if alone else base / f"latent_{model_arguments.joined(size)}", name)
         outcome = train(run, splits, options)
         if outcome.was_finished:
             print(f"nothing to do: {run.workdir} holds a finished run of this configuration")
@@ -83,7 +83,8 @@ def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> N
         from experiments.reports import pictures
 
         labelled = [
-            (configs.joined(run.config.model.arguments["latent_dim"]), outcome.history) for run, outcome in results
+            (model_arguments.joined(run.config.model.arguments["latent_dim"]), outcome.history)
+            for run, outcome in results
         ]
         pictures.draw_curves(base / "figures", labelled, figures.literal(f"{title}, by latent size"))
         print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 import aevb
 from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.data.rows import rows
 from aevb.models.families import takes_images
+from aevb.models.output_bias import start_at_mean
 from aevb.training.divergence import DivergedError
 from aevb.training.padding import Padding, padded
 from aevb.training.population import fit_population
@@ -61,18 +64,26 @@ def _program_of(config: Config) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def make_algorithm(config: Config) -> MakeAlgorithm:
+def make_algorithm(config: Config, steps_per_epoch: int) -> MakeAlgorithm:
     """Return the training algorithm; the estimator is for those that ascend the bound.
 
     Raises:
-      ValueError: an unknown name, or an estimator that would be biased.
+      ValueError: an unknown name, an estimator that would be biased, or an option of another algorithm.
     """
     make: Any = ALGORITHMS.get(config.algorithm)
-    if config.algorithm not in ("aevb", "full_vb"):
-        return make
     objective = config.objective
-    gradient = objective.gradient if config.algorithm == "aevb" else "pathwise"
-    return functools.partial(make, estimator=aevb.Estimator(objective.num_samples, objective.kl, gradient))
+    if config.algorithm == "aevb":
+        estimator = aevb.Estimator(objective.num_samples, objective.kl, objective.gradient, objective.bound)
+        weight = (
+            optax.linear_schedule(0.0, 1.0, objective.kl_warm_up * steps_per_epoch) if objective.kl_warm_up else 1.0
+        )
+        return functools.partial(make, estimator=estimator, kl_weight=weight, free_bits=objective.free_bits)
+    for flag in ("bound", "kl_warm_up", "free_bits"):
+        if getattr(objective, flag) != getattr(Config().objective, flag):
+            raise ValueError(f"{flag} is for the algorithm aevb, not {config.algorithm}")
+    if config.algorithm == "full_vb":
+        return functools.partial(make, estimator=aevb.Estimator(objective.num_samples, objective.kl))
+    return make
 
 
 def num_steps(config: Config, num_train: int) -> int:
@@ -100,8 +111,8 @@ class Program:
         sizes: list[Any] = [config.model.arguments.get("latent_dim") for config in members]
         self._pads = any(size != sizes[0] for size in sizes)
         largest = configs.change(self._first, latent_dim=max(sizes)) if self._pads else self._first
-        self._model = largest.build_model()
-        self._make = make_algorithm(self._first)
+        self._model = self._built(largest)
+        self._make = make_algorithm(self._first, self._steps_per_epoch)
 
     def template(self, config: Config) -> TrainState:
         """Return a state of a member's own size, for its shapes; it takes a third of a second."""
@@ -128,7 +139,7 @@ class Program:
             with distributed.mesh():
                 result = aevb.fit(
                     self._data("train"),
-                    config.build_model(),
+                    self._built(config),
                     key=jax.random.key(config.training.seed),
                     history=recorder.history,
                     optimizer=self._optimizer(config),
@@ -184,7 +195,9 @@ class Program:
             "valid_data": self._data("valid"),
             "patience": config.training.patience,
             # Baselines report the bound too, and have no estimator of their own.
-            "evaluation": aevb.Estimator(config.objective.num_samples, config.objective.kl),
+            "evaluation": aevb.Estimator(
+                config.objective.num_samples, config.objective.kl, bound=config.objective.bound
+            ),
             "active_units": True,
             "batch_size": config.optimizer.batch_size,
             "map_prior": config.objective.map_prior,
@@ -199,19 +212,43 @@ class Program:
             return None
         flat = not takes_images(self._first.model.name)
         if self._stream:
-            return data.stream(flat)
+            return data.stream(flat, self._first.data.condition)
         # All of them for one process, those that it asks for where there are several.
-        return data.pixels(flat) if distributed.process_count() == 1 else data.lazy_pixels(flat)
+        return data.datapoints(flat, self._first.data.condition, lazy=distributed.process_count() > 1)
 
     def _initial(self, config: Config, key: jax.Array) -> TrainState:
         algorithm = self._make(
-            config.build_model(), self._optimizer(config), self._num_train, config.objective.map_prior
+            self._built(config), self._optimizer(config), self._num_train, config.objective.map_prior
         )
-        return jax.jit(algorithm.init)(key)
+        return jax.jit(algorithm.init)(key, *self._datapoint())
+
+    def _datapoint(self) -> tuple:
+        """Return what `Algorithm.init` takes beside the key: one datapoint, for its shapes, where models need one."""
+        if self._first.data.condition == "none":
+            return ()
+        flat = not takes_images(self._first.model.name)
+        lazy = self._splits.train.datapoints(flat, self._first.data.condition, lazy=True)
+        return (rows(lazy, 0),)
 
     def _optimizer(self, config: Config) -> optax.GradientTransformation:
         of = config.optimizer
-        return make_optimizer(of.name, of.learning_rate, of.schedule, self._steps_per_epoch, of.epsilon)
+        schedule = of.schedule, self._steps_per_epoch
+        return make_optimizer(of.name, of.learning_rate, *schedule, of.epsilon, of.beta1, of.initial_second_moment)
+
+    def _built(self, config: Config) -> aevb.Model:
+        """Return the model, with the initial weights that were asked for."""
+        model = config.build_model()
+        if config.optimizer.output_bias == "weight_init":
+            return model
+        if config.model.arguments["likelihood"] != "bernoulli":
+            raise ValueError("output_bias=data_mean is the log-odds of pixels: it is for likelihood=bernoulli")
+        return start_at_mean(model, self._mean)
+
+    @functools.cached_property
+    def _mean(self) -> np.ndarray:
+        """The mean of the training images, of the shape that the model takes."""
+        images = self._splits.train.pixels(flat=not takes_images(self._first.model.name))
+        return np.asarray(np.mean(images, axis=0, dtype=np.float64))
 
     def _padding(self, config: Config) -> Padding | None:
-        return Padding(self._optimizer(config), config.build_model(), self._model) if self._pads else None
+        return Padding(self._optimizer(config), self._built(config), self._model) if self._pads else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from aevb.algorithms import TrainState
 from aevb.algorithms.full_vb import posterior_mean
@@ -16,6 +17,7 @@ from aevb.training import Evaluation
 from aevb.training.divergence import DivergedError
 from aevb.training.population import member_of
 from experiments.configs import Config
+from experiments.reports.errors import errors
 from experiments.runs import distributed
 from experiments.runs.folder import RunFolder, TakenError
 from experiments.runs.program import End, Program, Start, num_steps, programs_of
@@ -226,14 +228,18 @@ def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outc
     assert end.state is not None
     best = recorder.best_params()
     recorder.close()
+    of_model = posterior_mean if run.config.algorithm == "full_vb" else lambda params: params
+    last = of_model(jax.device_get(end.state.params))
+    found = {}
+    if np.isfinite(recorder.history[-1].train_elbo):  # Monte Carlo EM has no bound to classify by
+        found = errors(run.config, last, splits, options.stream, run.name)
     if options.draw_pictures:
         # Imported late: matplotlib takes two seconds, and an error should not wait for it.
         from experiments.reports import pictures
 
-        found = jax.device_get(end.state.params if best is None else best)
-        params = posterior_mean(found) if run.config.algorithm == "full_vb" else found
-        pictures.draw_all(folder.figures, run.config.build_model(), params, splits.test, recorder.history, run.name)
-    summary = summarize(run.config, splits, recorder.history, end.state)
+        params = last if best is None else of_model(jax.device_get(best))
+        pictures.draw_all(folder.figures, run.config, params, splits.test, recorder.history, run.name)
+    summary = summarize(run.config, splits, recorder.history, end.state, found)
     folder.write_summary(summary)
     return Outcome(summary, recorder.history)
 

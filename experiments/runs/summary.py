@@ -1,7 +1,8 @@
 """The closing figures of a run."""
 
 import math
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +19,14 @@ from experiments.runs.program import num_steps
 from experiments.runs.splits import Splits
 
 
-def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], state: TrainState) -> dict[str, Any]:
-    """Return the contents of summary.json, from a run's evaluations and its last state."""
+def summarize(
+    config: Config,
+    splits: Splits,
+    history: Sequence[Evaluation],
+    state: TrainState,
+    errors: Mapping[str, Any] = types.MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the contents of summary.json, from a run's evaluations, its last state and that state's `errors`."""
     row, best = history[-1], best_row(history)
     total = num_steps(config, len(splits.train.images)) * config.optimizer.batch_size
     summary = {
@@ -34,7 +41,9 @@ def summarize(config: Config, splits: Splits, history: Sequence[Evaluation], sta
         "test_elbo": row.test_elbo,
         "test_reconstruction": row.test_reconstruction,
         "test_kl": row.test_kl,
+        **({} if math.isnan(row.train_iwae) else {"train_iwae": row.train_iwae, "test_iwae": row.test_iwae}),
         **_bits(config, splits, row.test_elbo),
+        **errors,
         "active_units": row.active_units,
         **_by_level(row),
         "train_seconds": row.seconds,

@@ -105,32 +105,35 @@ def _file_name() -> str:
 
 
 def _targets(config: "Config"):
-    """Which datapoints, `[n]`, and their targets, `[n, D]`, under the run's own binarization."""
+    """Which datapoints, `[n]`, and their targets, leaves `[n, ...]`, under the run's own binarization."""
     import jax
     import numpy as np
 
     from aevb.data.binarization import binarize_batch, binarize_once
+    from aevb.data.rows import num_rows, rows
     from aevb.models.families import takes_images
     from experiments.runs.splits import load_splits
 
     data = getattr(load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
     if data is None:
         raise ValueError(f"{_FLAGS.run} kept no images aside for validation: --split=valid has none")
-    pixels = data.pixels(flat=not takes_images(config.model.name))
-    size = _FLAGS.num_datapoints or len(pixels)
-    if size > len(pixels):
-        raise ValueError(f"--num_datapoints={size} is more than the {len(pixels)} that the {_FLAGS.split} split has")
+    datapoints = data.datapoints(not takes_images(config.model.name), config.data.condition)
+    available = num_rows(datapoints)
+    size = _FLAGS.num_datapoints or available
+    if size > available:
+        raise ValueError(f"--num_datapoints={size} is more than the {available} that the {_FLAGS.split} split has")
     # All of the split at once: the targets of a datapoint do not depend on which others were chosen.
     binarization = config.objective.binarization
-    targets = binarize_once(jax.numpy.asarray(pixels), binarization)
+    targets = binarize_once(jax.tree.map(jax.numpy.asarray, datapoints), binarization)
     targets = binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization)
-    indices = np.sort(np.random.RandomState(_FLAGS.seed).permutation(len(pixels))[:size])
-    return indices, np.asarray(targets)[indices]
+    indices = np.sort(np.random.RandomState(_FLAGS.seed).permutation(available)[:size])
+    return indices, rows(jax.tree.map(np.asarray, targets), indices)
 
 
 def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) -> dict[str, dict[str, Any]]:
     """The rows of a method's table: one, or two for both directions of AIS."""
     from aevb import marginal_likelihood
+    from aevb.data.rows import num_rows
     from experiments.reports.progress import counting
 
     options: dict[str, Any] = {} if method == "is" else {"use_encoder": _FLAGS.use_encoder}
@@ -141,7 +144,7 @@ def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) ->
     else:
         options["num_samples"] = _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples
     start = time.perf_counter()
-    progress = counting(method, len(targets), " datapoints")
+    progress = counting(method, num_rows(targets), " datapoints")
     estimate = marginal_likelihood.evaluate(
         params, key, targets, model, method, chunk_size=_FLAGS.chunk_size, on_chunk=progress, **options
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import configs, defaults, launch
+from experiments import configs, defaults, launch, model_arguments
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
 from experiments.paper import members
@@ -74,7 +74,7 @@ def _defaults_left(config: Config) -> Iterator[str]:
     known = {field.flag: field.kind for field in configs.fields_of(config)}
     for flag, values in _CROSSED.items():
         said = _FLAGS[flag].present or (flag == "seed" and _FLAGS.num_seeds)
-        if flag in known and configs.takes(known[flag], values[0]) and not said:
+        if flag in known and model_arguments.takes(known[flag], values[0]) and not said:
             yield flag
 
 
@@ -108,14 +108,14 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
 
 def _title(config: Config, axes: Sequence[str]) -> str:
     values = configs.flat(config)
-    size = f", $N_z$ = {configs.joined(values['latent_dim'])}" if "latent_dim" in values else ""
+    size = f", $N_z$ = {model_arguments.joined(values['latent_dim'])}" if "latent_dim" in values else ""
     title = defaults.title_of(config.data) + size
     others = [f"{flag} {_cell(values[flag])}" for flag in axes if flag not in (*_OF_A_PANEL, "latent_dim")]
     return "\n".join([title, *others])
 
 
 def _cell(value: Any) -> Any:
-    return configs.joined(value) if isinstance(value, list | tuple) else value
+    return model_arguments.joined(value) if isinstance(value, list | tuple) else value
 
 
 def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def make_splits(contents: Contents, options: Options) -> Splits:
         "label_names": names,
         "fingerprint": _fingerprint(images, labels, names, max_value),
         "num_skipped": contents.num_skipped,
+        "num_classes": _num_classes(labels, names),
     }
     if "test" in parts:
         rule = f"own {'/'.join(images)} split, {'/'.join(str(len(each)) for each in images.values())}"
@@ -153,6 +154,12 @@ def make_splits(contents: Contents, options: Options) -> Splits:
         )
 
     return Splits(dataset("train"), dataset("valid") if "valid" in chosen else None, dataset("test"))
+
+
+def _num_classes(labels: Mapping[str, np.ndarray | None], names: tuple[str, ...] | None) -> int | None:
+    """Return how many classes all splits have together, `None` where there are no labels."""
+    found = [int(each.max()) + 1 for each in labels.values() if each is not None]
+    return (len(names) if names else max(found)) if found else None
 
 
 def _num_test(name: str, size: int, fraction: float) -> int:

@@ -1,0 +1,182 @@
+"""Classification by Bayes' rule on the bounds of a model given a label.
+
+p(y | x)  is proportional to  p(y) p(x | y),     log p(x | y) >= L(x | y)
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb import gradients
+from aevb.arguments import check_counts, check_key
+from aevb.data.binarization import Binarization, binarize_batch, check_intensities, possible_targets
+from aevb.data.rows import as_arrays, num_rows, rows
+from aevb.data.stream import Stream, blocks_in_order
+from aevb.model import Given, Model, Params, bind, check_arguments, check_model
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of
+from aevb.random_bits import fused
+from aevb.support import check_data
+
+
+class Classification(NamedTuple):
+    """What is known of the class of each datapoint, NumPy arrays.
+
+    Attributes:
+      log_joint: `[N, K]`, log p(y) plus the bound on log p(x|y), in nats: lower bounds on log p(x, y). Their
+        log-sum-exp over classes is a lower bound on log p(x).
+      probabilities: `[N, K]`, p(y|x) where the bounds are exact; each row sums to one.
+      labels: `[N]`, the most probable class.
+    """
+
+    log_joint: np.ndarray
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def classify(
+    params: Params,
+    key: jax.Array,
+    xs: Any,
+    model: Model,
+    num_classes: int,
+    *,
+    log_prior: Any = None,
+    estimator: Estimator | None = None,
+    binarization: Binarization = "grey",
+    chunk_size: int = 1000,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Classification:
+    """Return the class of every datapoint by a model of x given a label, whatever it was trained for.
+
+    The bound on log p(x|y) is estimated once for each class y, with the same noise for all classes of a datapoint
+    (common random numbers): what the classes have in common cancels in their differences, noise included, and these
+    are all that the answer depends on. A tighter bound, `aevb.Estimator(K, "sampled", bound="iwae")`, brings it closer
+    to Bayes' rule. The noise depends on `key` and on the position of the datapoint alone, so that `chunk_size`, which
+    bounds memory, does not change the result.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key.
+      xs: what is classified, a pytree of arrays `[N, ...]` without labels, after `binarize_once`; or a `Stream`.
+      model: a model whose condition is a label, an integer from 0 to `num_classes - 1`.
+      num_classes: K.
+      log_prior: `[K]`, log p(y); by default all classes are equally probable.
+      estimator: of the bound; by default of the ELBO, by one draw of z and the analytic KL.
+      binarization: "stochastic" redraws the targets by `key`, one draw for all classes of a datapoint.
+      chunk_size: datapoints at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of datapoints done.
+
+    Raises:
+      ValueError: `xs` are empty, of another shape or outside of the likelihood's support; a class that the model
+        refuses; or a `log_prior` that is not of K classes or does not sum to one.
+      TypeError: the model takes no condition, `xs` have one, or as for `aevb.elbo`.
+    """
+    check_model(model)
+    check_key(key)
+    check_estimator(estimator)
+    check_counts(2, num_classes=num_classes)
+    check_counts(1, chunk_size=chunk_size)
+    priors = _checked_prior(log_prior, int(num_classes))
+    _check_takes_label(model, xs)
+    program = functools.partial(
+        _bounds_of_classes,
+        model=model,
+        num_classes=int(num_classes),
+        estimator=estimator or Estimator(),
+        binarization=binarization,
+    )
+    found: list[np.ndarray] = []
+    done = 0
+    for start, block, size in _blocks(params, xs, model, int(num_classes), binarization):
+        in_chunk = min(int(chunk_size), size)
+        for first in range(0, size, in_chunk):
+            # The last chunk is filled up with the first datapoints, whose values are cut off.
+            chosen = np.arange(first, first + in_chunk) % size
+            bounds = jax.device_get(program(params, key, rows(block, chosen), start + chosen))
+            found.append(bounds[: size - first])
+            done += min(in_chunk, size - first)
+            if on_chunk is not None:
+                on_chunk(done)
+    log_joint = np.concatenate(found).astype(np.float64) + priors
+    weights = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    return Classification(log_joint, weights / weights.sum(axis=1, keepdims=True), log_joint.argmax(axis=1))
+
+
+def _checked_prior(log_prior: Any, num_classes: int) -> np.ndarray:
+    """Return log p(y), `[K]` float64."""
+    if log_prior is None:
+        return np.full(num_classes, -math.log(num_classes))
+    found = np.asarray(log_prior, np.float64)
+    if found.shape != (num_classes,):
+        raise ValueError(f"log_prior must be of {num_classes} classes, [{num_classes}], got shape {found.shape}")
+    total = float(np.sum(np.exp(found)))
+    if not abs(total - 1) < 1e-3:
+        raise ValueError(f"log_prior must be logarithms of probabilities that sum to one, got a sum of {total:g}")
+    return found
+
+
+def _check_takes_label(model: Model, xs: Any) -> None:
+    if isinstance(xs, Given):
+        raise TypeError("xs are what is classified, without labels: pass the value of the Given alone")
+    try:
+        bind(model, Given(None, 0))
+    except TypeError:
+        what = "classes are compared by their bounds on log p(x|y)"
+        raise TypeError(f"the model takes no condition: {what}, which need a model given a label") from None
+
+
+def _blocks(
+    params: Params, xs: Any, model: Model, num_classes: int, binarization: Binarization
+) -> Iterable[tuple[int, Any, int]]:
+    """Yield all datapoints, checked: where each block starts, the block, and how many of it count."""
+
+    def check(block: Any, size: int) -> None:
+        counting = block if num_rows(block) == size else rows(block, slice(size))
+        check_intensities(counting, binarization)
+        highest = np.full(size, num_classes - 1, np.int32)
+        check_data(params, Given(counting, highest), model, "xs", possible_targets(binarization))
+
+    if num_rows(xs, "xs") == 0:
+        raise ValueError("xs are empty: there is nothing to classify")
+    if isinstance(xs, Stream):
+        for start, block, size in blocks_in_order(xs, binarization):
+            check(block, size)
+            yield start, block, size
+        return
+    block = jax.tree.map(jnp.asarray, as_arrays(xs))
+    check(block, num_rows(block))
+    yield 0, block, num_rows(block)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_classes", "estimator", "binarization"))
+def _bounds_of_classes(
+    params: Params,
+    key: jax.Array,
+    xs: Any,
+    positions: jax.Array,
+    model: Model,
+    num_classes: int,
+    estimator: Estimator,
+    binarization: Binarization,
+) -> jax.Array:
+    """Return the bound on log p(x|y) of each datapoint and class, `[n, K]`."""
+
+    def bound(position: jax.Array, x: Any, label: jax.Array) -> jax.Array:
+        # Of the position alone, and not of the class: common random numbers.
+        binarize_key, bound_key = jax.random.split(jax.random.fold_in(fused(key), position))
+        datapoint = Given(binarize_batch(binarize_key, x, binarization), label)
+        check_arguments(params, bound_key, datapoint, model)
+        draws = gradients.draw(params, bound_key, datapoint, model, estimator.num_samples, None)
+        if estimator.bound == "iwae":
+            return gradients.weighted_bound(params, datapoint, model, draws, None)
+        terms = elbo_terms_of(draws, estimator, differentiable=False)
+        return terms.reconstruction - terms.kl
+
+    # One class after the other: side by side they would take K times the memory.
+    of_class = lambda label: jax.vmap(bound, (0, 0, None))(positions, xs, label)
+    return jax.lax.map(of_class, jnp.arange(num_classes)).T

@@ -1,0 +1,244 @@
+"""What a conditional model says of y given x, and whether that is true: p(y | x) = integral of p(y | x, z) p(z | x) dz.
+
+    found = aevb.prediction.log_likelihood(params, key, aevb.Given(y, x), model)     # nats per datapoint, by IS
+    draws = aevb.prediction.predict(params, key, x, model, num_samples=1000)         # [N, S, ...]
+    low, high = aevb.prediction.interval(draws, 0.9)
+    pit = aevb.prediction.probability_integral_transform(draws, y)
+    aevb.prediction.coverage(pit, [0.5, 0.9])                                        # near 0.5 and 0.9 where calibrated
+
+A datapoint's noise depends on the key and on its position alone; `chunk_size` bounds memory and changes nothing else.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+
+from aevb import marginal_likelihood
+from aevb.arguments import check_counts, check_key, describe
+from aevb.data.rows import as_arrays, num_rows, rows
+from aevb.marginal_likelihood.dataset import DatasetEstimate
+from aevb.model import Given, Model, Params, bind, check_decoder, check_model, likelihood_of, prior_of
+from aevb.posterior import OnChunk, chunked
+
+
+def log_likelihood(
+    params: Params,
+    key: jax.Array,
+    data: Given,
+    model: Model,
+    *,
+    num_samples: int = 1000,
+    chunk_size: int = 100,
+    on_chunk: OnChunk | None = None,
+) -> DatasetEstimate:
+    """Estimate log p(y | x) of every datapoint by importance sampling from q(z | x, y), in nats.
+
+    On average it is below log p(y | x), by about half the squared `standard_error`; it is exact where there is no z. Of
+    values that were standardized, y = (y' - m) / s, it is that of y: log p(y' | x) is less by the sum of log s.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      data: `Given(y, x)`, leaves `[N, ...]`.
+      model: the four functions, with a condition.
+      num_samples: draws of z for each datapoint.
+      chunk_size: datapoints at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of datapoints done.
+
+    Returns:
+      A `marginal_likelihood.DatasetEstimate`: of each datapoint, their mean, and its errors.
+
+    Raises:
+      ValueError: as for `marginal_likelihood.evaluate`.
+      TypeError: the same, or `data` are no `Given`.
+    """
+    if not isinstance(data, Given):
+        raise TypeError(f"data must be aevb.Given(y, x), got {describe(data)}")
+    return marginal_likelihood.evaluate(params, key, data, model, "is", chunk_size, on_chunk, num_samples=num_samples)
+
+
+def predict(
+    params: Params,
+    key: jax.Array,
+    conditions: Any,
+    model: Model,
+    num_samples: int = 100,
+    *,
+    chunk_size: int = 1000,
+    on_chunk: OnChunk | None = None,
+) -> Any:
+    """Return draws of p(y | x) for every x, leaves `[N, S, ...]` of NumPy arrays: z from p(z | x), y from p(y | x, z).
+
+    Their mean over axis 1 is the predictive mean.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      conditions: x, leaves `[N, ...]`.
+      model: the four functions, with a condition.
+      num_samples: S, draws for each condition.
+      chunk_size: conditions at a time in the one compiled program.
+      on_chunk: called after every chunk with the number of conditions done.
+
+    Raises:
+      ValueError: there are no conditions, or a count is not positive.
+      TypeError: the model takes no condition, or as for `aevb.elbo`.
+    """
+    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
+    conditions = _checked(params, key, conditions, model)
+    program = lambda chunk: _predict_chunk(params, key, rows(conditions, chunk), chunk, model, int(num_samples))
+    return chunked(program, np.arange(num_rows(conditions)), chunk_size, on_chunk)
+
+
+def log_density(
+    params: Params,
+    key: jax.Array,
+    conditions: Any,
+    values: Any,
+    model: Model,
+    num_samples: int = 1000,
+    *,
+    chunk_size: int = 1000,
+    on_chunk: OnChunk | None = None,
+) -> np.ndarray:
+    """Estimate log p(y | x) for every x and every one of `values`, `[N, M]`, nats: for pictures of p(y | x).
+
+        log p(y | x) ~= log 1/S sum_s p(y | x, z_s),     z_s ~ p(z | x)
+
+    The encoder has no part in it: far from all data it knows nothing. Where z has many dimensions, or y says much of z,
+    few draws of the prior matter and `log_likelihood` is the better estimate.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      conditions: x, leaves `[N, ...]`.
+      values: y, leaves `[M, ...]`, the same for all conditions.
+      model: the four functions, with a condition.
+      num_samples: S, draws of z for each condition.
+      chunk_size: conditions in one call of the compiled program.
+      on_chunk: called after every chunk with the number of conditions done.
+
+    Raises:
+      ValueError: there are no conditions or no values, or a count is not positive.
+      TypeError: the model takes no condition, or as for `aevb.elbo`.
+    """
+    check_counts(1, num_samples=num_samples, chunk_size=chunk_size)
+    conditions = _checked(params, key, conditions, model)
+    if num_rows(values, "values") == 0:
+        raise ValueError("values are empty: there is nothing to evaluate")
+    values = jax.tree.map(jnp.asarray, as_arrays(values))
+    program = lambda chunk: _density_chunk(params, key, rows(conditions, chunk), chunk, values, model, int(num_samples))
+    return chunked(program, np.arange(num_rows(conditions)), chunk_size, on_chunk)
+
+
+def interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the central intervals that hold a share `level` of p(y | x), `[N, ...]` each.
+
+    Args:
+      samples: draws `[N, S, ...]`, as `predict` returns them. With fewer than some 10 / (1 - level) the ends are rough.
+      level: between 0 and 1.
+
+    Raises:
+      ValueError: `level` is not between 0 and 1, or `samples` have NaN.
+    """
+    _check_levels([level])
+    low, high = np.quantile(_without_nan(samples), [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return low, high
+
+
+def probability_integral_transform(samples: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return where each observed value is among the draws, `[N, ...]` in (0, 1): P(Y < y | x), Y by the model.
+
+    Of a model that is true these are uniform. Each is (rank + 1/2) / (S + 1); equal draws count half. Values of
+    several coordinates are each looked at alone.
+
+    Args:
+      samples: draws `[N, S, ...]`, as `predict` returns them.
+      observed: y, `[N, ...]`. What is NaN was not observed, and gives NaN.
+
+    Raises:
+      ValueError: the shapes do not go together, or `samples` have NaN.
+    """
+    samples, observed = _without_nan(samples), np.asarray(observed)
+    if (samples.shape[0], *samples.shape[2:]) != observed.shape:
+        raise ValueError(f"draws {samples.shape} are not those of values {observed.shape}: they must be [N, S, ...]")
+    each = observed[:, None]
+    rank = np.sum(samples < each, axis=1) + 0.5 * np.sum(samples == each, axis=1)
+    return np.where(np.isnan(observed), np.nan, (rank + 0.5) / (samples.shape[1] + 1))
+
+
+def coverage(transform: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return the share of observed values that lie in the central interval of each level, `[len(levels)]`.
+
+    Of a model that is true it is the level itself, within sqrt(level (1 - level) / N).
+
+    Args:
+      transform: of the observed values, by `probability_integral_transform`; NaN counts nothing.
+      levels: between 0 and 1.
+
+    Raises:
+      ValueError: a level is not between 0 and 1, or nothing was observed.
+    """
+    _check_levels(levels)
+    distances = np.abs(np.asarray(transform) - 0.5)
+    distances = distances[~np.isnan(distances)]
+    if not distances.size:
+        raise ValueError("there are no observed values")
+    return np.mean(distances[:, None] <= np.asarray(levels) / 2, axis=0)
+
+
+def _checked(params: Params, key: jax.Array, conditions: Any, model: Model) -> Any:
+    """Return the conditions on the device, the arguments checked."""
+    check_model(model)
+    check_key(key)
+    if num_rows(conditions, "conditions") == 0:
+        raise ValueError("conditions are empty: there is nothing to predict")
+    conditions = jax.tree.map(jnp.asarray, as_arrays(conditions))
+    check_decoder(params, bind(model, Given(None, rows(conditions, 0)))[0])
+    return conditions
+
+
+def _check_levels(levels: Sequence[float]) -> None:
+    for level in levels:
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {describe(level)}")
+
+
+def _without_nan(samples: np.ndarray) -> np.ndarray:
+    samples = np.asarray(samples)
+    if np.any(np.isnan(samples)):
+        raise ValueError("samples have NaN: the model's parameters are no numbers, or the conditions are none")
+    return samples
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _predict_chunk(
+    params: Params, key: jax.Array, conditions: Any, positions: jax.Array, model: Model, num_samples: int
+) -> Any:
+    def one(condition: Any, position: jax.Array) -> Any:
+        bound = bind(model, Given(None, condition))[0]
+        z_key, y_key = jax.random.split(jax.random.fold_in(key, position))
+        z = prior_of(bound, params).sample(z_key, (num_samples,))
+        draw = lambda z, key: likelihood_of(bound, params, z).sample(key)
+        return jax.vmap(draw)(z, jax.random.split(y_key, num_samples))
+
+    return jax.vmap(one)(conditions, positions)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "num_samples"))
+def _density_chunk(
+    params: Params, key: jax.Array, conditions: Any, positions: jax.Array, values: Any, model: Model, num_samples: int
+) -> jax.Array:
+    def one(numbered: tuple[Any, jax.Array]) -> jax.Array:
+        condition, position = numbered
+        bound = bind(model, Given(None, condition))[0]
+        z = prior_of(bound, params).sample(jax.random.fold_in(key, position), (num_samples,))
+        log_probs = lambda z: jax.vmap(likelihood_of(bound, params, z).log_prob)(values)
+        return logsumexp(jax.vmap(log_probs)(z), axis=0) - jnp.log(num_samples)
+
+    return jax.lax.map(one, (conditions, positions))  # one condition's draws in memory at a time

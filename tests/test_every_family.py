@@ -1,0 +1,108 @@
+"""Every family of models by its command, in real processes: killed, streamed, shared by two processes, in a population.
+
+`test_every_model.py` puts models through the library in this process.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.processes import (
+    assert_same_run,
+    experiment,
+    lives,
+    metrics,
+    rows_written,
+    run,
+    run_together,
+)
+
+FAMILIES = {
+    "mlp": ("--latent_dim=3", "--hidden_dim=16"),
+    "mlp, weighted bound": (
+        *("--latent_dim=3", "--hidden_dim=16", "--bound=iwae", "--num_samples=3", "--kl_warm_up=1"),
+        *("--gradient=doubly_reparameterized", "--output_bias=data_mean"),
+    ),
+    "convolutional": ("--model=convolutional", "--latent_dim=3", "--num_channels=4", "--hidden_dim=16"),
+    "hierarchical": ("--model=hierarchical", "--latent_dim=4,2", "--hidden_dim=16", "--num_hidden_layers=1"),
+    "ladder": (
+        *("--model=hierarchical", "--inference=ladder", "--latent_dim=4,2", "--hidden_dim=16"),
+        "--num_hidden_layers=1",
+    ),
+    "conditional": ("--condition=label", "--latent_dim=3", "--hidden_dim=16"),
+    "conditional, learned prior": ("--condition=label", "--learned_prior", "--latent_dim=3", "--hidden_dim=16"),
+}
+
+NUM_KILLS = 3
+TRAINING = ("--num_train_images=300", "--batch_size=20", "--optimizer=adam", "--learning_rate=1e-3", "--seed=3")
+
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("family", FAMILIES)]
+
+
+@pytest.fixture
+def command(family, data_dir) -> list[str]:
+    return ["digits", *FAMILIES[family], *TRAINING, f"--data_dir={data_dir}", "--nodraw_pictures"]
+
+
+def trained(folder: Path, command: list[str], *more: str) -> Path:
+    done = experiment(*command, f"--workdir={folder}", *more)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_killed_streamed_and_whole_runs_are_the_same(command, tmp_path):
+    """Bit for bit: parameters and every row of metrics."""
+    length = ("--num_epochs=200", "--eval_every=10")
+    whole = trained(tmp_path / "whole", command, *length)
+    killed = tmp_path / "killed"
+    again = [
+        sys.executable,
+        "-m",
+        f"experiments.{command[0]}",
+        *command[1:],
+        *length,
+        "--resume",
+        f"--workdir={killed}",
+    ]
+    for _ in lives(again, NUM_KILLS, lambda: rows_written(killed)):
+        assert not (killed / "summary.json").exists()
+    done = run(again)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(killed, whole)
+    bounds = [float(row["test_elbo"]) for row in metrics(whole)]
+    assert bounds[-1] > bounds[0] + 2  # something was learned, so that something could be lost
+    assert_same_run(trained(tmp_path / "streamed", command, *length, "--stream"), whole)
+
+
+def test_two_processes_give_the_result_of_one(command, tmp_path):
+    """Of a few steps of plain descent, which hands the rounding of two programs on and does not enlarge it."""
+    few = ("--optimizer=sgd", "--learning_rate=0.05", "--num_epochs=2")
+    alone = trained(tmp_path / "alone", command, *few)
+    two = tmp_path / "two"
+    ends = run_together([*command, *few, f"--workdir={two}"])
+    assert [end.returncode for end in ends] == [0, 0], ends[0].stderr + ends[1].stderr
+    for one, other in zip(metrics(alone), metrics(two), strict=True):
+        for name in one.keys() - {"seconds"}:
+            np.testing.assert_allclose(float(other[name]), float(one[name]), rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_members_of_one_program_are_the_runs_that_they_are_alone(command, tmp_path):
+    """Of two step sizes by a sweep, its members side by side, against the run of each."""
+    few = [argument for argument in command[1:] if "latent_dim" not in argument and "learning_rate" not in argument]
+    size = next(argument for argument in command if "latent_dim" in argument)
+    rates = ("0.05", "0.1")
+    done = experiment(
+        "sweep", "--dataset=digits", size, "--sweep=learning_rate=" + ",".join(rates), *few, "--optimizer=sgd",
+        "--num_epochs=2", "--together", f"--workdir={tmp_path / 'sweep'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for rate in rates:
+        (member,) = (path.parent for path in (tmp_path / "sweep").rglob(f"*learning_rate_{rate}*/metrics.csv"))
+        alone = trained(
+            tmp_path / rate, command, "--optimizer=sgd", f"--learning_rate={rate}", "--num_epochs=2", "--eval_every=2"
+        )
+        found, expected = metrics(member)[-1], metrics(alone)[-1]
+        for name in expected.keys() - {"seconds"}:
+            np.testing.assert_allclose(float(found[name]), float(expected[name]), rtol=1e-4, atol=1e-4, err_msg=name)
