@@ -168,19 +168,19 @@ def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
             f"--{field.flag} takes the sizes of one model joined by hyphens, {'-'.join(texts)}, and commas between "
             f"models, got {given}"
         )
-    if element is None:
-        values = _each(field, texts, field.kind)
-    else:  # a list, whose hyphens are no signs: the sizes of layers and levels
-        values = [
-            _each(field, text.split("-"), element) if "-" in text or not model_arguments.takes(field.kind, 1)
-            else _each(field, [text], field.kind)[0]
-            for text in texts
-        ]  # fmt: skip
+    values = _each(field, texts, field.kind) if element is None else [_listed(field, text, element) for text in texts]
     if not values:
-        raise ValueError(f"--{field.flag} takes {_words(field.kind, several=True)}, got none")
+        raise ValueError(f"--{field.flag} takes {_words(element or field.kind, several=True)}, got none")
     if len({model_arguments.joined(value) for value in values}) < len(values):
         raise ValueError(f"--{field.flag} names a value twice: {given}")
     return values
+
+
+def _listed(field: Field, text: str, element: Any) -> Any:
+    """Return one value of a setting that takes lists: of sizes, whose hyphens are no signs."""
+    if "-" in text or not model_arguments.takes(field.kind, 1):
+        return _each(field, text.split("-"), element)
+    return _each(field, [text], field.kind)[0]
 
 
 def _each(field: Field, texts: Sequence[str], kind: Any) -> list[Any]:

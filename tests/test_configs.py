@@ -111,6 +111,47 @@ def test_another_family_keeps_what_it_takes_too(monkeypatch):
     assert configs.with_data(defaults.of("digits"), images).model.arguments["data_shape"] == [20]
 
 
+def test_sizes_of_levels_are_a_familys_own_where_they_have_another_form():
+    """One number is no default of a model of levels, nor are levels one of a model that has none."""
+    for dataset in ("mnist", "digits"):
+        config = defaults.of(dataset, model="hierarchical")
+        assert config.model.arguments["latent_dim"] == [100, 50]
+        assert configs.change(config, model="mlp").model.arguments["latent_dim"] is None
+        again = config_files.from_json(json.loads(json.dumps(config_files.to_json(config))))
+        assert again == config
+    assert defaults.of("mnist", model="hierarchical").model.arguments["hidden_dim"] == 200
+    assert defaults.of("digits", model="hierarchical").model.arguments["hidden_dim"] == [200]
+
+
+SEVERAL = """
+import sys
+from absl import flags
+from experiments import defaults
+from experiments.config_flags import ConfigFlags
+settings = ConfigFlags(defaults.of("digits"), {"latent_dim": (2, 10)})
+flags.FLAGS(sys.argv[:1] + ["--model=hierarchical", *[each for each in sys.argv[1:] if "--" in each]])
+found = settings.crossed([each for each in sys.argv[1:] if "--" not in each])
+print([(config.model.arguments["latent_dim"], config.model.arguments["hidden_dim"]) for config in found])
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ([], "[([100, 50], [200])]"),
+        (["--latent_dim=4-3"], "[([4, 3], [200])]"),
+        (["--latent_dim=4-3,5-4-3"], "[([4, 3], [200]), ([5, 4, 3], [200])]"),
+        (["latent_dim=4-3,9-2", "hidden_dim=5,6-7"],
+         "[([4, 3], 5), ([4, 3], [6, 7]), ([9, 2], 5), ([9, 2], [6, 7])]"),
+    ],
+)  # fmt: skip
+def test_lists_are_crossed_by_their_hyphens(arguments, found):
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.strip() == found, done.stderr
+
+
 def test_folders_are_named_as_they_always_were(data_dir, tmp_path):
     """By what is not at its default: the command of an earlier version finds its run again."""
     arguments = ["--hidden_dim=8,8", "--weight_init=glorot", "--optimizer=sgd", "--epsilon=1e-4", "--nomap_prior"]

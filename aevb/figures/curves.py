@@ -178,7 +178,7 @@ def levels(
     seen = np.asarray(num_train_samples) > 0
     samples = np.asarray(num_train_samples)[seen]
     marker = "o" if len(samples) == 1 else None
-    panels = [("KL divergence by level, test", "nats per datapoint", kl, "{:,.1f}")]
+    panels = [("KL divergence by level, test", "nats per datapoint", kl, "{:,.2f}")]
     if active:
         panels.append(("active units by level", "latent dimensions", active, "{:,.0f}"))
     with matplotlib.rc_context(STYLE):
@@ -191,7 +191,7 @@ def levels(
                 last = written.format(values[-1]) if len(values) else "none"
                 axes.plot(samples, values, color=color, linewidth=1.3, marker=marker, label=f"{level} ({last})")
             _log_axis(axes)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1 if by_level is active else 0))
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=by_level is active))
             axes.set_xlabel("training samples evaluated")
             axes.set_ylabel(label)
