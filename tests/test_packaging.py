@@ -29,6 +29,9 @@ NAMES = [
     "haiku",
     "convolutional",
     "hierarchical",
+    "given a label",
+    "regression",
+    "few labels",
     "levels and conditions",
     "an experiment of one's own",
 ]
