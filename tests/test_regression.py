@@ -292,6 +292,7 @@ SMALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own(tmp_path):
     random = np.random.RandomState(0)
     x = random.randn(60, 3)
