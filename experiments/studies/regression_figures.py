@@ -37,9 +37,8 @@ def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> Figure:
     shares = {model: prediction.coverage(transform, list(_LEVELS)) for model, transform in transforms.items()}
     num_values = next(iter(transforms.values())).size
     num_distinct = min(num_values, table.y.size)  # a row may be tested in several splits
-    return figures.calibration(
-        _LEVELS, shares, num_distinct, f"{table.name}: calibration on {num_values:,} test values"
-    )
+    title = f"{table.name}: calibration on {num_values:,} test values"
+    return figures.calibration(_LEVELS, shares, num_distinct, title)
 
 
 def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
