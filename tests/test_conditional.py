@@ -191,7 +191,8 @@ def test_the_configuration_of_a_conditional_run():
         configs.check(defaults.of("digits", model="mlp", condition="label"))
 
 
-def test_streamed_equals_resident_to_the_bit(x64, tmp_path):
+@pytest.mark.slow
+def test_streamed_equals_resident_to_twelve_digits(x64, tmp_path):
     splits = tiny_splits()
     found = {}
     for how in ("resident", "streamed"):
