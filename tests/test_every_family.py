@@ -26,9 +26,9 @@ FAMILIES = {
         *("--gradient=doubly_reparameterized", "--output_bias=data_mean"),
     ),
     "convolutional": ("--model=convolutional", "--latent_dim=3", "--num_channels=4", "--hidden_dim=16"),
-    "hierarchical": ("--model=hierarchical", "--latent_dim=4,2", "--hidden_dim=16", "--num_hidden_layers=1"),
+    "hierarchical": ("--model=hierarchical", "--latent_dim=4-2", "--hidden_dim=16", "--num_hidden_layers=1"),
     "ladder": (
-        *("--model=hierarchical", "--inference=ladder", "--latent_dim=4,2", "--hidden_dim=16"),
+        *("--model=hierarchical", "--inference=ladder", "--latent_dim=4-2", "--hidden_dim=16"),
         "--num_hidden_layers=1",
     ),
     "conditional": ("--condition=label", "--latent_dim=3", "--hidden_dim=16"),
