@@ -28,6 +28,7 @@ UNKNOWN = -1
 _ALPHA = 0.02  # what the step size ends at, of what it starts at
 _NUM_EVALUATIONS = 20
 _LABELLED_DRAWS = 100
+_M1_BATCH_SIZE = 200
 CONFIG, ERRORS, SUMMARY = "config.json", "errors.csv", "summary.json"
 
 
@@ -163,13 +164,13 @@ class Features(NamedTuple):
     decode: Callable[[np.ndarray], np.ndarray]
 
 
-def m1_features(folder: Path, few: FewLabels, num_epochs: int, batch_size: int) -> Features:
+def m1_features(folder: Path, few: FewLabels, num_epochs: int) -> Features:
     """Train M1, which sees no label, or go on with it; return what it makes of all images.
 
     It is one for all seeds. The targets are redrawn from the intensities.
     """
     model = aevb.mlp_vae((few.train.shape[1],), 50, 500, weight_init="glorot")
-    steps = num_epochs * (len(few.train) // batch_size)
+    steps = num_epochs * (len(few.train) // _M1_BATCH_SIZE)
     optimizer = optax.adam(optax.cosine_decay_schedule(1.5e-3, steps, _ALPHA))
     checkpoints = Checkpoints(folder / "checkpoints")
     restored = checkpoints.restore_latest(aevb.init_train_state(jax.random.key(0), model, optimizer))
@@ -185,7 +186,7 @@ def m1_features(folder: Path, few: FewLabels, num_epochs: int, batch_size: int) 
 
             state = aevb.fit(
                 few.train, model, key=jax.random.key(0), optimizer=optimizer, num_epochs=num_epochs, state=state,
-                batch_size=batch_size, map_prior=False, binarization="stochastic", on_evaluation=keep,
+                batch_size=_M1_BATCH_SIZE, map_prior=False, binarization="stochastic", on_evaluation=keep,
                 eval_every=max(1, num_epochs // 10),
             ).state  # fmt: skip
     checkpoints.close()

@@ -20,8 +20,8 @@ _TITLES = {"m1": "M1, support vector machine", "m2": "M2", "m1_m2": "M1+M2"}
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "m1": {},
-    "m2": {"latent_dim": 50, "hidden_dim": 500, "num_epochs": 100, "learning_rate": 1e-3},
-    "m1_m2": {"latent_dim": 10, "hidden_dim": 300, "num_epochs": 100, "learning_rate": 3e-3},
+    "m2": {"latent_dim": 20, "hidden_dim": 300, "num_epochs": 50, "batch_size": 100, "learning_rate": 1e-3},
+    "m1_m2": {"latent_dim": 10, "hidden_dim": 200, "num_epochs": 50, "batch_size": 100, "learning_rate": 3e-3},
 }
 
 
@@ -47,10 +47,10 @@ def run() -> None:
         ("latent_dim", "Size of z"),
         ("hidden_dim", "Units of each hidden layer"),
         ("num_epochs", "Epochs"),
+        ("batch_size", "Images in a minibatch"),
     ):
         flags.DEFINE_integer(name, None, f"{kind}; the model's own by default.", lower_bound=1)
     flags.DEFINE_float("learning_rate", None, "Adam's first step size; the model's own by default.", lower_bound=0)
-    flags.DEFINE_integer("batch_size", 200, "Images in a minibatch.", lower_bound=1)
     flags.DEFINE_integer("num_m1_epochs", 50, "Epochs of M1.", lower_bound=1)
     shared_flags.define_data_flags()
     flags.DEFINE_string("workdir", None, "Where runs are kept; under runs/semi_supervised if not given.")
@@ -73,7 +73,7 @@ def _run_all() -> None:
         seed: few_labels.make_few_labels(train, test, _FLAGS.num_labels, _FLAGS.num_valid_images, seed)
         for seed in seeds
     }
-    if _FLAGS.batch_size > len(splits[seeds[0]].train):
+    if (_FLAGS.batch_size or 1) > len(splits[seeds[0]].train):
         raise ValueError(f"--batch_size must be at most the {len(splits[seeds[0]].train)} training images")
     m1 = _m1(workdir, splits[seeds[0]]) if set(models) != {"m2"} else None
     table = []
@@ -109,15 +109,15 @@ def _source_dir() -> Path | None:
 def _m1(workdir: Path, few: "FewLabels") -> "Features":
     from experiments.studies import few_labels
 
-    folder = workdir / f"m1,epochs-{_FLAGS.num_m1_epochs},batch-{_FLAGS.batch_size},valid-{_FLAGS.num_valid_images}"
-    return few_labels.m1_features(folder, few, _FLAGS.num_m1_epochs, _FLAGS.batch_size)
+    folder = workdir / f"m1,epochs-{_FLAGS.num_m1_epochs},valid-{_FLAGS.num_valid_images}"
+    return few_labels.m1_features(folder, few, _FLAGS.num_m1_epochs)
 
 
 def _settings(model: str, seed: int, weight: float) -> "Settings":
     from experiments.studies.few_labels import Settings
 
     own: dict[str, Any] = {name: _FLAGS[name].value or default for name, default in _DEFAULTS[model].items()}
-    for name in ("dataset", "num_labels", "num_valid_images", "batch_size", "num_m1_epochs"):
+    for name in ("dataset", "num_labels", "num_valid_images", "num_m1_epochs"):
         own[name] = _FLAGS[name].value
     return Settings(model=model, seed=seed, classifier_weight=weight, **own)
 
