@@ -5,6 +5,7 @@ _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"
 _PADDED = "test_padded_latents_contribute_exactly_nothing"
 
 LONG = {
+    "test_convolutional.py::test_half_precision_is_of_the_products_only",
     "test_datasets.py::test_mnist_downloads_end_to_end",
     "test_datasets.py::test_processes_that_start_together_prepare_once",
     "test_distributions.py::test_mapped_and_differentiated[chain]",
@@ -33,6 +34,7 @@ LONG = {
     f"test_population.py::{_PADDED}[None-paper_optimizer-gaussian]",
     f"test_population.py::{_PADDED}[wake_sleep-paper_optimizer-bernoulli]",
     "test_population.py::test_the_first_padded_steps_in_single_precision",
+    "test_semi_supervised.py::test_resumed_equals_uninterrupted_and_test_data_change_nothing",
     "test_sharding.py::test_eight_devices_give_what_one_gives[2]",
     "test_sharding.py::test_what_was_saved_goes_on_on_other_devices",
     "test_streaming.py::test_divergence_names_the_step_that_it_names_for_data_in_memory",

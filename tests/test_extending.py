@@ -226,7 +226,7 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
-    hint = "one of your own must be registered first, by importing the module that does it"
+    hint = "one of your own must be registered first: import its module"
     assert (
         f"model family must be one of {', '.join(BUILT_IN_FAMILIES)}, got 'factor_analysis': {hint}" in unknown_family
     )
@@ -346,7 +346,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown data set": wrong(
         lambda: aevb.data.load("cifar"),
         ValueError,
-        "unknown data set 'cifar': there are mnist, frey_face, digits; aevb.data.register adds one",
+        "unknown data set 'cifar': there are mnist, frey_face, digits, bimodal, diabetes; aevb.data.register adds one",
     ),
     "a family that is no function": wrong(
         lambda: aevb.models.register("mine")(3),
