@@ -72,7 +72,7 @@ def test_killed_streamed_and_whole_runs_are_the_same(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert_same_run(killed, whole)
     bounds = [float(row["test_elbo"]) for row in metrics(whole)]
-    assert bounds[-1] > bounds[0] + 0.5  # something was learned, so that something could be lost
+    assert bounds[-1] > bounds[0] + 0.2  # something was learned, so that something could be lost
     assert_same_run(trained(tmp_path / "streamed", command, *length, "--stream"), whole)
 
 
