@@ -1,6 +1,7 @@
 """Checks of arguments that several files share. Each fails before anything is compiled, with one clear line."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,6 +27,13 @@ def check_counts(minimum: int, **counts: Any) -> None:
     for name, count in counts.items():
         if count < minimum:
             raise ValueError(f"{name} must be at least {minimum}, got {count}")
+
+
+def check_shape(name: str, shape: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `shape` is a sequence of positive integers, which may be empty."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise TypeError(f"{name} must be a sequence of sizes, as an array's shape is, got {describe(shape)}")
+    check_counts(1, **{f"{name}[{axis}]": size for axis, size in enumerate(shape)})
 
 
 def check_key(key: Any, name: str = "key") -> None:

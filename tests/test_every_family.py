@@ -72,7 +72,8 @@ def test_killed_streamed_and_whole_runs_are_the_same(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert_same_run(killed, whole)
     bounds = [float(row["test_elbo"]) for row in metrics(whole)]
-    assert bounds[-1] > bounds[0] + 0.2  # something was learned, so that something could be lost
+    # Something was learned, so that something could be lost; from the mean of the data there is less to learn.
+    assert bounds[-1] > bounds[0] + (0.2 if "--output_bias=data_mean" in command else 2)
     assert_same_run(trained(tmp_path / "streamed", command, *length, "--stream"), whole)
 
 

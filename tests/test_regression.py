@@ -176,6 +176,7 @@ def test_a_mixture_density_integrates_to_one(mixture):
     x = np.random.RandomState(0).randn(4, 2).astype(np.float32)
     density = np.exp(prediction.log_density(params, KEY, x, Y[:, None], model, 1))
     np.testing.assert_allclose(np.trapezoid(density, Y), 1.0, atol=1e-4)
+    assert np.all(np.sum(np.diff(np.sign(np.diff(density))) < 0, axis=1) >= 1)
 
 
 def test_a_mixture_density_is_its_formula_and_its_gradient_is_finite_far_away(mixture):

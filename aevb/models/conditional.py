@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from aevb.arguments import check_choice, check_counts, describe
+from aevb.arguments import check_choice, check_counts, check_shape, describe
+from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
 from aevb.models.families import family
@@ -85,10 +86,8 @@ def conditional_vae(
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     if (num_classes is None) == (condition_shape is None):
         raise ValueError("give num_classes, of labels, or condition_shape, of arrays, and not both")
-    for name, sizes in (("data_shape", data_shape), ("condition_shape", condition_shape or ())):
-        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-            raise TypeError(f"{name} must be a sequence of sizes, as an array's shape is, got {describe(sizes)}")
-        check_counts(1, **{f"{name}[{axis}]": size for axis, size in enumerate(sizes)})
+    check_shape("data_shape", data_shape)
+    check_shape("condition_shape", condition_shape or ())
     check_counts(1, latent_dim=latent_dim, **{f"hidden_dim[{each}]": size for each, size in enumerate(hidden_dims)})
     if num_classes is not None:
         check_counts(2, num_classes=num_classes)
@@ -137,7 +136,7 @@ def _build(spec: _Specification) -> Model:
 
     def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
         inputs = jnp.concatenate([jnp.reshape(x, (data_dim,)), seen(condition)])
-        return _gaussian(jnp.asarray(encoder.apply({"params": params["encoder"]}, inputs)))
+        return diagonal_gaussian(jnp.asarray(encoder.apply({"params": params["encoder"]}, inputs)))
 
     def decode(params: Params, z: jax.Array, condition: jax.Array) -> dist.Distribution:
         inputs = jnp.concatenate([z, seen(condition)])
@@ -147,7 +146,9 @@ def _build(spec: _Specification) -> Model:
 
     def prior(params: Params, condition: jax.Array) -> dist.Distribution:
         if prior_network is not None:
-            return _gaussian(jnp.asarray(prior_network.apply({"params": params["decoder"]["prior"]}, seen(condition))))
+            return diagonal_gaussian(
+                jnp.asarray(prior_network.apply({"params": params["decoder"]["prior"]}, seen(condition)))
+            )
         return dist.Normal(jnp.zeros(spec.latent_dim, dtype), jnp.ones(spec.latent_dim, dtype)).to_event(1)
 
     return Model(init, encode, decode, prior)
@@ -170,8 +171,3 @@ def _one_hot(label: Any, num_classes: int, dtype: Any) -> jax.Array:
     # Under jit a label is known to nobody: NaN instead of a bound that looks like one.
     is_label = (label >= 0) & (label < num_classes)
     return jnp.where(is_label, jax.nn.one_hot(label, num_classes, dtype=dtype), jnp.nan)
-
-
-def _gaussian(outputs: jax.Array) -> dist.Distribution:
-    mean, log_variance = jnp.split(outputs, 2)
-    return dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1)

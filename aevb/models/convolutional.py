@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts, describe
+from aevb.arguments import check_choice, check_counts, check_shape
+from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
 from aevb.models.families import family
@@ -111,8 +112,7 @@ def _build(spec: _Specification) -> Model:
 
     def encode(params: Params, x: jax.Array) -> dist.Distribution:
         image = jnp.reshape(x, (height, width, channels))
-        mean, log_variance = jnp.split(jnp.asarray(encoder.apply({"params": params["encoder"]}, image)), 2)
-        return dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1)
+        return diagonal_gaussian(jnp.asarray(encoder.apply({"params": params["encoder"]}, image)))
 
     def decode(params: Params, z: jax.Array) -> dist.Distribution:
         outputs = jnp.asarray(decoder.apply({"params": params["decoder"]}, z))
@@ -128,9 +128,7 @@ def _build(spec: _Specification) -> Model:
 
 def check_image_shape(data_shape: Any) -> None:
     """Raise `TypeError` or `ValueError` unless `data_shape` is `[H, W]` or `[H, W, C]`."""
-    if not isinstance(data_shape, Sequence) or isinstance(data_shape, str):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
-    check_counts(1, **{f"data_shape[{axis}]": size for axis, size in enumerate(data_shape)})
+    check_shape("data_shape", data_shape)
     if len(data_shape) not in (2, 3):
         raise ValueError(f"data_shape must be [H, W] or [H, W, C], an image's, got {list(data_shape)}")
 

@@ -9,7 +9,7 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 
-from aevb.arguments import check_choice, check_counts, describe
+from aevb.arguments import check_choice, check_counts, check_shape
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model
 from aevb.models.families import family
@@ -71,9 +71,7 @@ def hierarchical_vae(
       ValueError: fewer than two levels, a size that is not positive, or an unknown name.
       TypeError: a size that is not an integer.
     """
-    if not isinstance(data_shape, Sequence) or isinstance(data_shape, str):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
-    check_counts(1, **{f"data_shape[{axis}]": size for axis, size in enumerate(data_shape)})
+    check_shape("data_shape", data_shape)
     latent_dims, hidden_dims = sizes_of_levels(latent_dim, hidden_dim)
     check_counts(1, num_hidden_layers=num_hidden_layers)
     check_choice("inference", inference, get_args(Inference))

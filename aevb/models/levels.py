@@ -19,6 +19,7 @@ from jax.tree_util import Partial
 
 from aevb.arguments import check_counts, describe
 from aevb.distributions import Chain
+from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import Likelihood
 from aevb.model import Model, Params
 
@@ -69,7 +70,7 @@ def model_of_levels(
       A `Model` whose params are `{"encoder": {"z1": ..., ...}, "decoder": {"likelihood": ..., "z1": ..., ...}}`: of
       every level the networks of q and of p that are over it. Those of p take part in a ladder's q.
     """
-    names = [f"z{number}" for number in range(1, len(latent_dims) + 1)]
+    names = _names(latent_dims)
     above = dict(itertools.pairwise(names))
     below = {name: lower for lower, name in above.items()}
     features = dict(zip(names, networks.features, strict=True))
@@ -77,23 +78,7 @@ def model_of_levels(
     priors = dict(zip(names, networks.priors, strict=False))
 
     def init(key: jax.Array) -> Params:
-        phi_key, theta_key = jax.random.split(key)
-        dims = dict(zip(names, latent_dims, strict=True))
-        phi: dict[str, Any] = {}
-        seen = jnp.zeros(networks.x_shape)
-        for name, own_key in zip(names, jax.random.split(phi_key, len(names)), strict=True):
-            keys = jax.random.split(own_key)
-            found, of_features = features[name].init_with_output(keys[0], seen)
-            phi[name] = {
-                "features": of_features["params"],
-                "posterior": posteriors[name].init(keys[1], found)["params"],
-            }
-            seen = found if inference == "ladder" else jnp.zeros(dims[name])
-        keys = jax.random.split(theta_key, len(names))
-        theta = {"likelihood": networks.likelihood.init(keys[0], jnp.zeros(latent_dims[0]))["params"]}
-        for name, own_key in zip(priors, keys[1:], strict=True):
-            theta[name] = priors[name].init(own_key, jnp.zeros(dims[above[name]]))["params"]
-        return {"encoder": phi, "decoder": theta}
+        return _initial(key, networks, latent_dims, inference)
 
     def features_of(name: str, weights: Params, seen: jax.Array) -> jax.Array:
         return jnp.tanh(_applied(features[name], weights["features"], seen))
@@ -104,11 +89,11 @@ def model_of_levels(
     # Levels are `Partial`s of functions that are made once, so that a Chain passes through `jax.jit` and `jax.vmap`.
 
     def given_above(name: str) -> Callable[..., dist.Distribution]:
-        return lambda weights, z: _gaussian(_applied(priors[name], weights, z[above[name]]))
+        return lambda weights, z: diagonal_gaussian(_applied(priors[name], weights, z[above[name]]))
 
     def given_below(name: str) -> Callable[..., dist.Distribution]:
         def level(weights: Params, z: dict[str, jax.Array]) -> dist.Distribution:
-            return _gaussian(posterior_of(name, weights, features_of(name, weights, z[below[name]])))
+            return diagonal_gaussian(posterior_of(name, weights, features_of(name, weights, z[below[name]])))
 
         return level
 
@@ -128,12 +113,12 @@ def model_of_levels(
         outputs = {names[0]: posterior_of(names[0], phi[names[0]], found)}
         if inference == "bottom_up":
             levels = {name: Partial(upwards[name], phi[name]) for name in upwards}
-            return Chain(**{names[0]: _gaussian(outputs[names[0]])}, **levels)
+            return Chain(**{names[0]: diagonal_gaussian(outputs[names[0]])}, **levels)
         for name in names[1:]:
             found = features_of(name, phi[name], found)
             outputs[name] = posterior_of(name, phi[name], found)
         levels = {name: Partial(ladder[name], outputs[name], theta[name]) for name in reversed(ladder)}
-        return Chain(**{names[-1]: _gaussian(outputs[names[-1]])}, **levels)
+        return Chain(**{names[-1]: diagonal_gaussian(outputs[names[-1]])}, **levels)
 
     def decode(params: Params, z: dict[str, jax.Array]) -> dist.Distribution:
         outputs = _applied(networks.likelihood, params["decoder"]["likelihood"], z[names[0]])
@@ -146,6 +131,30 @@ def model_of_levels(
         return Chain(**{names[-1]: highest}, **levels)
 
     return Model(init, encode, decode, prior)
+
+
+def _names(latent_dims: Sequence[int]) -> list[str]:
+    """Return z1, ..., zL."""
+    return [f"z{number}" for number in range(1, len(latent_dims) + 1)]
+
+
+def _initial(key: jax.Array, networks: Networks, latent_dims: Sequence[int], inference: Inference) -> Params:
+    """Return the initial parameters, as `model_of_levels` describes them."""
+    phi_key, theta_key = jax.random.split(key)
+    names = _names(latent_dims)
+    phi: dict[str, Any] = {}
+    seen = jnp.zeros(networks.x_shape)
+    parts = zip(networks.features, networks.posteriors, latent_dims, jax.random.split(phi_key, len(names)), strict=True)
+    for name, (features, posterior, size, own_key) in zip(names, parts, strict=True):
+        keys = jax.random.split(own_key)
+        found, of_features = features.init_with_output(keys[0], seen)
+        phi[name] = {"features": of_features["params"], "posterior": posterior.init(keys[1], found)["params"]}
+        seen = found if inference == "ladder" else jnp.zeros(size)
+    keys = jax.random.split(theta_key, len(names))
+    theta = {"likelihood": networks.likelihood.init(keys[0], jnp.zeros(latent_dims[0]))["params"]}
+    for name, prior, size_above, own_key in zip(names, networks.priors, latent_dims[1:], keys[1:], strict=False):
+        theta[name] = prior.init(own_key, jnp.zeros(size_above))["params"]
+    return {"encoder": phi, "decoder": theta}
 
 
 def product_of_gaussians(one: jax.Array, other: jax.Array) -> dist.Distribution:
@@ -190,8 +199,3 @@ def sizes_of_levels(latent_dim: Any, hidden_dim: Any) -> tuple[tuple[int, ...], 
 
 def _applied(network: nn.Module, weights: Params, inputs: jax.Array) -> jax.Array:
     return jnp.asarray(network.apply({"params": weights}, inputs))
-
-
-def _gaussian(outputs: jax.Array) -> dist.Distribution:
-    mean, log_variance = jnp.split(outputs, 2)
-    return dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1)

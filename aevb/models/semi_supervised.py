@@ -22,8 +22,9 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from aevb.arguments import check_choice, check_counts, describe
+from aevb.arguments import check_choice, check_counts, check_shape, describe
 from aevb.distributions import Chain
+from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
 from aevb.models.families import family
@@ -86,9 +87,7 @@ def semi_supervised_vae(
       TypeError: a size that is not an integer.
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
-    if not isinstance(data_shape, Sequence) or isinstance(data_shape, str):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
-    check_counts(1, **{f"data_shape[{axis}]": size for axis, size in enumerate(data_shape)})
+    check_shape("data_shape", data_shape)
     check_counts(1, latent_dim=latent_dim, **{f"hidden_dim[{each}]": size for each, size in enumerate(hidden_dims)})
     if not hidden_dims:
         raise ValueError("hidden_dim must name at least one hidden layer")
@@ -140,8 +139,7 @@ def _build(spec: _Specification) -> Model:
 
         def vector(before: dict[str, Any]) -> dist.Distribution:
             outputs = jnp.asarray(encoder.apply({"params": phi["z"]}, flat, one_hot(before["y"])))
-            mean, log_variance = jnp.split(outputs, 2)
-            return dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1)
+            return diagonal_gaussian(outputs)
 
         return Chain(y=of_class(label, jnp.asarray(classifier.apply({"params": phi["y"]}, flat))), z=vector)
 
