@@ -15,6 +15,12 @@ TIMEOUT_SECONDS = 30.0
 _CHUNK = 1 << 20
 
 
+def folder_of(source: Source, source_dir: Path) -> Path:
+    """Return the folder of the originals of `source`: one named for it inside of `source_dir`, or that itself."""
+    inside = (source_dir / name for name in (source.name, source.collection) if name)
+    return next((folder for folder in inside if folder.is_dir()), source_dir)
+
+
 def locate_originals(source: Source, source_dir: Path | None, download_dir: Path) -> Path:
     """The folder that holds every original of `source`, each verified.
 
