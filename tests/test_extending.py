@@ -141,7 +141,16 @@ BUILT_IN_FAMILIES = (
     *("mlp", "convolutional", "conditional"),
     *("hierarchical", "hierarchical_convolutional", "supervised", "semi_supervised"),
 )
-BUILT_IN_DATA = ("mnist", "frey_face", "digits", "bimodal", "diabetes", "jsb_chorales")
+BUILT_IN_DATA = (
+    "mnist",
+    "frey_face",
+    "digits",
+    "bimodal",
+    "diabetes",
+    "jsb_chorales",
+    "basic_motions",
+    "japanese_vowels",
+)
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
     *("discretized_logistic", "beta_binomial", "categorical"),

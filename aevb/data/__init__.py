@@ -56,6 +56,8 @@ SOURCES: Registry[Source] = Registry(
         "bimodal": "aevb.data.sources.bimodal:SOURCE",
         "diabetes": "aevb.data.sources.diabetes:SOURCE",
         "jsb_chorales": "aevb.data.sources.jsb_chorales:SOURCE",
+        "basic_motions": "aevb.data.sources.basic_motions:SOURCE",
+        "japanese_vowels": "aevb.data.sources.japanese_vowels:SOURCE",
     },
     _check,
 )

@@ -51,12 +51,14 @@ class Original:
       size: its length in bytes.
       sha256: its checksum, in hexadecimal.
       urls: where to download it, tried in order.
+      packaged: where Python packages have it, of which one may be installed: `package/folder/file`.
     """
 
     name: str
     size: int
     sha256: str
     urls: tuple[str, ...]
+    packaged: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
