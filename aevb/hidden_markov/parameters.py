@@ -9,6 +9,7 @@ from jax.core import Tracer
 from numpyro.distributions import Distribution
 
 from aevb.arguments import describe
+from aevb.data.sequences import lengths_of
 from aevb.hidden_markov.emissions import Emission, EmissionParams, check_emission, is_factorised, is_supported
 
 _TOLERANCE = 1e-3  # of the sum of probabilities, in single precision
@@ -118,13 +119,6 @@ def lengths_for(x: Any, lengths: Any) -> Any:
                 f"{lengths[wrong[0]]} and was observed up to step {observed[wrong[0]]}"
             )
     return jnp.asarray(lengths)
-
-
-def lengths_of(x: Any) -> Any:
-    """Return the position after the last step of which anything was observed, int32 `[N]`."""
-    is_seen = ~jnp.all(jnp.isnan(x), axis=-1)
-    after = jnp.arange(1, is_seen.shape[-1] + 1, dtype=jnp.int32)
-    return jnp.max(jnp.where(is_seen, after, 0), axis=-1).astype(jnp.int32)
 
 
 def _traced_distribution(emission: Emission, params: EmissionParams) -> Distribution:

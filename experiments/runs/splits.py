@@ -1,7 +1,6 @@
 """The splits that a configuration trains on: a named data set's, or one's own data's."""
 
 import dataclasses
-from pathlib import Path
 
 from aevb import data as datasets
 from aevb.data import Splits
@@ -36,11 +35,7 @@ def load_splits(config: Config, data_dir: str | None, source_dir: str | None = N
 
 
 def _named(config: Config, data_dir: str | None, source_dir: str | None) -> Splits:
-    name, rule, originals = config.data.name, config.data.split_rule, None if source_dir is None else Path(source_dir)
-    if originals is not None and (originals / name).is_dir():
-        originals = originals / name
-    train, test = (datasets.load(name, split, data_dir, originals, rule) for split in ("train", "test"))
-    return Splits(train, None, test)
+    return datasets.load_splits(config.data.name, data_dir, source_dir, config.data.split_rule)
 
 
 def _own(config: Config, data_dir: str | None) -> Splits:

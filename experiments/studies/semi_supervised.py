@@ -68,7 +68,9 @@ def _run_all() -> None:
     workdir = Path(_FLAGS.workdir or f"runs/semi_supervised/{_FLAGS.dataset},labels-{_FLAGS.num_labels}")
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"{workdir} is a file, not a folder")
-    train, test = (aevb.data.load(_FLAGS.dataset, each, _FLAGS.data_dir, _source_dir()) for each in ("train", "test"))
+    train, test = (
+        aevb.data.load(_FLAGS.dataset, each, _FLAGS.data_dir, _FLAGS.source_dir) for each in ("train", "test")
+    )
     splits = {
         seed: few_labels.make_few_labels(train, test, _FLAGS.num_labels, _FLAGS.num_valid_images, seed)
         for seed in seeds
@@ -97,13 +99,6 @@ def _seeds() -> list[int]:
     if not given or not all(each.isdecimal() for each in given) or len(set(map(int, given))) < len(given):
         raise ValueError(f"--seed takes different integers separated by commas, got {','.join(given)}")
     return [int(each) for each in given]
-
-
-def _source_dir() -> Path | None:
-    if _FLAGS.source_dir is None:
-        return None
-    folder = Path(_FLAGS.source_dir)
-    return folder / _FLAGS.dataset if (folder / _FLAGS.dataset).is_dir() else folder
 
 
 def _m1(workdir: Path, few: "FewLabels") -> "Features":

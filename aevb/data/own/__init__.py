@@ -65,7 +65,8 @@ def load_own(
     A test split of the data's own is honoured. Where there is none, a random 10 % by seed 0 are set aside for testing.
 
     Args:
-      spec: a `.npy` or `.npz` file of images, a folder of PNG or JPEG files, `tfds:NAME` (prepared in `data_dir`),
+      spec: a `.npy` or `.npz` file of images, an `.npz` file of sequences, `values` `[N, T, D]` and
+        `lengths` `[N]`, a folder of PNG or JPEG files, `tfds:NAME` (prepared in `data_dir`),
         `tfds:/path/of/prepared/data`, `hf:NAME`, `hf:NAME:CONFIG` or `hf:/path/of/saved/data`.
       image_size: of pictures, which are cropped to their central square and resized to this many pixels a side.
       colour: "rgb" or "grey", to which every picture is converted.
@@ -108,6 +109,9 @@ def from_arrays(
     test_labels: Any = None,
     valid: Any = None,
     valid_labels: Any = None,
+    lengths: Any = None,
+    test_lengths: Any = None,
+    valid_lengths: Any = None,
     name: str | None = None,
     label_names: Sequence[str] | None = None,
     max_value: int | None = None,
@@ -127,6 +131,10 @@ def from_arrays(
       test_labels: their labels.
       valid: images to validate on, as `images`.
       valid_labels: their labels.
+      lengths: `[N]` integers where `images` are sequences `[N, T, D]` of any numbers: how many steps each has. What is
+        after them is not looked at, and what is NaN before was not observed.
+      test_lengths: those of `test`.
+      valid_lengths: those of `valid`.
       name: of the data set; by default the file's.
       label_names: of the classes 0, 1, ...
       max_value: the value of uint8 that means full intensity; by default 255.
@@ -156,6 +164,13 @@ def from_arrays(
             parts[split] = _only_part(split, _read_arrays(more_images, options, split))
         if more_labels is not None:
             parts[split] = _with_labels(parts, split, more_labels)
+    for split, more_lengths in (("train", lengths), ("valid", valid_lengths), ("test", test_lengths)):
+        if more_lengths is not None:
+            if split not in parts:
+                raise ValueError(f"{split}_lengths are given without {split}=")
+            if parts[split].lengths is not None:
+                raise ValueError(f"{parts[split].where} has lengths of its own: leave the others out")
+            parts[split] = parts[split]._replace(lengths=more_lengths)
     return make_splits(Contents(name or contents.name, parts, check_names(label_names)), options)
 
 

@@ -16,6 +16,8 @@ from aevb.data.source import DatasetError
 OPTIONS = ("max_value", "image_key", "label_key")
 
 _IMAGE_WORDS = {"images", "image", "imgs", "img", "x", "data", "pixels", "features", "samples", "arr"}
+_SEQUENCE_WORDS = {"values", "sequences", "series", "rolls"}
+_LENGTH_WORDS = {"lengths", "length"}
 _LABEL_WORDS = {"labels", "label", "y", "targets", "target", "classes", "class"}
 
 
@@ -115,52 +117,68 @@ def _unreadable(path: Path, kind: str, error: Exception) -> str:
 
 
 def _parts(path: Path, arrays: Mapping[str, np.ndarray], options: Options) -> dict[str, Part]:
-    """Find images and labels among named arrays: `x_train`, `train_images`, `labels`, `arr_0`."""
-    images, labels = {}, {}
+    """Find images or sequences, labels and lengths among named arrays: `x_train`, `train_images`, `labels`, `arr_0`."""
+    tables: dict[str, dict[str, str]] = {"images": {}, "labels": {}, "lengths": {}}
+    has_lengths = any(_meaning(name, options, True)[1] == "lengths" for name in arrays)
     for name in arrays:
-        split, role = _meaning(name, options)
+        split, role = _meaning(name, options, has_lengths)
         if role is not None:
-            table = images if role == "images" else labels
-            if split in table:
-                key = "image_key" if role == "images" else "label_key"
-                raise DatasetError(f"{path} has two arrays of {role}, {table[split]} and {name}: choose with {key}=")
-            table[split] = name
+            if split in tables[role]:
+                keys = {"images": "choose with image_key=", "labels": "choose with label_key=", "lengths": "keep one"}
+                raise DatasetError(f"{path} has two arrays of {role}, {tables[role][split]} and {name}: {keys[role]}")
+            tables[role][split] = name
+    images, labels, lengths = tables.values()
     if options.image_key is None and not images:
-        unknown = [name for name in arrays if name not in labels.values() and arrays[name].ndim > 1]
+        known = {*labels.values(), *lengths.values()}
+        unknown = [name for name in arrays if name not in known and arrays[name].ndim > 1]
         if len(unknown) != 1:
             raise DatasetError(
                 f"{path} holds {', '.join(arrays)}, of which none is named images, x or data: choose one with "
                 f"image_key="
             )
-        images = {next(iter(labels), "train"): unknown[0]}
+        if not has_lengths and arrays[unknown[0]].ndim == 3 and _SEQUENCE_WORDS.intersection(_words(unknown[0])):
+            raise DatasetError(
+                f"{path} has {unknown[0]} but no lengths, which sequences need: numpy.full(N, T) where each has all T "
+                f"steps; images are chosen with image_key="
+            )
+        images = {next(iter(labels | lengths), "train"): unknown[0]}
     for key, table in (("image_key", images), ("label_key", labels)):
         if getattr(options, key) is not None and not table:
             raise DatasetError(f"{path} has no array {getattr(options, key)!r}: it holds {', '.join(arrays)}")
     _check_splits(path, images, labels)
+    _check_splits(path, images, lengths, "lengths")
+    found = lambda table, split: arrays[table[split]] if split in table else None
     return {
-        split: Part(arrays[name], arrays[labels[split]] if split in labels else None, f"{path}[{name!r}]")
+        split: Part(arrays[name], found(labels, split), f"{path}[{name!r}]", found(lengths, split))
         for split, name in images.items()
     }
 
 
-def _meaning(name: str, options: Options) -> tuple[str, str | None]:
-    """Return the split and the role of an array, `None` where it is neither images nor labels."""
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+def _meaning(name: str, options: Options, has_lengths: bool) -> tuple[str, str | None]:
+    """Return the split and the role of an array, `None` where it has none; values are sequences where lengths are."""
+    words = _words(name)
     split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
     rest = [word for word in words if word not in SPLIT_WORDS and not word.isdigit()]
     if options.image_key is not None and name == options.image_key:
         return split, "images"
     if options.label_key is not None and name == options.label_key:
         return split, "labels"
-    if len(rest) == 1 and rest[0] in _IMAGE_WORDS and options.image_key is None:
+    if len(rest) == 1 and rest[0] in _LENGTH_WORDS:
+        return split, "lengths"
+    words_of_values = _IMAGE_WORDS | _SEQUENCE_WORDS if has_lengths else _IMAGE_WORDS
+    if len(rest) == 1 and rest[0] in words_of_values and options.image_key is None:
         return split, "images"
     if len(rest) == 1 and rest[0] in _LABEL_WORDS and options.label_key is None:
         return split, "labels"
     return split, None
 
 
-def _check_splits(path: Path, images: Mapping[str, str], labels: Mapping[str, str]) -> None:
-    if alone := labels.keys() - images.keys():
-        raise DatasetError(f"{path} has labels, {labels[alone.pop()]}, without images of the same split")
+def _words(name: str) -> list[str]:
+    return name.lower().replace("-", "_").replace(".", "_").split("_")
+
+
+def _check_splits(path: Path, images: Mapping[str, str], others: Mapping[str, str], role: str = "labels") -> None:
+    if alone := others.keys() - images.keys():
+        raise DatasetError(f"{path} has {role}, {others[alone.pop()]}, without images of the same split")
     if "train" not in images:
         raise DatasetError(f"{path} has {', '.join(images.values())} but no images to train on")

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from aevb.arguments import check_integers, describe
 from aevb.data.dataset import Dataset, Splits
 from aevb.data.own.checks import blocks, check_images, check_labels
+from aevb.data.own.sequences import check_sequences, same_length
 from aevb.data.source import DatasetError, random_split
 
 Colour: TypeAlias = Literal["rgb", "grey"]
@@ -79,11 +80,15 @@ class Options:
 
 
 class Part(NamedTuple):
-    """The images and labels of one split, as they were found, and what to call them in a message."""
+    """The images and labels of one split, as they were found, and what to call them in a message.
+
+    Where there are `lengths`, the images are sequences `[N, T, D]`.
+    """
 
     images: Any
     labels: Any = None
     where: str = "images"
+    lengths: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +122,7 @@ def make_splits(contents: Contents, options: Options) -> Splits:
     parts = {split: contents.parts[split] for split in ("train", "valid", "test") if split in contents.parts}
     if "train" not in parts:
         raise DatasetError(f"{contents.name} has nothing to train on, but the splits {', '.join(contents.parts)}")
-    checked = {split: check_images(part.images, part.where, options.max_value) for split, part in parts.items()}
-    images = {split: found for split, (found, _) in checked.items()}
-    max_value = max(found for _, found in checked.values())
-    _check_alike(contents.name, checked)
+    images, lengths, max_value = _checked(contents.name, parts, options)
     labels, names = check_labels(
         {split: (part.labels, part.where) for split, part in parts.items()},
         {split: len(found) for split, found in images.items()},
@@ -129,9 +131,10 @@ def make_splits(contents: Contents, options: Options) -> Splits:
     common = {
         "max_value": max_value,
         "label_names": names,
-        "fingerprint": _fingerprint(images, labels, names, max_value),
+        "fingerprint": _fingerprint((images, labels, lengths) if lengths else (images, labels), names, max_value),
         "num_skipped": contents.num_skipped,
         "num_classes": _num_classes(labels, names),
+        "main": "values" if lengths else "images",
     }
     if "test" in parts:
         rule = f"own {'/'.join(images)} split, {'/'.join(str(len(each)) for each in images.values())}"
@@ -149,11 +152,33 @@ def make_splits(contents: Contents, options: Options) -> Splits:
         found = images[stored][indices]
         found.setflags(write=False)
         classes = labels[stored]
+        others = {"lengths": lengths[stored][indices]} if lengths else {}
         return Dataset(
-            contents.name, split, found, None if classes is None else classes[indices], **common, split_rule=rule
-        )
+            contents.name, split, found, None if classes is None else classes[indices],
+            **common, split_rule=rule, others=others,
+        )  # fmt: skip
 
     return Splits(dataset("train"), dataset("valid") if "valid" in chosen else None, dataset("test"))
+
+
+def _checked(
+    name: str, parts: Mapping[str, Part], options: Options
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    """Return the images, or values, of each split, the lengths of sequences, empty for images, and the max_value."""
+    has_lengths = {split: part.lengths is not None for split, part in parts.items()}
+    if any(has_lengths.values()):
+        if not all(has_lengths.values()):
+            without = next(split for split, has in has_lengths.items() if not has)
+            raise DatasetError(f"{parts[without].where} has no lengths, but sequences of other splits have them")
+        of_part = lambda part: check_sequences(part.images, part.lengths, part.where, options.max_value)
+        sequences = same_length({split: of_part(part) for split, part in parts.items()})
+        values = {split: each.values for split, each in sequences.items()}
+        lengths = {split: each.lengths for split, each in sequences.items()}
+        return values, lengths, max(each.max_value for each in sequences.values())
+    checked = {split: check_images(part.images, part.where, options.max_value) for split, part in parts.items()}
+    _check_alike(name, checked)
+    images = {split: found for split, (found, _) in checked.items()}
+    return images, {}, max(found for _, found in checked.values())
 
 
 def _num_classes(labels: Mapping[str, np.ndarray | None], names: tuple[str, ...] | None) -> int | None:
@@ -183,17 +208,14 @@ def _check_alike(name: str, checked: Mapping[str, tuple[np.ndarray, int]]) -> No
 
 
 def _fingerprint(
-    images: Mapping[str, np.ndarray],
-    labels: Mapping[str, np.ndarray | None],
+    arrays: Sequence[Mapping[str, Any]],
     names: tuple[str, ...] | None,
     max_value: int,
 ) -> str:
     """Return a checksum of all that is modelled: of the arrays, not of the files, whose form does not matter."""
     digest = hashlib.sha256(repr((max_value, names)).encode())
-    for split, found in images.items():
-        for array in (found, labels[split]):
-            if array is None:
-                continue
+    for split in arrays[0]:
+        for array in (of_split[split] for of_split in arrays if of_split[split] is not None):
             digest.update(repr((split, array.shape, array.dtype.str)).encode())
             for block in blocks(array):
                 digest.update(np.ascontiguousarray(block).data)

@@ -1,0 +1,119 @@
+"""Sequences of different lengths as one array: what is NaN is after the end, or was not observed.
+
+Padding is never inferred from zeros: a step at which nothing sounds was observed all the same.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aevb.arguments import describe
+from aevb.model import Given
+
+
+def padded(values: Any, lengths: Any) -> np.ndarray:
+    """Return float32 sequences `[N, T, D]` that are NaN after their ends.
+
+    Args:
+      values: `[N, T, D]`, or one sequence `[T, D]`, of any numbers. What it holds after an end is not looked at; a NaN
+        before it, which was not observed, stays.
+      lengths: `[N]` integers, or one, from 1 to T.
+
+    Raises:
+      ValueError: shapes that do not belong together, or a length out of range.
+      TypeError: lengths that are no integers.
+    """
+    values, lengths = np.asarray(values), np.asarray(lengths)
+    check_lengths(values, lengths)
+    ends = np.arange(values.shape[-2]) >= lengths[..., None]
+    return np.where(ends[..., None], np.float32(np.nan), values.astype(np.float32))
+
+
+def lengths_of(x: Any) -> Any:
+    """Return the position after the last step of which anything was observed, int32 `[...]`.
+
+    Args:
+      x: sequences `[..., T, D]` that are NaN after their ends, of NumPy or of JAX, which may be traced.
+
+    Returns:
+      Lengths of the same kind; 0 where nothing was observed at all.
+    """
+    library: Any = jnp if isinstance(x, jax.Array) else np
+    is_seen = ~library.all(library.isnan(x), axis=-1)
+    after = library.arange(1, is_seen.shape[-1] + 1, dtype=np.int32)
+    return library.max(library.where(is_seen, after, 0), axis=-1).astype(np.int32)
+
+
+def check_lengths(values: np.ndarray, lengths: np.ndarray) -> None:
+    """Raise `ValueError` or `TypeError`, of one line, unless lengths `[N]` are those of sequences `[N, T, D]`."""
+    if values.ndim not in (2, 3):
+        raise ValueError(f"sequences must have the shape [N, T, D], or [T, D] for one, got {values.shape}")
+    if lengths.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, the number of steps of each sequence, got {describe(lengths)}")
+    if lengths.shape != values.shape[:-2]:
+        raise ValueError(
+            f"lengths must have the shape {values.shape[:-2]}, one for each sequence of values {values.shape}, got "
+            f"{lengths.shape}"
+        )
+    is_wrong = np.flatnonzero((lengths < 1) | (lengths > values.shape[-2]))
+    if is_wrong.size:
+        first = int(is_wrong[0])
+        raise ValueError(
+            f"lengths must be from 1 to the {values.shape[-2]} steps of values {values.shape}, but sequence {first} "
+            f"has {int(lengths.reshape(-1)[first])}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LazySequences:
+    """Float sequences, `[N, T, D]` float32 and NaN after their ends, made as rows are asked for.
+
+    Attributes:
+      values: `[N, T, D]`, uint8 of 0 to `max_value`, or floats, which stay as they are.
+      lengths: `[N]` integers.
+      max_value: the value of uint8 that becomes 1.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    max_value: int = 1
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(N, T, D)`."""
+        return self.values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        values = self.values[rows]
+        return padded(values if values.dtype.kind == "f" else values / np.float32(self.max_value), self.lengths[rows])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SequenceRecords:
+    """Sequences by their position, for a `Stream`, each given its label where there are labels.
+
+    Attributes:
+      sequences: all of them.
+      labels: `[N]` int32, or `None`.
+    """
+
+    sequences: LazySequences
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.sequences[index] if self.labels is None else Given(self.sequences[index], self.labels[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        values = self.sequences[np.asarray(indices, np.int64)]
+        return list(values) if self.labels is None else list(map(Given, values, self.labels[indices]))
