@@ -32,6 +32,7 @@ NAMES = [
     "hierarchical",
     "given a label",
     "regression",
+    "hidden Markov models",
     "few labels",
     "levels and conditions",
     "an experiment of one's own",

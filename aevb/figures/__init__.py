@@ -2,6 +2,7 @@
 
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
+from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -16,6 +17,7 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+    "LearningCurve",
     "Panel",
     "bound_panels",
     "calibration",
@@ -24,6 +26,7 @@ __all__ = [
     "density_slices",
     "error_curves",
     "gradient_variances",
+    "hidden_states",
     "image_grid",
     "image_panels",
     "image_rows",
@@ -31,6 +34,7 @@ __all__ = [
     "latent_scatter",
     "levels",
     "literal",
+    "log_likelihoods",
     "lower_bounds",
     "manifold",
     "reconstruction_and_kl",
