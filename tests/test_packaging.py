@@ -33,6 +33,7 @@ NAMES = [
     "regression",
     "few labels",
     "levels and conditions",
+    "bounds along time",
     "an experiment of one's own",
 ]
 
