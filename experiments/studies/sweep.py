@@ -57,7 +57,7 @@ def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
         more.append(f"seed={','.join(map(str, range(_FLAGS.num_seeds)))}")
     if _FLAGS.data and _FLAGS.dataset:
         raise ValueError("--data and --dataset both say what to train on: give one of them")
-    start = defaults.of(defaults.OWN_DATA if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
+    start = defaults.of(defaults.OWN_IMAGES if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
     if not (_FLAGS.num_epochs or _FLAGS.num_train_samples):
         start = configs.change(start, num_train_samples=members.default_budget())
     if not _FLAGS.sweep:  # as it was before there was --sweep: sizes and steps are crossed unless one is named
