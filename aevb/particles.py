@@ -23,7 +23,7 @@ from numpyro.distributions import Distribution
 from aevb.arguments import check_choice, check_counts, describe, describe_shapes
 from aevb.distributions import Markov, Observed
 from aevb.distributions.chain import family_name
-from aevb.model import Datapoint, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of
+from aevb.model import Datapoint, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of, shapes
 from aevb.support import check_value
 
 Proposal: TypeAlias = Literal["posterior", "prior"]
@@ -182,9 +182,7 @@ def _path(function: str, distribution: Distribution) -> Markov:
         return distribution
     hint = '; proposal="prior" does without the encoder' if function == "encode" else ""
     name = family_name(distribution)
-    raise TypeError(
-        f"a particle filter is for latents along time: {function} must return an aevb.Markov, got {name}{hint}"
-    )
+    raise TypeError(f"a particle filter is for latents along time: {function} must return an aevb.Markov, got {name}{hint}")
 
 
 def _check_shapes(params: Params, model: Model, prior: Markov) -> None:

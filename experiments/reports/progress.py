@@ -118,7 +118,8 @@ def _bounds(row: Evaluation, lengths: Mapping[str, float]) -> str:
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
     tighter = {"L_K": row.test_iwae, "FIVO": row.test_fivo}
     weighted = "".join(f" ({name} {value:.2f})" for name, value in tighter.items() if not math.isnan(value))
-    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{_by_step(row, lengths)}{_levels(row)}"
+    more = _by_step(row, lengths) + _levels(row)
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{more}"
 
 
 def _by_step(row: Evaluation, lengths: Mapping[str, float]) -> str:
