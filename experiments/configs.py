@@ -97,6 +97,11 @@ class OptimizerConfig:
     )
     clip_norm: float | None = setting(None, "Gradients of a larger global norm are scaled down to it.", above=0)
     batch_size: int = setting(100, "M, datapoints in a minibatch.", minimum=1)
+    length_buckets: int = setting(
+        1,
+        "Of sequences: minibatches are made of similar lengths, of so many ranges, and cut to them; 1: of any lengths.",
+        minimum=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ _SEQUENCES = configs.change(
     schedule="cosine",
     clip_norm=500.0,
     batch_size=20,
+    length_buckets=3,
     map_prior=False,
     kl_warm_up=100,
     kl_start=0.2,  # from 0, q forgets the prior first and spends epochs on finding it again

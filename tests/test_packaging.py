@@ -34,6 +34,7 @@ NAMES = [
     "regression",
     "few labels",
     "levels and conditions",
+    "bounds along time",
     "an experiment of one's own",
 ]
 

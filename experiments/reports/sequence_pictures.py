@@ -42,7 +42,8 @@ def draw_sequences(
     chosen = np.random.RandomState(_SEED).permutation(len(lengths))
     shown = chosen[:_NUM_SHOWN]
     originals = [test.lazy_sequences()[row][: lengths[row]] for row in shown]
-    _draw(folder / "samples.png", test, [(f"sample {number}", each) for number, each in enumerate(samples, 1)], title)
+    panels = [(f"sample {number}", each) for number, each in enumerate(samples, 1)]
+    _draw(folder / "samples.png", test, panels, f"{title}: samples of z, and of x given z")
     if test.main == _ROLLS:
         named = {f"sample_{number}": each for number, each in enumerate(samples, 1)}
         midi.write_all(folder.parent / "midi", named | {f"test_{shown[0]}": originals[0]}, LOWEST_PITCH)

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 
 import aevb
-from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState, bucketed
+from aevb.data import Dataset
 from aevb.data.rows import rows
 from aevb.models.families import takes_images, takes_sequences
 from aevb.models.output_bias import start_at_mean
@@ -22,6 +23,7 @@ from aevb.training.population import fit_population
 from experiments import configs
 from experiments.configs import Config
 from experiments.optimizers import make_optimizer
+from experiments.reports.per_step import lengths_of
 from experiments.runs import distributed
 from experiments.runs.recorder import Follower, Recorder
 from experiments.runs.splits import Splits
@@ -97,6 +99,17 @@ def num_steps(config: Config, num_train: int) -> int:
     return -(-wanted // batch_size)
 
 
+def _cuts(config: Config, train: Dataset) -> list[int]:
+    """Return where minibatches of sequences are cut: the ends of ranges that hold equally many training sequences."""
+    count = config.optimizer.length_buckets
+    if count == 1:
+        return []
+    if not train.is_sequences:
+        raise ValueError(f"length_buckets are of sequences, which {train.name} does not hold")
+    ends = np.quantile(lengths_of(train), np.arange(1, count + 1) / count, method="higher")
+    return sorted({int(end) for end in ends})
+
+
 class Program:
     """One program, and the data that it is for."""
 
@@ -116,6 +129,10 @@ class Program:
         largest = configs.change(self._first, latent_dim=max(sizes)) if self._pads else self._first
         self._model = self._built(largest)
         self._make = make_algorithm(self._first, self._steps_per_epoch)
+        if cuts := _cuts(self._first, splits.train):
+            if stream:
+                raise ValueError("--stream trains on sequences of any lengths together: add --length_buckets=1")
+            self._make = bucketed(cuts, self._make)
 
     def template(self, config: Config) -> TrainState:
         """Return a state of a member's own size, for its shapes; it takes a third of a second."""
@@ -238,7 +255,7 @@ class Program:
 
     def _optimizer(self, config: Config) -> optax.GradientTransformation:
         options = dataclasses.asdict(config.optimizer)
-        for other in ("output_bias", "batch_size"):
+        for other in ("output_bias", "batch_size", "length_buckets"):
             del options[other]
         return make_optimizer(
             **options, steps_per_epoch=self._steps_per_epoch, num_steps=num_steps(config, self._num_train)

@@ -30,11 +30,19 @@ def run() -> None:
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
     flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
     flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
-    flags.DEFINE_integer("num_particles", 1000, "Of particle's filter, for models of sequences.", lower_bound=1)
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
     flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
-    flags.DEFINE_bool("use_encoder", True, "Whether hmc, mixture and ais may use the encoder; is always does.")
+    flags.DEFINE_integer("num_particles", 1000, "Particles of each filter of particle, for sequences.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_filters",
+        1,
+        "Independent filters of particle for each datapoint; from 2 on its error is known.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "use_encoder", True, "Whether hmc, mixture, ais and particle may use the encoder; is always does."
+    )
     flags.DEFINE_integer(
         "chunk_size",
         None,
@@ -100,7 +108,10 @@ def _estimate() -> None:
     print(f"written: {output}")
 
 
-_OPTION_FLAGS = ("num_samples", "num_particles", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder")
+_OPTION_FLAGS = (
+    *("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder"),
+    *("num_particles", "num_filters"),
+)
 
 
 def _check_flags() -> None:
@@ -170,15 +181,7 @@ def _run_method(
     from aevb.data.rows import num_rows
     from experiments.reports.progress import counting
 
-    by_chains = method in ("hmc", "mixture", "ais")
-    options: dict[str, Any] = {"use_encoder": _FLAGS.use_encoder} if by_chains else {}
-    if by_chains and _FLAGS.num_chains:
-        options["num_chains"] = _FLAGS.num_chains
-    if method == "ais":
-        options["num_distributions"] = _FLAGS.num_distributions
-    else:
-        counts = {"hmc": _FLAGS.num_hmc_samples, "particle": _FLAGS.num_particles}
-        options["num_samples"] = counts.get(method, _FLAGS.num_samples)
+    options = _options(method)
     start = time.perf_counter()
     progress = counting(method, num_rows(targets), " datapoints")
     estimate = marginal_likelihood.evaluate(
@@ -191,6 +194,21 @@ def _run_method(
             "ais reverse": _row(estimate.upper, _ABOVE, seconds),
         }
     return {method: _row(estimate, _ABOVE if method == "hmc" else _BELOW, seconds)}
+
+
+def _options(method: str) -> dict[str, Any]:
+    """Return the estimator's own options, of those that there are flags for."""
+    if method == "is":
+        return {"num_samples": _FLAGS.num_samples}
+    if method == "particle":
+        proposal = "posterior" if _FLAGS.use_encoder else "prior"
+        return {"num_samples": _FLAGS.num_particles, "num_filters": _FLAGS.num_filters, "proposal": proposal}
+    options: dict[str, Any] = {"use_encoder": _FLAGS.use_encoder}
+    if _FLAGS.num_chains:
+        options["num_chains"] = _FLAGS.num_chains
+    if method == "ais":
+        return options | {"num_distributions": _FLAGS.num_distributions}
+    return options | {"num_samples": _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples}
 
 
 def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
@@ -237,13 +255,11 @@ def _print_table(result: dict[str, Any]) -> None:
         f"\n{result['dataset']} ({result['binarization']}), {result['num_datapoints']} random datapoints of the "
         f"{result['split']} split, seed {result['seed']}, nats per datapoint:"
     )
-    elbo = {"mean": result["elbo"], "bias": "below: a bound"}
+    elbo = {"mean": result["elbo"], "bias": "below"}
     if "lengths" in result:
         elbo |= {"per_step": result["elbo_per_step"], "mean_of_sequences": result["elbo_mean_of_sequences"]}
-        print(
-            f"per step: the sum over sequences / their {sum(result['lengths']):,} steps; mean of sequences: the mean of "
-            f"each sequence's own nats per step"
-        )
+        steps = f"their {sum(result['lengths']):,} steps"
+        print(f"per step: the sum over sequences / {steps}; mean of sequences: the mean of each one's nats per step")
     rows = result["estimates"] | {"ELBO": elbo}
     columns = {name: of for name, of in _COLUMNS.items() if "lengths" in result or of[0] not in _OF_SEQUENCES}
     print_table(
