@@ -34,7 +34,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
 )
 
 
-_TAKES_IMAGES, _TAKES_LABELS = "takes_images", "takes_labels"
+_TAKES_IMAGES, _TAKES_LABELS, _TAKES_SEQUENCES = "takes_images", "takes_labels", "takes_sequences"
 
 
 def build(name: str, /, **arguments: Any) -> Model:
@@ -49,12 +49,15 @@ def build(name: str, /, **arguments: Any) -> Model:
     return FAMILIES.get(name)(**arguments)
 
 
-def register(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
+def register(
+    name: str, images: bool = False, labels: bool = False, sequences: bool = False
+) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
 
     The experiments give a family with `images=True` images as they are, `[H, W]` or `[H, W, C]`, and others flattened
     ones, `[D]`. A family with `labels=True` is of models given a label: they build it with `num_classes` too, and its
-    datapoints are `aevb.Given(image, label)`.
+    datapoints are `aevb.Given(image, label)`. One with `sequences=True` is given sequences `[T, D]`, NaN after the end
+    of each, and is not for images.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
     strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
@@ -68,7 +71,7 @@ def register(name: str, images: bool = False, labels: bool = False) -> Callable[
     def decorate(builder: Builder) -> Builder:
         if not callable(builder):
             raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
-        return FAMILIES.register(name, family(name, images, labels)(builder))
+        return FAMILIES.register(name, family(name, images, labels, sequences)(builder))
 
     return decorate
 
@@ -91,7 +94,18 @@ def takes_labels(name: str) -> bool:
     return getattr(FAMILIES.get(name), _TAKES_LABELS, False)
 
 
-def family(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
+def takes_sequences(name: str) -> bool:
+    """Return whether a family is of models of sequences `[T, D]`.
+
+    Raises:
+      ValueError: no family of that name is registered.
+    """
+    return getattr(FAMILIES.get(name), _TAKES_SEQUENCES, False)
+
+
+def family(
+    name: str, images: bool = False, labels: bool = False, sequences: bool = False
+) -> Callable[[Builder], Builder]:
     """Return a decorator of a function that builds models, so that they remember their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
@@ -117,6 +131,7 @@ def family(name: str, images: bool = False, labels: bool = False) -> Callable[[B
 
         setattr(with_recipe, _TAKES_IMAGES, images)
         setattr(with_recipe, _TAKES_LABELS, labels)
+        setattr(with_recipe, _TAKES_SEQUENCES, sequences)
         return with_recipe  # type: ignore[return-value]
 
     return decorate
