@@ -21,6 +21,7 @@ NAMES = [
     "trained model",
     "population",
     "own data",
+    "sequences",
     "streaming",
     "bare functions",
     "linen",
