@@ -112,6 +112,8 @@ def test_every_view_of_sequences_is_padded(jsb):
     together = np.concatenate([rest.sequences(), kept.sequences()])
     assert sorted(map(bytes, together)) == sorted(map(bytes, x))
     np.testing.assert_array_equal(lengths_of(subset.sequences()), subset.others["lengths"])
+    with pytest.raises(TypeError, match=r"data must be arrays of numbers .*, whose \.sequences\(\) are"):
+        aevb.fit(jsb.train, aevb.mlp_vae((160, 88), 2, 4), key=jax.random.key(0))
     for wrong in (jsb.train.pixels, jsb.train.lazy_pixels):
         with pytest.raises(DatasetError, match=r"\.sequences\(\) has NaN after the ends"):
             wrong()
