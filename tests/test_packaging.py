@@ -32,6 +32,7 @@ NAMES = [
     "hierarchical",
     "given a label",
     "regression",
+    "hidden Markov models",
     "few labels",
     "levels and conditions",
     "bounds along time",

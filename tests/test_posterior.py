@@ -23,9 +23,12 @@ OTHER_KEY = jax.random.key(1)
 MANY = 2000  # draws
 ERRORS = 4.5  # standard errors that an estimate may be off
 CHUNK_SIZE = 7  # does not divide the data
+UNLABELLED = 1  # a datapoint whose latents all have noise
 HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
 PATHS = ("path", "deep markov", "linear gaussian")
-MEAN_IS_UNKNOWN = ("flow", "two levels", "ladder", "three levels", "discrete level", *PATHS, *HIERARCHICAL)
+MEAN_IS_UNKNOWN = (
+    "flow", "two levels", "ladder", "three levels", "discrete level", "semi-supervised", *PATHS, *HIERARCHICAL
+)  # fmt: skip
 QUICK = ("plain", "ladder", "learned prior", "modalities")
 
 
@@ -164,7 +167,7 @@ def test_noise_depends_on_the_key_and_the_position_alone(name):
     part, options = slice(2 * CHUNK_SIZE), {"num_samples": MANY, "chunk_size": CHUNK_SIZE}
     data = rows(CASES[name].data, part)
     assert_close(encode(name, data, key=KEY, **options), rows(encoded(name), part))
-    repeated = encode(name, rows(data, np.zeros(2 * CHUNK_SIZE, int)), key=KEY, **options).samples
+    repeated = encode(name, rows(data, np.full(2 * CHUNK_SIZE, UNLABELLED)), key=KEY, **options).samples
     other = encode(name, data, key=OTHER_KEY, **options).samples
     for samples, others, same in zip(*map(jax.tree.leaves, (encoded(name).samples, other, repeated)), strict=True):
         assert np.any(samples[part] != others)
