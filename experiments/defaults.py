@@ -28,7 +28,6 @@ _SEQUENCES = configs.change(
     schedule="cosine",
     clip_norm=500.0,
     batch_size=20,
-    length_buckets=3,
     map_prior=False,
     kl_warm_up=100,
     kl_start=0.2,  # from 0, q forgets the prior first and spends epochs on finding it again
@@ -82,7 +81,7 @@ _DEFAULTS = {
     ),
     # python -m experiments.jsb_chorales
     # A deep Markov model as Krishnan et al. (2017) have it.
-    "jsb_chorales": configs.change(_SEQUENCES, dataset="jsb_chorales", split_rule="official"),
+    "jsb_chorales": configs.change(_SEQUENCES, dataset="jsb_chorales", split_rule="official", length_buckets=3),
     # python -m experiments.sequences --data=PATH
     # One's own sequences. The likelihood is chosen by the data.
     OWN_SEQUENCES: configs.change(_SEQUENCES, dataset=OWN_SEQUENCES, split_rule="", eval_every="log"),
