@@ -124,7 +124,6 @@ def test_mistakes_of_the_command_are_one_line(tmp_path):
     for flags, message in {
         (f"--data={path}", "--dataset=co2"): "give one of them",
         (f"--data={path}", "--num_states=3,3"): "--num_states names a size twice: 3,3",
-        (f"--data={path}", "--num_states=0"): "--num_states must be positive, got 0",
         (f"--data={path}", "--emission=bernoulli"): "the train split of mine has values that no state can emit",
         (f"--data={path}", "--num_states=5000"): "5000 states start from as many different steps, but",
         (f"--data={tmp_path / 'images.npz'}",): "holds no sequences",

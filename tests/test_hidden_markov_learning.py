@@ -231,7 +231,7 @@ def test_samples_have_the_statistics_of_the_model(family):
         "categorical": lambda p: np.asarray(jax.nn.softmax(p["logits"])) @ np.arange(4),
     }[family](params.emission)  # fmt: skip
     for k in range(K):
-        of_state = x[states == k]
+        of_state = x.reshape(-1, D)[np.flatnonzero(states == k)]
         np.testing.assert_allclose(of_state.mean(0), mean[k], atol=4.5 * np.max(of_state.std(0)) / len(of_state) ** 0.5)
     log_p = hidden_markov.log_likelihood(params, x, emission)
     other = hidden_markov.log_likelihood(jax.tree.map(lambda leaf: leaf[::-1], params), x, emission)
