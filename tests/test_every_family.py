@@ -33,7 +33,13 @@ FAMILIES = {
     ),
     "conditional": ("--condition=label", "--latent_dim=3", "--hidden_dim=16"),
     "conditional, learned prior": ("--condition=label", "--learned_prior", "--latent_dim=3", "--hidden_dim=16"),
+    "deep markov": (
+        *("--model=deep_markov", "--latent_dim=3", "--emission_dim=8", "--transition_dim=8", "--rnn_dim=8"),
+        *("--schedule=cosine", "--clip_norm=100", "--kl_warm_up=10", "--nomap_prior", "--likelihood=bernoulli"),
+    ),
+    "linear gaussian": ("--model=linear_gaussian", "--latent_dim=3", "--nomap_prior", "--schedule=constant"),
 }
+OF_SEQUENCES = ("deep markov", "linear gaussian")
 
 NUM_KILLS = 3
 TRAINING = ("--num_train_images=300", "--batch_size=20", "--optimizer=adam", "--learning_rate=1e-3", "--seed=3")
@@ -41,9 +47,24 @@ TRAINING = ("--num_train_images=300", "--batch_size=20", "--optimizer=adam", "--
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("family", FAMILIES)]
 
 
+def write_sequences(path: Path) -> Path:
+    """Binary sequences of 2 to 6 steps whose values stay as they are most of the time."""
+    rng = np.random.RandomState(0)
+    values = np.cumsum(rng.rand(360, 6, 5) < 0.2, axis=1) % 2
+    np.savez(path, values=values.astype(np.uint8), lengths=rng.randint(2, 7, 360))
+    return path
+
+
 @pytest.fixture
-def command(family, data_dir) -> list[str]:
-    return ["digits", *FAMILIES[family], *TRAINING, f"--data_dir={data_dir}", "--nodraw_pictures"]
+def data(family, tmp_path) -> str:
+    """The flag of a sweep that says what to train on."""
+    return f"--data={write_sequences(tmp_path / 'bits.npz')}" if family in OF_SEQUENCES else "--dataset=digits"
+
+
+@pytest.fixture
+def command(family, data, data_dir) -> list[str]:
+    name = ["sequences", data] if family in OF_SEQUENCES else ["digits"]
+    return [*name, *FAMILIES[family], *TRAINING, f"--data_dir={data_dir}", "--nodraw_pictures"]
 
 
 def trained(folder: Path, command: list[str], *more: str) -> Path:
@@ -89,13 +110,14 @@ def test_two_processes_give_the_result_of_one(command, tmp_path):
             np.testing.assert_allclose(float(other[name]), float(one[name]), rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_members_of_one_program_are_the_runs_that_they_are_alone(command, tmp_path):
+def test_members_of_one_program_are_the_runs_that_they_are_alone(command, data, tmp_path):
     """Of two step sizes by a sweep, its members side by side, against the run of each."""
-    few = [argument for argument in command[1:] if "latent_dim" not in argument and "learning_rate" not in argument]
+    left_out = ("latent_dim", "learning_rate", "--data=")
+    few = [argument for argument in command[1:] if not any(each in argument for each in left_out)]
     size = next(argument for argument in command if "latent_dim" in argument)
     rates = ("0.05", "0.1")
     done = experiment(
-        "sweep", "--dataset=digits", size, "--sweep=learning_rate=" + ",".join(rates), *few, "--optimizer=sgd",
+        "sweep", data, size, "--sweep=learning_rate=" + ",".join(rates), *few, "--optimizer=sgd",
         "--num_epochs=2", "--together", f"--workdir={tmp_path / 'sweep'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -274,7 +274,7 @@ class Program:
     def _mean(self) -> np.ndarray:
         """The mean of the training images, of the shape that the model takes; of sequences that of all steps, `[D]`."""
         if self._splits.train.is_sequences:
-            return np.nanmean(self._splits.train.sequences(), axis=(0, 1), dtype=np.float64)
+            return np.asarray(np.nanmean(self._splits.train.sequences(), axis=(0, 1), dtype=np.float64))
         images = self._splits.train.pixels(flat=not takes_images(self._first.model.name))
         return np.asarray(np.mean(images, axis=0, dtype=np.float64))
 
