@@ -152,7 +152,7 @@ def check_by_step(params: Params, x: Datapoint, model: Model) -> None:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x))):
         return
     with jax.ensure_compile_time_eval():  # also where something else is being traced
-        mixes = bool(_mixes_steps(params, x, model))
+        mixes = bool(_mixes_steps(params, jax.random.key(0), x, model))
     if mixes:
         raise ValueError(
             "decode does not work step by step, which a particle filter needs: its likelihood of one step of x changes "
@@ -161,17 +161,18 @@ def check_by_step(params: Params, x: Datapoint, model: Model) -> None:
 
 
 @jax.jit
-def _mixes_steps(params: Params, x: Datapoint, model: Model) -> jax.Array:
+def _mixes_steps(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
+    # The key is an argument so that z is traced: numpyro refuses a NaN that it sees.
     model, _ = bind(model, x)
     prior = prior_of(model, params)
     if not isinstance(prior, Markov) or prior.event_shape[0] == 1:
         return jnp.bool_(False)
-    z = jnp.asarray(prior.sample(jax.random.key(0)))
+    z = jnp.asarray(prior.sample(key))
     likelihood = likelihood_of(model, params, z)
     is_known = isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]
     if not is_known or not jnp.issubdtype(z.dtype, jnp.floating):
         return jnp.bool_(False)
-    value = likelihood.sample(jax.random.key(1))
+    value = likelihood.sample(key)
 
     def is_reached(z: jax.Array) -> jax.Array:
         likelihood: Any = model.decode(params, z)
