@@ -40,7 +40,7 @@ def test_the_m_step_maximizes_what_enumeration_expects(x64):
         np.testing.assert_allclose(new.emission["variance"][:, d], variance, rtol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick("bernoulli"))
 def test_em_never_lowers_the_likelihood(x64, family):
     emission = {
         "bernoulli": hidden_markov.bernoulli(0.0), "gaussian": hidden_markov.gaussian(0.0),
@@ -58,7 +58,7 @@ def test_em_never_lowers_the_likelihood(x64, family):
         assert values[-1] > values[0] + 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick())
 def test_em_finds_the_truth_from_many_sequences(family):
     """Parameters of states that are far apart, up to their order, within some standard errors."""
     emission = FAMILIES[family]
@@ -126,6 +126,7 @@ def test_restarts_together_are_those_one_by_one_and_validation_chooses(x64):
     assert len(set(result.iterations)) > 1 or result.iterations[0] < 23
 
 
+@pytest.mark.slow
 def test_patience_stops_where_nothing_improves():
     emission = hidden_markov.bernoulli()
     x = np.array(hidden_markov.sample(random_params("bernoulli", size=6), KEY, emission, 15, 12).x)
@@ -139,7 +140,7 @@ def test_patience_stops_where_nothing_improves():
     assert result.iterations[0] == evaluations[best].iteration
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick("gaussian"))
 def test_what_was_never_observed_does_no_harm(family):
     x = np.tile(random_sequences(family).astype(np.float32), (3, 1, 1))
     more = np.concatenate([x, np.full((*x.shape[:2], 1), NAN, np.float32)], 2)
@@ -208,7 +209,7 @@ def test_values_that_are_tied_together_are_missing_together(x64):
 # Sampling
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick("gaussian"))
 def test_samples_have_the_statistics_of_the_model(family):
     params, emission = random_params(family, 3), FAMILIES[family]
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
