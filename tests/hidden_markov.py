@@ -24,7 +24,7 @@ FAMILIES = {
 
 
 def quick(*families: str) -> list:
-    """Return all families for `parametrize`, those that are not named marked as slow: it is compiling that takes time."""
+    """Return all families for `parametrize`, those not named as slow: each compiles its own programs."""
     return [pytest.param(each, marks=() if each in families else pytest.mark.slow) for each in FAMILIES]
 
 

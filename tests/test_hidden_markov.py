@@ -20,6 +20,7 @@ from tests.hidden_markov import (
     T,
     by_enumeration,
     log_emissions_by_formula,
+    quick,
     random_params,
     random_sequences,
 )  # fmt: skip

@@ -17,6 +17,7 @@ from tests.hidden_markov import (
     T,
     by_enumeration,
     enumerated,
+    quick,
     random_params,
     random_sequences,
 )  # fmt: skip
@@ -199,7 +200,7 @@ def test_values_that_are_tied_together_are_missing_together(x64):
     x[2] = np.where(np.isnan(x[2]).any(-1, keepdims=True), NAN, x[2])
     whole = np.nan_to_num(x)
     tied = dist.MultivariateNormal(mine.emission["mean"], jnp.array([[1.0, 0.5], [0.5, 1.0]]))
-    log_emissions = np.where(np.isnan(x).any(-1)[..., None], 0, tied.log_prob(whole[:, :, None]))
+    log_emissions = np.where(np.isnan(x).any(-1, keepdims=True), 0, tied.log_prob(whole[:, :, None]))
     found = hidden_markov.log_likelihood(mine, x, TIED)
     for n, length in ((0, T), (1, 3), (2, T), (3, 1)):
         joint = enumerated(mine, log_emissions[n, :length])[1]
