@@ -250,11 +250,12 @@ def test_training_finds_the_alternation_in_sequences_of_different_lengths(poster
     x = ((first[:, None] + np.arange(8)) % 2).astype(np.float32)
     x[np.arange(8) >= lengths[:, None]] = np.nan
     model = deep_markov_vae((8, 1), 4, 16, 16, 16, posterior=posterior)
-    settings = {"optimizer": optax.adam(1e-2), "batch_size": 16, "num_epochs": 60, "eval_every": 60}
-    result = aevb.fit(x[..., None], model, key=KEY, map_prior=False, **settings)
+    warm_up = functools.partial(aevb.auto_encoding, kl_weight=optax.linear_schedule(0.0, 1.0, 400))
+    settings = {"optimizer": optax.adam(1e-2), "batch_size": 16, "num_epochs": 200, "eval_every": 200}
+    result = aevb.fit(x[..., None], model, key=KEY, algorithm=warm_up, map_prior=False, **settings)
     independent = -np.mean(lengths) * np.log(2)
     assert result.history[0].train_elbo < independent < -1.5
-    assert independent + 1.0 < result.history[-1].train_elbo < -np.log(2)
+    assert independent + 2.0 < result.history[-1].train_elbo < -np.log(2)
 
 
 @pytest.mark.parametrize(
