@@ -13,6 +13,7 @@ import pytest
 
 import aevb
 from aevb.data import DatasetError, lengths_of, padded
+from aevb.data.sequences import LazySequences
 from aevb.data.sources.co2 import monthly_means
 from aevb.data.sources.jsb_chorales import read_rolls
 from aevb.data.time_series import read_ts
@@ -35,6 +36,23 @@ def test_padding_is_nan_and_silence_is_not():
     np.testing.assert_array_equal(x[np.broadcast_to(IS_BEFORE_END, x.shape)], 0)
     np.testing.assert_array_equal(padded(rolls[2], LENGTHS[2]), x[2])
     np.testing.assert_array_equal(padded(GARBAGE, LENGTHS), padded(VALUES, LENGTHS))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        slice(2, 5),
+        np.array([0, 3]),
+        2,
+        (slice(0, 4), slice(None), slice(None)),
+        (slice(0, 4), slice(1, 3)),
+        (2, slice(0, 2), slice(1, 2)),
+    ],
+)
+def test_lazy_sequences_are_indexed_like_the_array_that_they_stand_for(index):
+    """As rows by streams and programs, as parts of all axes by what shares an array out over devices."""
+    lazy = LazySequences(VALUES, LENGTHS)
+    np.testing.assert_array_equal(lazy[index], lazy[:][index])
 
 
 def test_lengths_are_those_of_the_last_observed_steps():

@@ -91,9 +91,13 @@ class LazySequences:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return the rows `index`, or of several axes a part of them: `[rows, steps, values]`, as sharding asks."""
+        rows, *others = index if isinstance(index, tuple) else (index,)
         values = self.values[rows]
-        return padded(values if values.dtype.kind == "f" else values / np.float32(self.max_value), self.lengths[rows])
+        values = values if values.dtype.kind == "f" else values / np.float32(self.max_value)
+        found = padded(values, self.lengths[rows])
+        return found[(..., *others, *[slice(None)] * (2 - len(others)))]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
