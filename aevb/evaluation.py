@@ -63,7 +63,9 @@ class Bound(NamedTuple):
 
         Sum both over steps for nats per step: over the number of observed steps, not of sequences times T.
         """
-        return None if self.reconstruction_by_step is None else self.reconstruction_by_step - self.kl_by_level[ONE_LEVEL]
+        return (
+            None if self.reconstruction_by_step is None else self.reconstruction_by_step - self.kl_by_level[ONE_LEVEL]
+        )
 
 
 class _PerDatapoint(NamedTuple):
