@@ -1,7 +1,7 @@
 """Particle filters: unbiased estimates of p(x) of a sequence, one step after the other (Maddison et al. 2017).
 
-K particles z_t^k move by the proposal's step, are weighted by how well they explain x_t, and are resampled in proportion
-to their weights, so that what explains the data badly is given up early:
+K particles z_t^k move by the proposal's step, are weighted by how well they explain x_t, and are resampled in
+proportion to their weights, so that what explains the data badly is given up early:
 
     z_t^k ~ q(z_t | z_{t-1}^k, x),     w_t^k = p(x_t | z_t^k) p(z_t^k | z_{t-1}^k) / q(z_t^k | z_{t-1}^k, x)
     p(x) ~= prod_t sum_k v_{t-1}^k w_t^k,     v_t^k ~ v_{t-1}^k w_t^k, or 1/K after resampling
@@ -198,10 +198,8 @@ def _path(function: str, distribution: Distribution) -> Markov:
     if isinstance(distribution, Markov):
         return distribution
     hint = '; proposal="prior" does without the encoder' if function == "encode" else ""
-    name = family_name(distribution)
-    raise TypeError(
-        f"a particle filter is for latents along time: {function} must return an aevb.Markov, got {name}{hint}"
-    )
+    found = f"{function} must return an aevb.Markov, got {family_name(distribution)}"
+    raise TypeError(f"a particle filter is for latents along time: {found}{hint}")
 
 
 def _check_shapes(params: Params, model: Model, prior: Markov) -> None:

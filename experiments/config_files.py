@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,25 @@ def differences(there: Config, here: Config) -> list[str]:
     """
     if here.own_data.fingerprint and here.own_data.fingerprint == there.own_data.fingerprint:
         there = dataclasses.replace(there, data=dataclasses.replace(there.data, name=here.data.name))
-    return sorted(_differences(*(json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))))
+    # By a schedule over the whole run, how long it is decides its numbers from the first step on.
+    ignored = _NO_DIFFERENCE - (_LENGTHS if here.optimizer.schedule == "cosine" else set())
+    contents = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))
+    return sorted(_differences(*contents, ignored))
 
 
 # How long to train, and where own data are, which their fingerprint tells apart.
+_LENGTHS = {"num_epochs", "num_train_samples"}
 _NO_DIFFERENCE = {"path", *(field.path[-1] for field in fields_of(Config()) if field.setting.is_length)}
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], group: str = "") -> Iterator[str]:
+def _differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], ignored: Collection[str], group: str = ""
+) -> Iterator[str]:
     for name in there.keys() | here.keys():
         one, other = there.get(name), here.get(name)
         if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differences(one, other, group if name == "arguments" else name)
-        elif one != other and name not in _NO_DIFFERENCE:
+            yield from _differences(one, other, ignored, group if name == "arguments" else name)
+        elif one != other and name not in ignored:
             yield f"{group if name == 'name' else name} is {one} there, {other} here"
 
 

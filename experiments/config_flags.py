@@ -37,6 +37,10 @@ class ConfigFlags:
         self.axes: tuple[str, ...] = ()
         self._fields: dict[str, Field] = {}
         others = _of_other_families(config)
+        self._choices: dict[str, list[str]] = {}  # of a flag that several families have, those of all of them
+        for field in (*configs.fields_of(config), *others):
+            known = self._choices.setdefault(field.flag, [])
+            known += [choice for choice in _choices(field) if choice not in known]
         self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # of some family
         for field in (*configs.fields_of(config), *others):
             if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
@@ -45,7 +49,7 @@ class ConfigFlags:
 
     def _define(self, field: Field) -> None:
         help_text = f"{field.setting.help}{_limits(field.setting)}"
-        choices = _choices(field)
+        choices = self._choices[field.flag]
         if field.flag in self._several:
             default = [str(value) for value in self._several[field.flag]]
             levels = (
@@ -101,7 +105,7 @@ class ConfigFlags:
         field, value = self._fields[flag], _FLAGS[flag].value
         if isinstance(value, list):
             return _each(field, value, _element_of(field.kind))
-        return value if isinstance(value, bool) or _choices(field) else parse(flag, value, field.kind)
+        return value if isinstance(value, bool) or self._choices[flag] else parse(flag, value, field.kind)
 
     def _changed(self, config: Config) -> Config:
         given = [flag for flag in self._fields if _FLAGS[flag].present and flag not in self._several]

@@ -17,7 +17,7 @@ from aevb.arguments import describe
 from aevb.data import Condition, Dataset
 from aevb.data.binarization import Binarization
 from aevb.gradients import Gradient
-from aevb.models.families import FAMILIES, takes_images
+from aevb.models.families import FAMILIES
 from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
 from experiments import conditions, model_arguments
@@ -81,7 +81,12 @@ class OptimizerConfig:
         "adagrad", "From optax; Adagrad starts at 0.", choices=lambda: tuple(OPTIMIZERS), flag="optimizer"
     )
     learning_rate: float = setting(0.02, "Step size.", above=0)
-    schedule: str = setting("constant", "Of the step size; burda: x 10^(-i/7) for 3^i epochs.", choices=SCHEDULES.keys)
+    schedule: str = setting(
+        "constant",
+        "Of the step size; burda: x 10^(-i/7) for 3^i epochs; cosine: down to 5 % over the run, which cannot be "
+        "prolonged then.",
+        choices=SCHEDULES.keys,
+    )
     epsilon: float | None = setting(None, "Of an adaptive optimizer's denominator; optax's own by default.", minimum=0)
     beta1: float | None = setting(None, "Of Adam: the decay of its first moments; optax's own by default.", minimum=0)
     initial_second_moment: float = setting(
@@ -90,7 +95,13 @@ class OptimizerConfig:
     output_bias: OutputBias = setting(
         "weight_init", "What the decoder's last bias starts at; data_mean: the log-odds of the mean training image."
     )
+    clip_norm: float | None = setting(None, "Gradients of a larger global norm are scaled down to it.", above=0)
     batch_size: int = setting(100, "M, datapoints in a minibatch.", minimum=1)
+    length_buckets: int = setting(
+        1,
+        "Of sequences: minibatches are made of similar lengths, of so many ranges, and cut to them; 1: of any lengths.",
+        minimum=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,9 +116,11 @@ class ObjectiveConfig:
         "What is ascended; iwae: the importance weighted bound of --num_samples draws; fivo: of sequences, that of a "
         "filter of --num_samples particles.",
     )
+    reported_kl: KL | None = setting(None, "Estimator of the KL in the bounds that are reported; by default --kl.")
     kl_warm_up: int = setting(
-        0, "Over which the weight of the KL, or of log p(z)/q(z|x), rises from 0 to 1.", minimum=0, unit="epochs"
+        0, "Over which the weight of the KL, or of log p(z)/q(z|x), rises to 1.", minimum=0, unit="epochs"
     )
+    kl_start: float = setting(0.0, "The weight that --kl_warm_up rises from.", minimum=0)
     free_bits: float = setting(0.0, "Of each level's KL that cost nothing.", minimum=0, unit="nats")
     map_prior: bool = setting(True, "Include log p(theta) = log N(theta; 0, I) in the objective.")
     binarization: Binarization = setting("grey", "What the pixels become.")
@@ -260,8 +273,8 @@ def check(config: Config) -> None:
         if of.minimum is not None and not of.minimum <= value < math.inf:
             raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
     conditions.check(config.data.condition, config.model.name)
-    if not takes_images(config.model.name):
-        _with_arguments(config, [1], 2).build_model()  # of any vectors, to hear its errors
+    if shape := conditions.any_shape(config.model.name):
+        _with_arguments(config, shape, 2).build_model()  # to hear its errors
 
 
 def _with_arguments(config: Config, shape: Sequence[int], num_classes: int | None) -> Config:
@@ -312,7 +325,7 @@ def _absolute(spec: str) -> str:
 
 def with_data(config: Config, train: Dataset) -> Config:
     """Return the configuration for the data that were loaded: what a model takes of them, and what tells them apart."""
-    shape = train.image_shape if takes_images(config.model.name) else (math.prod(train.image_shape),)
+    shape = conditions.shape_for(config.model.name, train)
     if config.data.condition == "label":
         train.classes()  # to hear whether there are any
     config = _with_arguments(config, shape, train.num_classes)

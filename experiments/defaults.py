@@ -10,13 +10,31 @@ from aevb.distributions.intensities import intensities
 from experiments import configs
 from experiments.configs import Config, DataConfig
 
-TITLES = {"mnist": "MNIST", "frey_face": "Frey Face", "digits": "Digits"}
+TITLES = {"mnist": "MNIST", "frey_face": "Frey Face", "digits": "Digits", "jsb_chorales": "JSB chorales"}
 """Of data sets, for people."""
 
 _PAPER = configs.change(Config(), latent_dim=20, hidden_dim=[500])
 
-OWN_DATA = "images"
-"""The name of the command for one's own data, until they are loaded."""
+OWN_IMAGES, OWN_SEQUENCES = "images", "sequences"
+"""The names of the commands for one's own data, until they are loaded."""
+
+OWN_DATA = (OWN_IMAGES, OWN_SEQUENCES)
+
+_SEQUENCES = configs.change(
+    Config(),
+    model="deep_markov",
+    optimizer="adam",
+    learning_rate=1e-3,
+    schedule="cosine",
+    clip_norm=500.0,
+    batch_size=20,
+    length_buckets=3,
+    map_prior=False,
+    kl_warm_up=100,
+    kl_start=0.2,  # from 0, q forgets the prior first and spends epochs on finding it again
+    num_epochs=800,
+    eval_every=25,
+)
 
 _DEFAULTS = {
     # python -m experiments.mnist --latent_dim=20
@@ -53,22 +71,29 @@ _DEFAULTS = {
     ),
     # python -m experiments.images --data=PATH
     # One's own data. The likelihood is chosen by the data.
-    OWN_DATA: configs.change(
+    OWN_IMAGES: configs.change(
         _PAPER,
-        dataset=OWN_DATA,
+        dataset=OWN_IMAGES,
         split_rule="",
         optimizer="adam",
         learning_rate=1e-3,
         num_train_samples=500_000,
         eval_every="log",
     ),
+    # python -m experiments.jsb_chorales
+    # A deep Markov model as Krishnan et al. (2017) have it.
+    "jsb_chorales": configs.change(_SEQUENCES, dataset="jsb_chorales", split_rule="official"),
+    # python -m experiments.sequences --data=PATH
+    # One's own sequences. The likelihood is chosen by the data.
+    OWN_SEQUENCES: configs.change(_SEQUENCES, dataset=OWN_SEQUENCES, split_rule="", eval_every="log"),
 }
 
 
 def of(dataset: str, **values: Any) -> Config:
     """Return the configuration that a data set's command starts from, with other values of some settings.
 
-    Another registered data set than those here starts from Adam and 50 epochs.
+    Another registered data set than those here starts from Adam and 50 epochs, and one of sequences from a deep Markov
+    model of real values.
 
     Args:
       dataset: its name.
@@ -79,7 +104,11 @@ def of(dataset: str, **values: Any) -> Config:
     """
     if dataset in _DEFAULTS:
         return configs.change(_DEFAULTS[dataset], **values)
-    rule = next(iter(SOURCES.get(dataset).split_rules))
+    source = SOURCES.get(dataset)
+    rule = next(iter(source.split_rules))
+    if "lengths" in source.declared:
+        own = configs.change(_SEQUENCES, dataset=dataset, split_rule=rule, likelihood="gaussian")
+        return configs.change(own, **values)
     own = configs.change(_PAPER, dataset=dataset, split_rule=rule, optimizer="adam", learning_rate=1e-3)
     return configs.change(own, **values)
 
@@ -89,6 +118,11 @@ _EXTREME = 0.02  # of an intensity that counts as black or white
 
 def likelihood_for(train: Dataset, binarization: Binarization = "grey") -> tuple[str, str]:
     """Return the likelihood that suits one's own data, by their values whatever form they come in, and why in words."""
+    if train.is_sequences:
+        values = train.sequences()
+        if np.all(np.isnan(values) | (values == 0) | (values == 1)):
+            return "bernoulli", "all values are 0 or 1"
+        return "gaussian", "values are neither 0 nor 1"
     if binarization != "grey":
         return "bernoulli", f"pixels become black or white (binarization {binarization})"
     pixels = train.pixels()

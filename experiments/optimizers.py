@@ -43,17 +43,22 @@ def make_optimizer(
     epsilon: float | None = None,
     beta1: float | None = None,
     initial_second_moment: float = 0.0,
+    clip_norm: float | None = None,
+    num_steps: int = 1,
 ) -> optax.GradientTransformation:
     """An optimizer by its name in `OPTIMIZERS`.
 
     Args:
       name: of the optimizer.
       learning_rate: step size, under a schedule the first one.
-      schedule: "constant", or "burda": times 10^(-i/7) for 3^i epochs, i = 0, 1, 2... (Burda et al. 2016).
+      schedule: "constant"; "burda": times 10^(-i/7) for 3^i epochs, i = 0, 1, 2... (Burda et al. 2016); or "cosine":
+        down to 5 % over `num_steps`, and constant afterwards.
       steps_per_epoch: N // M.
       epsilon: what the denominator of the adaptive ones is kept from zero by; `None` is optax's default.
       beta1: of Adam; `None` is optax's default.
       initial_second_moment: of Adam.
+      clip_norm: gradients of a larger global norm are scaled down to it; `None` leaves them.
+      num_steps: of the whole run.
 
     Raises:
       ValueError: an unknown name or a step size out of range.
@@ -71,7 +76,15 @@ def make_optimizer(
         raise ValueError(f"beta1 must be at least 0 and below 1, got {beta1}")
     rate = SCHEDULES[schedule](learning_rate, steps_per_epoch)
     options = {"eps": epsilon, "b1": beta1, "initial_second_moment": initial_second_moment or None}
-    return OPTIMIZERS[name](learning_rate=rate, **{key: value for key, value in options.items() if value is not None})
+    optimizer = OPTIMIZERS[name](
+        learning_rate=rate, **{key: value for key, value in options.items() if value is not None}
+    )
+    parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    parts.append(optimizer)
+    if schedule == "cosine":
+        # Of the update and not of the rate, which stays in the state: members of one program differ in it.
+        parts.append(optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, max(num_steps, 1), _COSINE_END)))
+    return optimizer if len(parts) == 1 else optax.chain(*parts)
 
 
 def _burda(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:
@@ -81,4 +94,11 @@ def _burda(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:
     return optax.join_schedules(rates, ends[:-1])
 
 
-SCHEDULES = {"constant": lambda learning_rate, steps_per_epoch: learning_rate, "burda": _burda}
+def _constant(learning_rate: float, steps_per_epoch: int) -> float:
+    del steps_per_epoch
+    return learning_rate
+
+
+_COSINE_END = 0.05
+SCHEDULES = {"constant": _constant, "burda": _burda, "cosine": _constant}
+"""The step size as optax takes it; a cosine is of the updates."""

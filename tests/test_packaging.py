@@ -21,6 +21,7 @@ NAMES = [
     "trained model",
     "population",
     "own data",
+    "sequences",
     "streaming",
     "bare functions",
     "linen",
@@ -33,6 +34,7 @@ NAMES = [
     "regression",
     "few labels",
     "levels and conditions",
+    "bounds along time",
     "an experiment of one's own",
 ]
 

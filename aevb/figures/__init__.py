@@ -12,11 +12,14 @@ from aevb.figures.images import (
     reconstructions,
 )
 from aevb.figures.measurements import costs, gradient_variances, turns
+from aevb.figures.sequences import Lines, bound_by_step, rolls, sequence_lines
 from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+    "Lines",
     "Panel",
+    "bound_by_step",
     "bound_panels",
     "calibration",
     "costs",
@@ -35,6 +38,8 @@ __all__ = [
     "manifold",
     "reconstruction_and_kl",
     "reconstructions",
+    "rolls",
     "save",
+    "sequence_lines",
     "turns",
 ]

@@ -8,9 +8,10 @@ import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
-from aevb.arguments import describe
+from aevb.arguments import check_counts, describe
 from aevb.likelihoods import LIKELIHOODS
 from aevb.model import Model, Recipe, check_model
 from aevb.registry import Registry
@@ -33,7 +34,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
 )
 
 
-_TAKES_IMAGES, _TAKES_LABELS = "takes_images", "takes_labels"
+_TAKES_IMAGES, _TAKES_LABELS, _TAKES_SEQUENCES = "takes_images", "takes_labels", "takes_sequences"
 
 
 def build(name: str, /, **arguments: Any) -> Model:
@@ -48,12 +49,15 @@ def build(name: str, /, **arguments: Any) -> Model:
     return FAMILIES.get(name)(**arguments)
 
 
-def register(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
+def register(
+    name: str, images: bool = False, labels: bool = False, sequences: bool = False
+) -> Callable[[Builder], Builder]:
     """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
 
     The experiments give a family with `images=True` images as they are, `[H, W]` or `[H, W, C]`, and others flattened
     ones, `[D]`. A family with `labels=True` is of models given a label: they build it with `num_classes` too, and its
-    datapoints are `aevb.Given(image, label)`.
+    datapoints are `aevb.Given(image, label)`. One with `sequences=True` is given sequences `[T, D]`, NaN after the end
+    of each, and is not for images.
 
     Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
     strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
@@ -67,7 +71,7 @@ def register(name: str, images: bool = False, labels: bool = False) -> Callable[
     def decorate(builder: Builder) -> Builder:
         if not callable(builder):
             raise TypeError(f"model family must be a function that returns an aevb.Model, got {describe(builder)}")
-        return FAMILIES.register(name, family(name, images, labels)(builder))
+        return FAMILIES.register(name, family(name, images, labels, sequences)(builder))
 
     return decorate
 
@@ -90,7 +94,18 @@ def takes_labels(name: str) -> bool:
     return getattr(FAMILIES.get(name), _TAKES_LABELS, False)
 
 
-def family(name: str, images: bool = False, labels: bool = False) -> Callable[[Builder], Builder]:
+def takes_sequences(name: str) -> bool:
+    """Return whether a family is of models of sequences `[T, D]`.
+
+    Raises:
+      ValueError: no family of that name is registered.
+    """
+    return getattr(FAMILIES.get(name), _TAKES_SEQUENCES, False)
+
+
+def family(
+    name: str, images: bool = False, labels: bool = False, sequences: bool = False
+) -> Callable[[Builder], Builder]:
     """Return a decorator of a function that builds models, so that they remember their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
@@ -116,6 +131,7 @@ def family(name: str, images: bool = False, labels: bool = False) -> Callable[[B
 
         setattr(with_recipe, _TAKES_IMAGES, images)
         setattr(with_recipe, _TAKES_LABELS, labels)
+        setattr(with_recipe, _TAKES_SEQUENCES, sequences)
         return with_recipe  # type: ignore[return-value]
 
     return decorate
@@ -133,6 +149,38 @@ def recipe_of(model: Model) -> tuple[str, dict[str, Any]]:
             'function, register it with @aevb.models.register("name"), and call that'
         )
     return model.recipe.family, json.loads(model.recipe.arguments)
+
+
+def length_of(model: Model) -> int:
+    """Return T of a model of sequences `[T, D]`.
+
+    Raises:
+      ValueError: it was not built by name, or not for sequences.
+    """
+    name, arguments = recipe_of(model)
+    shape = arguments.get("data_shape")
+    if not isinstance(shape, list) or len(shape) != 2:
+        raise ValueError(f"a model of the family {name!r} with data_shape {shape} is not one of sequences [T, D]")
+    return int(shape[0])
+
+
+def of_length(model: Model, length: int) -> Model:
+    """Return the model for sequences of another length, with the same parameters: `of_length(model, 200)`.
+
+    Raises:
+      ValueError: the model was not built by name or not for sequences, its parameters depend on the length, or
+        `length` is not positive.
+      TypeError: `length` is not an integer.
+    """
+    check_counts(1, length=length)
+    length_of(model)
+    name, arguments = recipe_of(model)
+    _, *data_dims = arguments["data_shape"]
+    other = build(name, **(arguments | {"data_shape": [length, *data_dims]}))
+    found, expected = (jax.eval_shape(each.init, jax.random.key(0)) for each in (other, model))
+    if found != expected:
+        raise ValueError(f"the parameters of the model family {name!r} depend on the length of its sequences")
+    return other
 
 
 def _rebuild(name: str, arguments: str) -> Model:

@@ -16,6 +16,7 @@ from aevb.model import Datapoint, Latents, Model, Params, bind, latent_shape
 from aevb.models.families import takes_images
 from aevb.training import Evaluation
 from experiments.configs import Config
+from experiments.reports.sequence_pictures import draw_sequences
 
 _NUM_SHOWN = 40
 _NUM_SAMPLES = 100
@@ -30,6 +31,9 @@ def draw_all(
 ) -> None:
     """Write every figure of a run into `folder`; data that are no images have none of images."""
     title, model = figures.literal(title), config.build_model()
+    has_encoder = bool(np.isfinite(history[-1].train_elbo))
+    if test.is_sequences:
+        draw_sequences(folder, config, model, params, test, title, has_encoder)
     if _are_images(test):
         if config.data.condition == "label":
             _draw_samples_by_class(folder, model, params, test, title)
@@ -38,7 +42,7 @@ def draw_all(
             _draw_levels(folder, model, params, test.image_shape, title)
             if latent_shape(model, params) == (2,):
                 _draw_manifold(folder, model, params, test.image_shape, title)
-    if np.isfinite(history[-1].train_elbo):
+    if has_encoder:
         _draw_recognition(folder, config, params, test, history, title)
 
 
@@ -196,7 +200,7 @@ def manifold_images(model: Model, params: Params, image_shape: tuple[int, ...]) 
 
 
 def _are_images(data: Dataset) -> bool:
-    return len(data.image_shape) in (2, 3)
+    return len(data.image_shape) in (2, 3) and not data.is_sequences
 
 
 def _class_names(data: Dataset) -> list[str] | None:

@@ -3,7 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,9 @@ from tqdm import tqdm
 
 from aevb.training import Evaluation
 from aevb.training.history import ONLY_SOME_HAVE
+from experiments.reports.per_step import per_step
 
+NO_LENGTHS: Mapping[str, float] = types.MappingProxyType({})
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -26,14 +29,15 @@ class Reporter(Protocol):
 class ProgressBar:
     """For a terminal: a bar with rate, remaining time and both bounds."""
 
-    def __init__(self, name: str, total_samples: int, done_samples: int):
-        """A bar called `name` over `total_samples`, of which `done_samples` are done."""
+    def __init__(self, name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
+        """A bar called `name` over `total_samples`, of which `done_samples` are done; `lengths` are `mean_lengths`."""
+        self._lengths, unit = lengths, f" {_unit(lengths)}"
         self._bar = tqdm(
-            total=total_samples, initial=done_samples, desc=name, unit=" images", unit_scale=True, dynamic_ncols=True
+            total=total_samples, initial=done_samples, desc=name, unit=unit, unit_scale=True, dynamic_ncols=True
         )
 
     def report(self, row: Evaluation) -> None:
-        self._bar.set_postfix_str(_bounds(row), refresh=False)
+        self._bar.set_postfix_str(_bounds(row, self._lengths), refresh=False)
         self._bar.update(row.num_train_samples - self._bar.n)
         self._bar.refresh()
 
@@ -44,8 +48,9 @@ class ProgressBar:
 class ProgressLines:
     """For a log file: a line now and then, the last one always."""
 
-    def __init__(self, name: str, total_samples: int, done_samples: int):
+    def __init__(self, name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
         """Lines that begin with `name`, as for `ProgressBar`."""
+        self._lengths = lengths
         self._name, self._total, self._first = name, total_samples, done_samples
         self._start, self._last_line = time.monotonic(), float("-inf")
 
@@ -58,8 +63,9 @@ class ProgressLines:
         pace = ""
         if done > 0 and elapsed > 0:
             remaining = (self._total - row.num_train_samples) * elapsed / done
-            pace = f"  {done / elapsed:,.0f} images/s  {tqdm.format_interval(remaining)} left"
-        print(f"{self._name}  {row.num_train_samples:,}/{self._total:,} samples  {_bounds(row)}{pace}", flush=True)
+            pace = f"  {done / elapsed:,.0f} {_unit(self._lengths)}/s  {tqdm.format_interval(remaining)} left"
+        bounds = _bounds(row, self._lengths)
+        print(f"{self._name}  {row.num_train_samples:,}/{self._total:,} samples  {bounds}{pace}", flush=True)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -68,8 +74,9 @@ class ProgressLines:
 class TensorBoard:
     """Scalars against training samples, in event files."""
 
-    def __init__(self, folder: Path, first_samples: int):
-        """Event files in `folder`; whatever is there from `first_samples` on is replaced."""
+    def __init__(self, folder: Path, first_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
+        """Event files in `folder`; whatever is there from `first_samples` on is replaced. `lengths`: `mean_lengths`."""
+        self._lengths = lengths
         # Imported late: not needed to print help or an error.
         from tensorboardX import SummaryWriter
 
@@ -78,9 +85,13 @@ class TensorBoard:
     def report(self, row: Evaluation) -> None:
         if math.isnan(row.train_elbo):
             return
-        names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units")
-        for name in (*names, *(name for name in ONLY_SOME_HAVE if math.isfinite(getattr(row, name)))):
-            self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
+        names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl")
+        values = {name: getattr(row, name) for name in (*names, *ONLY_SOME_HAVE)}
+        values = {name: value for name, value in values.items() if name in names or math.isfinite(value)}
+        if row.active_units is not None:
+            values["active_units"] = row.active_units
+        for name, value in (values | per_step(row, self._lengths)).items():
+            self._writer.add_scalar(name, value, row.num_train_samples)
         if len(row.test_kl_by_level) > 1:
             for name in ("test_kl_by_level", "active_units_by_level"):
                 for level, value in getattr(row, name).items():
@@ -91,19 +102,31 @@ class TensorBoard:
         self._writer.close()
 
 
-def progress(name: str, total_samples: int, done_samples: int) -> Reporter:
+def progress(name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS) -> Reporter:
     """A bar on a terminal, lines elsewhere."""
     kind = ProgressBar if sys.stderr.isatty() else ProgressLines
-    return kind(name, total_samples, done_samples)
+    return kind(name, total_samples, done_samples, lengths)
 
 
-def _bounds(row: Evaluation) -> str:
+def _unit(lengths: Mapping[str, float]) -> str:
+    return "sequences" if lengths else "images"
+
+
+def _bounds(row: Evaluation, lengths: Mapping[str, float]) -> str:
     if math.isnan(row.train_elbo):
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
     tighter = {"L_K": row.test_iwae, "FIVO": row.test_fivo}
     weighted = "".join(f" ({name} {value:.2f})" for name, value in tighter.items() if not math.isnan(value))
-    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{_levels(row)}"
+    more = _by_step(row, lengths) + _levels(row)
+    return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{more}"
+
+
+def _by_step(row: Evaluation, lengths: Mapping[str, float]) -> str:
+    """Return the bounds per step in words; of what are no sequences nothing."""
+    found = per_step(row, lengths)
+    words = [f"{split} {found[f'{split}_elbo_per_step']:.3f}" for split in lengths if f"{split}_elbo_per_step" in found]
+    return f"  per step {' '.join(words)}" if words else ""
 
 
 def _levels(row: Evaluation) -> str:

@@ -55,6 +55,7 @@ def _text(value: Any) -> str:
 
 
 _BITS, _ERROR = "bits/dim", "error"
+_THREE_DIGITS = (_BITS, "train/step", "valid/step", "test/step")
 _COLUMNS = {  # heading: field of summary.json
     "latent": "latent_dim",
     "samples": "num_train_samples",
@@ -68,6 +69,9 @@ _COLUMNS = {  # heading: field of summary.json
     "recon.": "test_reconstruction",
     "KL": "test_kl",
     "active": "active_units",
+    "train/step": "train_elbo_per_step",
+    "valid/step": "valid_elbo_per_step",
+    "test/step": "test_elbo_per_step",
     "seconds": "train_seconds",
 }
 
@@ -87,7 +91,8 @@ def print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
 
 def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     first = runs[0][1]
-    subset = f", {first['num_train_images']:,} random training images" if first.get("num_train_images") else ""
+    things = "sequences" if "per_step" in first else "images"
+    subset = f", {first['num_train_images']:,} random training {things}" if first.get("num_train_images") else ""
     print(f"\n{first['dataset']} ({first['binarization']}, split {first['split_rule']}{subset}), nats per datapoint:")
     columns = {heading: name for heading, name in _COLUMNS.items() if name in first}
     print_table([{heading: _rounded(heading, row[name]) for heading, name in columns.items()} for _, row in runs])
@@ -100,6 +105,8 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
                 f"{folder.name}: best by validation after {row['best_epoch']:,} epochs{stopped}: "
                 f"valid {row['best_valid_bound']:.2f}, test {row['best_test_elbo']:.2f} nats"
             )
+    for folder, row in runs:
+        _print_per_step(folder, row)
     print("written, each with its figures:")
     for folder, _ in runs:
         print(f"  {folder}")
@@ -116,6 +123,18 @@ def _print_levels(folder: Path | None, row: Mapping[str, Any]) -> None:
         print(f"{f'{folder.name}: ' if folder else ''}KL by level: {', '.join(words)}")
 
 
+def _print_per_step(folder: Path, row: Mapping[str, Any]) -> None:
+    """Print the bound on sequences by both conventions, and how to estimate what it is a bound on."""
+    if not (found := row.get("per_step")):
+        return
+    print(
+        f"{folder.name}: {found['split']} bound by the {found['state']} state, {found['num_samples']} draws, nats per "
+        f"step: {found['elbo_over_steps']:.3f} over {found['num_steps']:,} steps; "
+        f"{found['elbo_mean_of_sequences']:.3f} as the mean of {found['num_sequences']:,} sequences' own. log p(x) is "
+        f"above: python -m experiments.marginal_likelihood --run={folder} --methods=is,particle"
+    )
+
+
 def _rounded(heading: str, value: Any) -> Any:
     if value is None:
         return "-"
@@ -123,5 +142,5 @@ def _rounded(heading: str, value: Any) -> Any:
         return "-".join(map(str, value))
     if heading == _ERROR:
         return f"{value:.2%}"
-    digits = 3 if heading == _BITS else 2
+    digits = 3 if heading in _THREE_DIGITS else 2
     return f"{value:,.{digits}f}" if isinstance(value, float) else value

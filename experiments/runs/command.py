@@ -22,13 +22,23 @@ def define(config: str | Config, title: str, latent_dim: Sequence[int]) -> Calla
     """Define the flags, and return what runs once they are parsed. Arguments as for `launch.main`."""
     config = defaults.of(config) if isinstance(config, str) else config
     sizes = {"latent_dim": latent_dim or [config.model.arguments["latent_dim"]]}
-    own = [field.flag for field in configs.fields_of(config.own_data)]
-    is_own = config.data.name == defaults.OWN_DATA
-    left_out = ["dataset", "split_rule"] if is_own else ["dataset", *own]
+    is_own = config.data.name in defaults.OWN_DATA
+    left_out = ["dataset", *(["split_rule"] if is_own else []), *_left_out(config)]
     settings = ConfigFlags(config, sizes if "latent_dim" in config.model.arguments else {}, left_out)
     shared_flags.define_data_flags(has_originals=not is_own)
     define_run_flags(f"The run folder; under runs/{config.data.name} if not given.")
     return lambda: _train_all(settings, title)
+
+
+_OF_IMAGES = ("image_size", "colour", "skip_unreadable")
+
+
+def _left_out(config: Config) -> list[str]:
+    """Return the flags of one's own data that a command does not have: all for a named data set."""
+    own = [field.flag for field in configs.fields_of(config.own_data)]
+    if config.data.name == defaults.OWN_SEQUENCES:
+        return list(_OF_IMAGES)
+    return [] if config.data.name == defaults.OWN_IMAGES else own
 
 
 def define_run_flags(workdir: str) -> None:
@@ -47,7 +57,7 @@ def define_run_flags(workdir: str) -> None:
 def _train_all(settings: ConfigFlags, title: str) -> None:
     """Train configurations that differ in latent size in turn, and print their table."""
     wanted = settings.crossed()
-    is_own = wanted[0].data.name == defaults.OWN_DATA
+    is_own = wanted[0].data.name in defaults.OWN_DATA
     splits = load_splits(wanted[0], _FLAGS.data_dir, None if is_own else _FLAGS.source_dir)
     if is_own:
         wanted = suited(wanted, splits.train, settings)

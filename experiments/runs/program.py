@@ -1,5 +1,6 @@
 """What one compiled program trains: one configuration, or several that differ in latent size, step size and seed."""
 
+import dataclasses
 import functools
 import json
 from collections import defaultdict
@@ -11,9 +12,10 @@ import numpy as np
 import optax
 
 import aevb
-from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState
+from aevb.algorithms import ALGORITHMS, MakeAlgorithm, TrainState, bucketed
+from aevb.data import Dataset
 from aevb.data.rows import rows
-from aevb.models.families import takes_images
+from aevb.models.families import takes_images, takes_sequences
 from aevb.models.output_bias import start_at_mean
 from aevb.training.divergence import DivergedError
 from aevb.training.padding import Padding, padded
@@ -21,6 +23,7 @@ from aevb.training.population import fit_population
 from experiments import configs
 from experiments.configs import Config
 from experiments.optimizers import make_optimizer
+from experiments.reports.per_step import lengths_of
 from experiments.runs import distributed
 from experiments.runs.recorder import Follower, Recorder
 from experiments.runs.splits import Splits
@@ -57,7 +60,9 @@ def programs_of(found: Sequence[Config]) -> list[list[int]]:
 
 def _program_of(config: Config) -> str:
     """Return a text that is equal for configurations that one program can train."""
-    values = configs.flat(config) | {"learning_rate": None, "seed": None}
+    values = configs.flat(config) | {"seed": None}
+    if config.optimizer.schedule != "burda":  # which computes the step size anew at every step, for all members
+        values["learning_rate"] = None
     # Only plain networks can be padded to a common latent size; with others, sizes apart.
     if config.model.name == "mlp" and values["posterior"] == "gaussian" and config.algorithm in ("aevb", "wake_sleep"):
         values["latent_dim"] = None
@@ -74,11 +79,11 @@ def make_algorithm(config: Config, steps_per_epoch: int) -> MakeAlgorithm:
     objective = config.objective
     if config.algorithm == "aevb":
         estimator = aevb.Estimator(objective.num_samples, objective.kl, objective.gradient, objective.bound)
-        weight = (
-            optax.linear_schedule(0.0, 1.0, objective.kl_warm_up * steps_per_epoch) if objective.kl_warm_up else 1.0
-        )
+        weight: Any = 1.0
+        if objective.kl_warm_up:
+            weight = optax.linear_schedule(objective.kl_start, 1.0, objective.kl_warm_up * steps_per_epoch)
         return functools.partial(make, estimator=estimator, kl_weight=weight, free_bits=objective.free_bits)
-    for flag in ("bound", "kl_warm_up", "free_bits"):
+    for flag in ("bound", "kl_warm_up", "kl_start", "free_bits"):
         if getattr(objective, flag) != getattr(Config().objective, flag):
             raise ValueError(f"{flag} is for the algorithm aevb, not {config.algorithm}")
     if config.algorithm == "full_vb":
@@ -92,6 +97,17 @@ def num_steps(config: Config, num_train: int) -> int:
     if wanted is None:
         return config.training.num_epochs * (num_train // batch_size)
     return -(-wanted // batch_size)
+
+
+def _cuts(config: Config, train: Dataset) -> list[int]:
+    """Return where minibatches of sequences are cut: the ends of ranges that hold equally many training sequences."""
+    count = config.optimizer.length_buckets
+    if count == 1:
+        return []
+    if not train.is_sequences:
+        raise ValueError(f"length_buckets are of sequences, which {train.name} does not hold")
+    ends = np.quantile(lengths_of(train), np.arange(1, count + 1) / count, method="higher")
+    return sorted({int(end) for end in ends})
 
 
 class Program:
@@ -113,6 +129,10 @@ class Program:
         largest = configs.change(self._first, latent_dim=max(sizes)) if self._pads else self._first
         self._model = self._built(largest)
         self._make = make_algorithm(self._first, self._steps_per_epoch)
+        if cuts := _cuts(self._first, splits.train):
+            if stream:
+                raise ValueError("--stream trains on sequences of any lengths together: add --length_buckets=1")
+            self._make = bucketed(cuts, self._make)
 
     def template(self, config: Config) -> TrainState:
         """Return a state of a member's own size, for its shapes; it takes a third of a second."""
@@ -196,9 +216,12 @@ class Program:
             "patience": config.training.patience,
             # Baselines report the bound too, and have no estimator of their own.
             "evaluation": aevb.Estimator(
-                config.objective.num_samples, config.objective.kl, bound=config.objective.bound
+                config.objective.num_samples,
+                config.objective.reported_kl or config.objective.kl,
+                bound=config.objective.bound,
             ),
-            "active_units": True,
+            # Of paths they would take 32 draws more per sequence at every evaluation: most of its cost.
+            "active_units": not takes_sequences(config.model.name),
             "batch_size": config.optimizer.batch_size,
             "map_prior": config.objective.map_prior,
             "binarization": config.objective.binarization,
@@ -231,9 +254,12 @@ class Program:
         return (rows(lazy, 0),)
 
     def _optimizer(self, config: Config) -> optax.GradientTransformation:
-        of = config.optimizer
-        schedule = of.schedule, self._steps_per_epoch
-        return make_optimizer(of.name, of.learning_rate, *schedule, of.epsilon, of.beta1, of.initial_second_moment)
+        options = dataclasses.asdict(config.optimizer)
+        for other in ("output_bias", "batch_size", "length_buckets"):
+            del options[other]
+        return make_optimizer(
+            **options, steps_per_epoch=self._steps_per_epoch, num_steps=num_steps(config, self._num_train)
+        )
 
     def _built(self, config: Config) -> aevb.Model:
         """Return the model, with the initial weights that were asked for."""
@@ -246,7 +272,9 @@ class Program:
 
     @functools.cached_property
     def _mean(self) -> np.ndarray:
-        """The mean of the training images, of the shape that the model takes."""
+        """The mean of the training images, of the shape that the model takes; of sequences that of all steps, `[D]`."""
+        if self._splits.train.is_sequences:
+            return np.nanmean(self._splits.train.sequences(), axis=(0, 1), dtype=np.float64)
         images = self._splits.train.pixels(flat=not takes_images(self._first.model.name))
         return np.asarray(np.mean(images, axis=0, dtype=np.float64))
 

@@ -1,7 +1,7 @@
 """What is kept of a run while it goes on: rows of metrics, checkpoints, and what a person sees."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from aevb.algorithms import TrainState
 from aevb.checkpoints import Checkpoints, RunError
 from aevb.model import Params
 from aevb.training import Evaluation
-from experiments.reports.progress import Reporter, TensorBoard, progress
+from experiments.reports.progress import NO_LENGTHS, Reporter, TensorBoard, progress
 from experiments.runs import distributed
 from experiments.runs.folder import RunFolder
 from experiments.runs.termination import TerminatedError, Termination
@@ -27,6 +27,7 @@ class Recorder:
         keep_all: bool,
         termination: Termination | None = None,
         save_seconds: float = 600.0,
+        lengths: Mapping[str, float] = NO_LENGTHS,
     ):
         """Of one run folder.
 
@@ -37,12 +38,13 @@ class Recorder:
           keep_all: keeps every checkpoint.
           termination: shared by the recorders of one process.
           save_seconds: between checkpoints where evaluations are further apart.
+          lengths: `mean_lengths` of the splits of sequences.
         """
         self.history: list[Evaluation] = []
         self.seconds = 0.0
         self._keep_all = keep_all
         self.folder = folder
-        self._name, self._save_seconds = name, save_seconds
+        self._name, self._save_seconds, self._lengths = name, save_seconds, lengths
         self._batch_size = folder.config.optimizer.batch_size
         self._total = num_steps * self._batch_size
         self._checkpoints: Checkpoints | None = None
@@ -125,7 +127,10 @@ class Recorder:
         self.folder.start_metrics(self.history, like)
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
-        self._reporters = [progress(self._name, self._total, samples), TensorBoard(self.folder.path, samples)]
+        self._reporters = [
+            progress(self._name, self._total, samples, self._lengths),
+            TensorBoard(self.folder.path, samples, self._lengths),
+        ]
         self._termination.watch()
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from aevb import data as datasets
 from aevb.data import Splits
 from experiments.configs import Config
-from experiments.defaults import OWN_DATA
+from experiments.defaults import OWN_DATA, OWN_SEQUENCES
 
 __all__ = ["Splits", "load_splits"]
 
@@ -23,7 +23,7 @@ def load_splits(config: Config, data_dir: str | None, source_dir: str | None = N
       ValueError: there are not so many, or there is none to stop early by.
     """
     data = config.data
-    is_own = data.name == OWN_DATA or config.own_data.path is not None
+    is_own = data.name in OWN_DATA or config.own_data.path is not None
     train, valid, test = _own(config, data_dir) if is_own else _named(config, data_dir, source_dir)
     if data.num_valid_images:
         if valid is not None:
@@ -43,6 +43,8 @@ def _own(config: Config, data_dir: str | None) -> Splits:
     path, _ = options.pop("path"), options.pop("fingerprint")
     if path is None:
         kinds = "a .npy or .npz file, a folder of PNG or JPEG files, tfds:NAME or hf:NAME"
+        if config.data.name == OWN_SEQUENCES:
+            kinds = "a .npz file with values [N, T, D] and lengths [N]"
         raise ValueError(f"--data must name what to train on: {kinds}")
     splits = datasets.load_own(path, data_dir=data_dir if path.startswith("tfds:") else None, **options)
     if config.own_data.fingerprint not in (None, splits.train.fingerprint):

@@ -14,6 +14,7 @@ from aevb.training import Evaluation
 from aevb.training.history import best_row
 from experiments import configs
 from experiments.configs import Config
+from experiments.reports.per_step import mean_lengths, per_step
 from experiments.reports.provenance import provenance
 from experiments.runs.program import num_steps
 from experiments.runs.splits import Splits
@@ -43,6 +44,7 @@ def summarize(
         "test_kl": row.test_kl,
         **({} if math.isnan(row.train_iwae) else {"train_iwae": row.train_iwae, "test_iwae": row.test_iwae}),
         **({} if math.isnan(row.train_fivo) else {"train_fivo": row.train_fivo, "test_fivo": row.test_fivo}),
+        **_per_step(row, best, splits),
         **_bits(config, splits, row.test_elbo),
         **errors,
         "active_units": row.active_units,
@@ -54,6 +56,18 @@ def summarize(
     }
     # JSON has no NaN.
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+
+
+def _per_step(row: Evaluation, best: Evaluation | None, splits: Splits) -> dict[str, float]:
+    """Return the bounds of sequences per step, those of the best evaluation too."""
+    lengths = mean_lengths(splits)
+    if best is None or not lengths:
+        return per_step(row, lengths)
+    best_bounds = {
+        "best_valid_bound_per_step": best.valid_bound / lengths["valid"],
+        "best_test_elbo_per_step": best.test_elbo / lengths["test"],
+    }
+    return per_step(row, lengths) | best_bounds
 
 
 def _by_level(row: Evaluation) -> dict[str, Any]:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from experiments.configs import Config
 
 _FLAGS = flags.FLAGS
-_METHODS = ("is", "hmc", "mixture", "ais")
+_METHODS = ("is", "hmc", "mixture", "ais", "particle")
 _BELOW, _ABOVE = "below (unbiased in p)", "above (unbiased in 1/p)"
 _ELBO_SAMPLES = 100
 _MAX_R_HAT = 1.1
+_CHUNK_SIZE, _SEQUENCES_CHUNK_SIZE = 100, 10  # a sequence takes as much memory as its steps together
 
 
 def run() -> None:
@@ -32,8 +33,22 @@ def run() -> None:
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
     flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
-    flags.DEFINE_bool("use_encoder", True, "Whether hmc, mixture and ais may use the encoder; is always does.")
-    flags.DEFINE_integer("chunk_size", 100, "Datapoints at a time: bounds memory.", lower_bound=1)
+    flags.DEFINE_integer("num_particles", 1000, "Particles of each filter of particle, for sequences.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_filters",
+        1,
+        "Independent filters of particle for each datapoint; from 2 on its error is known.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "use_encoder", True, "Whether hmc, mixture, ais and particle may use the encoder; is always does."
+    )
+    flags.DEFINE_integer(
+        "chunk_size",
+        None,
+        f"Datapoints at a time: bounds memory. By default {_CHUNK_SIZE}, of sequences {_SEQUENCES_CHUNK_SIZE}.",
+        lower_bound=1,
+    )
     shared_flags.define_data_flags()
     flags.DEFINE_string(
         "output", None, "A JSON file to write, which must not exist yet; in the run folder if not given."
@@ -52,19 +67,30 @@ def _estimate() -> None:
     output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _file_name()
     if output.exists():
         raise ValueError(f"{output} exists already: choose another --output, or remove it")
-    indices, targets = _targets(config)
+    indices, targets, lengths = _targets(config)
+    chunk_size = _FLAGS.chunk_size or (_CHUNK_SIZE if lengths is None else _SEQUENCES_CHUNK_SIZE)
     import jax
+    import numpy as np
 
     import aevb
+    from experiments.reports.per_step import bounds_of_sequences
     from experiments.reports.provenance import provenance
 
     keys = jax.random.split(jax.random.key(_FLAGS.seed), 1 + len(_METHODS))
     rows: dict[str, dict[str, Any]] = {}
     for method in _FLAGS.methods:
         key = keys[1 + _METHODS.index(method)]  # its own, whichever others are asked for
-        rows |= _run_method(method, key, params, targets, model)
-    estimator = aevb.Estimator(_ELBO_SAMPLES, config.objective.kl)
-    elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=100).elbo
+        rows |= _run_method(method, key, params, targets, model, chunk_size)
+    estimator = aevb.Estimator(_ELBO_SAMPLES, config.objective.reported_kl or config.objective.kl)
+    by_sequence = {}
+    if lengths is None:
+        elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=chunk_size).elbo
+    else:
+        bounds = bounds_of_sequences(params, keys[0], targets, model, estimator, chunk_size)
+        elbo, by_sequence = float(np.mean(bounds, dtype=np.float64)), {"lengths": lengths.tolist()}
+        by_sequence["elbo_per_step"], by_sequence["elbo_mean_of_sequences"] = _per_step(bounds, lengths)
+        for row in rows.values():
+            row["per_step"], row["mean_of_sequences"] = _per_step(row["log_marginals"], lengths)
     result = {
         "run": str(_FLAGS.run),
         "dataset": config.data.name,
@@ -72,6 +98,7 @@ def _estimate() -> None:
         **{name: _FLAGS[name].value for name in ("split", "seed", "checkpoint", *_OPTION_FLAGS)},
         "num_datapoints": len(indices),
         "elbo": elbo,
+        **by_sequence,
         "estimates": rows,
         "indices": [int(index) for index in indices],
         **provenance(),
@@ -81,7 +108,10 @@ def _estimate() -> None:
     print(f"written: {output}")
 
 
-_OPTION_FLAGS = ("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder")
+_OPTION_FLAGS = (
+    *("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder"),
+    *("num_particles", "num_filters"),
+)
 
 
 def _check_flags() -> None:
@@ -105,13 +135,17 @@ def _file_name() -> str:
 
 
 def _targets(config: "Config"):
-    """Which datapoints, `[n]`, and their targets, leaves `[n, ...]`, under the run's own binarization."""
+    """Which datapoints, `[n]`, their targets, leaves `[n, ...]`, under the run's own binarization, and their lengths.
+
+    The lengths are `[n]` steps of sequences, and `None` of anything else.
+    """
     import jax
     import numpy as np
 
     from aevb.data.binarization import binarize_batch, binarize_once
     from aevb.data.rows import num_rows, rows
     from aevb.models.families import takes_images
+    from experiments.reports.per_step import lengths_of
     from experiments.runs.splits import load_splits
 
     data = getattr(load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
@@ -127,26 +161,31 @@ def _targets(config: "Config"):
     targets = binarize_once(jax.tree.map(jax.numpy.asarray, datapoints), binarization)
     targets = binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization)
     indices = np.sort(np.random.RandomState(_FLAGS.seed).permutation(available)[:size])
-    return indices, rows(jax.tree.map(np.asarray, targets), indices)
+    lengths = lengths_of(data)[indices] if data.is_sequences else None
+    return indices, rows(jax.tree.map(np.asarray, targets), indices), lengths
 
 
-def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) -> dict[str, dict[str, Any]]:
+def _per_step(values: Any, lengths: Any) -> tuple[float, float]:
+    """Return nats per sequence `[n]` as nats per step, over all steps, and as the mean of each sequence's own."""
+    import numpy as np
+
+    values = np.asarray(values, np.float64)
+    return float(values.sum() / lengths.sum()), float(np.mean(values / lengths))
+
+
+def _run_method(
+    method: Any, key: Any, params: Any, targets: Any, model: Any, chunk_size: int
+) -> dict[str, dict[str, Any]]:
     """The rows of a method's table: one, or two for both directions of AIS."""
     from aevb import marginal_likelihood
     from aevb.data.rows import num_rows
     from experiments.reports.progress import counting
 
-    options: dict[str, Any] = {} if method == "is" else {"use_encoder": _FLAGS.use_encoder}
-    if method != "is" and _FLAGS.num_chains:
-        options["num_chains"] = _FLAGS.num_chains
-    if method == "ais":
-        options["num_distributions"] = _FLAGS.num_distributions
-    else:
-        options["num_samples"] = _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples
+    options = _options(method)
     start = time.perf_counter()
     progress = counting(method, num_rows(targets), " datapoints")
     estimate = marginal_likelihood.evaluate(
-        params, key, targets, model, method, chunk_size=_FLAGS.chunk_size, on_chunk=progress, **options
+        params, key, targets, model, method, chunk_size=chunk_size, on_chunk=progress, **options
     )
     seconds = time.perf_counter() - start
     if isinstance(estimate, marginal_likelihood.Sandwich):
@@ -155,6 +194,21 @@ def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) ->
             "ais reverse": _row(estimate.upper, _ABOVE, seconds),
         }
     return {method: _row(estimate, _ABOVE if method == "hmc" else _BELOW, seconds)}
+
+
+def _options(method: str) -> dict[str, Any]:
+    """Return the estimator's own options, of those that there are flags for."""
+    if method == "is":
+        return {"num_samples": _FLAGS.num_samples}
+    if method == "particle":
+        proposal = "posterior" if _FLAGS.use_encoder else "prior"
+        return {"num_samples": _FLAGS.num_particles, "num_filters": _FLAGS.num_filters, "proposal": proposal}
+    options: dict[str, Any] = {"use_encoder": _FLAGS.use_encoder}
+    if _FLAGS.num_chains:
+        options["num_chains"] = _FLAGS.num_chains
+    if method == "ais":
+        return options | {"num_distributions": _FLAGS.num_distributions}
+    return options | {"num_samples": _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples}
 
 
 def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
@@ -180,9 +234,12 @@ def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
     }
 
 
+_OF_SEQUENCES = ("per_step", "mean_of_sequences")
 _COLUMNS = {  # heading: (field of the row, format)
     "log p(x)": ("mean", ".3f"),
     "+-": ("standard_error", ".3f"),
+    "per step": ("per_step", ".3f"),
+    "mean of sequences": ("mean_of_sequences", ".3f"),
     "error each": ("mean_monte_carlo_error", ".4f"),
     "max R-hat": ("max_r_hat", ".3f"),
     "accept": ("mean_acceptance", ".2f"),
@@ -198,12 +255,18 @@ def _print_table(result: dict[str, Any]) -> None:
         f"\n{result['dataset']} ({result['binarization']}), {result['num_datapoints']} random datapoints of the "
         f"{result['split']} split, seed {result['seed']}, nats per datapoint:"
     )
-    rows = result["estimates"] | {"ELBO": {"mean": result["elbo"], "bias": "below"}}
+    elbo = {"mean": result["elbo"], "bias": "below"}
+    if "lengths" in result:
+        elbo |= {"per_step": result["elbo_per_step"], "mean_of_sequences": result["elbo_mean_of_sequences"]}
+        steps = f"their {sum(result['lengths']):,} steps"
+        print(f"per step: the sum over sequences / {steps}; mean of sequences: the mean of each one's nats per step")
+    rows = result["estimates"] | {"ELBO": elbo}
+    columns = {name: of for name, of in _COLUMNS.items() if "lengths" in result or of[0] not in _OF_SEQUENCES}
     print_table(
         [
             {
                 "method": name,
-                **{heading: _cell(row.get(field), form) for heading, (field, form) in _COLUMNS.items()},
+                **{heading: _cell(row.get(field), form) for heading, (field, form) in columns.items()},
                 "on average": row["bias"],
             }
             for name, row in rows.items()
@@ -217,7 +280,7 @@ def _print_table(result: dict[str, Any]) -> None:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

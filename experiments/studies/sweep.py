@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from aevb.models.families import takes_sequences
 from experiments import configs, defaults, launch, model_arguments
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
@@ -57,7 +58,8 @@ def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
         more.append(f"seed={','.join(map(str, range(_FLAGS.num_seeds)))}")
     if _FLAGS.data and _FLAGS.dataset:
         raise ValueError("--data and --dataset both say what to train on: give one of them")
-    start = defaults.of(defaults.OWN_DATA if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
+    own = defaults.OWN_SEQUENCES if _FLAGS.model and takes_sequences(_FLAGS.model) else defaults.OWN_IMAGES
+    start = defaults.of(own if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
     if not (_FLAGS.num_epochs or _FLAGS.num_train_samples):
         start = configs.change(start, num_train_samples=members.default_budget())
     if not _FLAGS.sweep:  # as it was before there was --sweep: sizes and steps are crossed unless one is named
@@ -99,7 +101,8 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     ]
     path = Path(_FLAGS.workdir) / "sweep.png"
     figures.save(figures.bound_panels(drawn, num_columns=5, y_quantile=_BELOW_THE_AXIS), path)
-    rows = [_row(config, axes, history) for config, history in histories.items()]
+    has_valid = any(history and math.isfinite(history[-1].valid_elbo) for history in histories.values())
+    rows = [_row(config, axes, history, has_valid) for config, history in histories.items()]
     why = ["" if history else members.why_diverged(config, axes) for config, history in histories.items()]
     write_csv(path.with_suffix(".csv"), [row | {"why": words} for row, words in zip(rows, why, strict=True)])
     print_table(rows)
@@ -118,11 +121,11 @@ def _cell(value: Any) -> Any:
     return model_arguments.joined(value) if isinstance(value, list | tuple) else value
 
 
-def _row(config: Config, axes: Sequence[str], history: Sequence | None) -> dict[str, Any]:
+def _row(config: Config, axes: Sequence[str], history: Sequence | None, has_valid: bool) -> dict[str, Any]:
     """Return a row of the table, whose names are those of metrics.csv and of the flags."""
     end = history[-1] if history else None
     bound = lambda name: round(getattr(end, name), 4) if end and math.isfinite(getattr(end, name)) else None
-    validation = {"valid_elbo": bound("valid_elbo")} if config.data.num_valid_images else {}
+    validation = {"valid_elbo": bound("valid_elbo")} if has_valid else {}
     values = configs.flat(config)
     always = [flag for flag in ("latent_dim", "learning_rate", "seed") if flag in values]
     return {

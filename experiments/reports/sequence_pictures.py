@@ -1,0 +1,106 @@
+"""The pictures of a run on sequences, and MIDI files of what are piano rolls."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import aevb
+from aevb import figures, posterior
+from aevb.data import Dataset
+from aevb.data.sources.jsb_chorales import LOWEST_PITCH
+from aevb.distributions.levels import ONE_LEVEL
+from aevb.model import Model, Params
+from experiments.configs import Config
+from experiments.reports import midi
+from experiments.reports.per_step import lengths_of
+
+_SEED = 0  # of which sequences are shown and which samples are drawn
+_NUM_SHOWN, _NUM_SAMPLES, _MOST_VALUES, _MOST_STEPS = 2, 4, 6, 400
+_NUM_DRAWS = 16  # of z, for the mean of p(x|z)
+_MOST_EVALUATED, _NUM_EVALUATED_DRAWS, _CHUNK_SIZE = 500, 10, 20
+_ROLLS = "rolls"  # what a data set of piano rolls calls them
+
+
+def draw_sequences(
+    folder: Path, config: Config, model: Model, params: Params, test: Dataset, title: str, has_encoder: bool
+) -> None:
+    """Write the figures of sequences into `folder`, and beside it MIDI files of samples where there are keys.
+
+    Args:
+      folder: of figures.
+      config: of the run.
+      model: the four functions.
+      params: of the state that is drawn.
+      test: the split.
+      title: of the figures.
+      has_encoder: whether q was trained, so that there are reconstructions and a bound.
+    """
+    lengths = lengths_of(test)
+    samples = posterior.sample(params, jax.random.key(_SEED), _NUM_SAMPLES, model, mean=False)
+    samples = np.asarray(samples)[:, : min(int(np.median(lengths)), _MOST_STEPS)]
+    chosen = np.random.RandomState(_SEED).permutation(len(lengths))
+    shown = chosen[:_NUM_SHOWN]
+    originals = [test.lazy_sequences()[row][: lengths[row]] for row in shown]
+    panels = [(f"sample {number}", each) for number, each in enumerate(samples, 1)]
+    _draw(folder / "samples.png", test, panels, f"{title}: samples of z, and of x given z")
+    if test.main == _ROLLS:
+        named = {f"sample_{number}": each for number, each in enumerate(samples, 1)}
+        midi.write_all(folder.parent / "midi", named | {f"test_{shown[0]}": originals[0]}, LOWEST_PITCH)
+    if has_encoder:
+        _draw_reconstructions(folder, model, params, test, shown, title)
+        _draw_by_step(folder, config, model, params, test, np.sort(chosen[:_MOST_EVALUATED]), title)
+
+
+def _draw_reconstructions(
+    folder: Path, model: Model, params: Params, test: Dataset, shown: np.ndarray, title: str
+) -> None:
+    xs = test.lazy_sequences()[shown]
+    key = jax.random.key(_SEED)
+    means = posterior.reconstruct(params, xs, model, key=key, num_samples=_NUM_DRAWS, chunk_size=_NUM_SHOWN)
+    path = folder / "reconstructions.png"
+    panels = []
+    for row, x, mean, length in zip(shown, xs, np.asarray(means), lengths_of(test)[shown], strict=True):
+        end = min(length, _MOST_STEPS)
+        panels.append((f"test sequence {row}", x[:end], mean[:end]))
+    if _are_rolls(test):
+        whole = [each for name, x, mean in panels for each in ((name, x), ("mean of p(x|z), z from q(z|x)", mean))]
+        _draw(path, test, whole, f"{title}: reconstructions")
+        return
+    lines = [figures.Lines(f"{name}, and the mean of p(x|z), z from q(z|x)", x, mean) for name, x, mean in panels]
+    _draw_lines(path, lines, f"{title}: reconstructions")
+
+
+def _draw(path: Path, test: Dataset, panels: list[tuple[str, np.ndarray]], title: str) -> None:
+    if not _are_rolls(test):
+        _draw_lines(path, [figures.Lines(name, None, values) for name, values in panels], title)
+        return
+    labels = {"y_label": "MIDI pitch", "first": LOWEST_PITCH} if test.main == _ROLLS else {"y_label": "value"}
+    figures.save(figures.rolls(panels, title, **labels), path)
+
+
+def _draw_lines(path: Path, panels: list[figures.Lines], title: str) -> None:
+    count = min(panels[0].lines.shape[1], _MOST_VALUES)
+    cut = [figures.Lines(name, None if x is None else x[:, :count], lines[:, :count]) for name, x, lines in panels]
+    figures.save(figures.sequence_lines(cut, [f"value {number}" for number in range(1, count + 1)], title), path)
+
+
+def _are_rolls(test: Dataset) -> bool:
+    """Tell whether sequences are better shown as pictures than as lines: many values, all of them 0 or 1."""
+    return test.image_shape[1] > _MOST_VALUES and test.images.dtype == np.uint8 and test.max_value == 1
+
+
+def _draw_by_step(
+    folder: Path, config: Config, model: Model, params: Params, test: Dataset, chosen: np.ndarray, title: str
+) -> None:
+    """Draw what each step adds to the bound; of a model whose likelihood does not come step by step nothing."""
+    estimator = aevb.Estimator(_NUM_EVALUATED_DRAWS, config.objective.reported_kl or config.objective.kl)
+    xs = test.lazy_sequences()[chosen]
+    bound = aevb.evaluate(params, jax.random.key(_SEED), xs, model, estimator, chunk_size=_CHUNK_SIZE)
+    if bound.reconstruction_by_step is None:
+        return
+    lengths = lengths_of(test)[chosen]
+    counts = np.sum(lengths[:, None] > np.arange(xs.shape[1]), axis=0)
+    sums = (len(xs) * np.asarray(each) for each in (bound.reconstruction_by_step, bound.kl_by_level[ONE_LEVEL]))
+    figure = figures.bound_by_step(*sums, counts, f"{title}: {test.split} bound by step, {len(xs)} sequences")
+    figures.save(figure, folder / "bound_by_step.png")
