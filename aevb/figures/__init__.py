@@ -2,6 +2,7 @@
 
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
+from aevb.figures.forecasts import Fan, by_horizon, fans, reliability
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -17,15 +18,18 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+    "Fan",
     "Lines",
     "Panel",
     "bound_by_step",
     "bound_panels",
+    "by_horizon",
     "calibration",
     "costs",
     "density_maps",
     "density_slices",
     "error_curves",
+    "fans",
     "gradient_variances",
     "image_grid",
     "image_panels",
@@ -38,6 +42,7 @@ __all__ = [
     "manifold",
     "reconstruction_and_kl",
     "reconstructions",
+    "reliability",
     "rolls",
     "save",
     "sequence_lines",
