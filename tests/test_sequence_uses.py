@@ -17,9 +17,9 @@ from aevb.models import deep_markov_vae, linear_gaussian_state_space
 KEY = jax.random.key(0)
 LENGTH, DATA_DIM, LATENT_DIM, HORIZON = 7, 2, 2, 4
 METHODS = ("posterior", "particle", "bootstrap")
-SAMPLES = {"posterior": 4000, "particle": 500, "bootstrap": 500}
-PARTICLES = 2000
-EFFECTIVE = {"posterior": 4000, "particle": 300, "bootstrap": 150}
+SAMPLES = {"posterior": 4000, "particle": 400, "bootstrap": 400}
+PARTICLES = 1000
+EFFECTIVE = {"posterior": 4000, "particle": 200, "bootstrap": 100}
 """Draws of a filter depend on each other through its particles: so many independent ones are worth as much."""
 
 
@@ -111,7 +111,7 @@ def test_imputed_values_have_the_exact_mean_and_variance_and_the_others_stay(sta
 def test_a_draw_fills_a_gap_as_a_whole(state_space):
     """Neighbouring values of one draw belong together: their difference varies as it should."""
     model, params, xs = state_space
-    draws = sequences.impute(params, KEY, xs[:1], model, 4000)[0][:, 2:4, 0]
+    draws = sequences.impute(params, KEY, xs[:1], model, 4000, method="posterior")[0][:, 2:4, 0]
     # The variance of a difference, by conditioning on one of the two more.
     _, both = exact(params["decoder"], xs[0], LENGTH)
     known = xs[0].copy()
@@ -133,7 +133,7 @@ def test_smoothed_states_are_exact(state_space, method):
         of_z, _ = exact(params["decoder"], x[:end], end)
         error = np.sqrt(of_z.variance / EFFECTIVE[method])
         assert np.all(np.abs(mean[:end] - of_z.mean) < 5 * error)
-        np.testing.assert_allclose(scale[:end] ** 2, of_z.variance, rtol=5 * (2 / method) ** 0.5)
+        np.testing.assert_allclose(scale[:end] ** 2, of_z.variance, rtol=5 * (2 / EFFECTIVE[method]) ** 0.5)
         assert np.all(np.isnan(mean[end:]))
         assert np.all(np.isnan(scale[end:]))
 
@@ -173,7 +173,7 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
             elif each.sum() == 1:
                 mean, variance = (moment[t][each] for moment in of_x)
                 expected = norm.logpdf(truth[row, t][each], mean, variance**0.5).sum()
-                np.testing.assert_allclose(found[row, t], expected, atol=0.15)
+                np.testing.assert_allclose(found[row, t], expected, atol=0.15 if method == "posterior" else 0.4)
     # Of both values of a step: given the first, the second is a Gaussian too.
     known = xs[0].copy()
     known[2, 0] = truth[0, 2, 0]
@@ -181,7 +181,7 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
     expected = sum(
         norm.logpdf(truth[0, 2, at], of.mean[2, at], of.variance[2, at] ** 0.5) for at, of in ((0, one), (1, other))
     )
-    np.testing.assert_allclose(found[0, 2], expected, atol=0.15)
+    np.testing.assert_allclose(found[0, 2], expected, atol=0.15 if method == "posterior" else 0.4)
 
 
 # Whatever the model

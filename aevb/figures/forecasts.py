@@ -12,6 +12,7 @@ from aevb.figures.style import PANELS_WIDTH, STYLE, literal, palette
 
 _BANDS = (0.9, 0.5)
 _NUM_PATHS = 3
+_FEWEST = 10  # values of which a share is shown
 
 
 class Fan(NamedTuple):
@@ -107,6 +108,7 @@ def reliability(chances: Mapping[str, np.ndarray], outcomes: np.ndarray, title: 
             with np.errstate(invalid="ignore"):
                 said, true = (np.bincount(bins, values[seen], num_bins) / counts for values in (each, outcomes))
                 error = 2 * np.sqrt(true * (1 - true) / counts)
+            said, true = (np.where(counts < _FEWEST, np.nan, each) for each in (said, true))
             above.errorbar(said, true, error, fmt=".-", color=color, linewidth=1.2, label=literal(name))
             below.stairs(counts, edges, color=color, linewidth=1.2)
         above.set_ylabel("share that came true, +- 2 standard errors")

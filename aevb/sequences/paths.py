@@ -13,9 +13,11 @@ from aevb.model import Datapoint, Model, Params, bind, check_latents, posterior_
 from aevb.particles import Particles, check_by_step, run_filter
 
 Method: TypeAlias = Literal["posterior", "particle", "bootstrap"]
-"""How latents are drawn given x. "posterior": from q(z|x), which is fast, and as good as q is. "particle": from a
-particle filter that q proposes to, for long enough runs from p(z|x) itself. "bootstrap": from one that the prior
-proposes to, which does without the encoder."""
+"""How latents are drawn given x.
+
+"posterior": from q(z|x): fast, and as good as q is. A q that was trained on whole sequences knows nothing of gaps.
+"particle": by a particle filter whose particles q moves: p(z|x) itself in the limit of many, if q is never too narrow.
+"bootstrap": by one whose particles the prior moves, without the encoder: p(z|x) in the limit, whatever q is."""
 
 
 class Draws(NamedTuple):

@@ -80,7 +80,7 @@ def impute(
     model: Model,
     num_samples: int = 100,
     *,
-    method: Method = "posterior",
+    method: Method = "bootstrap",
     num_particles: int = NUM_PARTICLES,
     mean: bool = False,
     chunk_size: int = CHUNK_SIZE,
@@ -97,8 +97,9 @@ def impute(
       xs: as of `forecast`.
       model: as of `forecast`.
       num_samples: S, draws for each sequence.
-      method: how paths z are drawn given all of x, before and after a gap: from q(z|x), "posterior", or through the
-        particles of a filter, backwards.
+      method: how paths z are drawn given all of x, before and after a gap: through the particles of a filter,
+        backwards, or from q(z|x), "posterior". That is better only where q knows gaps: it was trained with such, or is
+        exact.
       num_particles: K, of a filter.
       mean: whether missing values are the means of p(x|z) of each draw of z.
       chunk_size: as of `forecast`.
@@ -124,7 +125,7 @@ def log_likelihood(
     model: Model,
     num_samples: int = 1000,
     *,
-    method: Method = "posterior",
+    method: Method = "bootstrap",
     num_particles: int = NUM_PARTICLES,
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,

@@ -232,7 +232,7 @@ def _draw(
             origin = int(test.origins[row])
             shown = slice(max(origin - 3 * _FLAGS.season, 0), origin + _FLAGS.horizon)
             times = series.times[origin : origin + _FLAGS.horizon]
-            title = f"{name}, from {series.times[origin]:.6g}"
+            title = f"{name}, from {round(float(series.times[origin]), 1):.6g}"
             values = series.values[shown, 0]
             panels.append(figures.Fan(title, series.times[shown], values, times, each[row, :, : len(times), 0]))
     count = len(panels) // len(draws)
