@@ -31,6 +31,18 @@ RESAMPLE_BELOW = 0.5
 """Resample where the effective sample size is below this fraction of K (Maddison et al. 2017, Algorithm 1)."""
 
 
+class Particles(NamedTuple):
+    """The particles of every step, weighted for p(z_t | x_1, ..., x_t): before any resampling.
+
+    Attributes:
+      z: `[T, K, ...]`.
+      log_weights: `[T, K]`, normalized.
+    """
+
+    z: jax.Array
+    log_weights: jax.Array
+
+
 class Filtered(NamedTuple):
     """What a filter finds at each step.
 
@@ -39,10 +51,12 @@ class Filtered(NamedTuple):
         estimate of p(x), and so are sums of the first ones, of p(x_1, ..., x_t).
       effective_sample_size: `[T]`, between 1 and K: how many particles of equal weight are worth as much, before
         resampling.
+      particles: all of them, where they were to be kept.
     """
 
     log_predictive: jax.Array
     effective_sample_size: jax.Array
+    particles: Particles | None = None
 
 
 def run_filter(
@@ -55,6 +69,7 @@ def run_filter(
     resample_below: float = RESAMPLE_BELOW,
     kl_weight: Any = None,
     differentiable: bool = False,
+    keeps_particles: bool = False,
 ) -> Filtered:
     """Run one particle filter over a sequence (Maddison et al. 2017, Algorithm 1), with systematic resampling.
 
@@ -76,6 +91,7 @@ def run_filter(
         which is importance sampling.
       kl_weight: the exponent b of p/q in each weight; `None` is 1.
       differentiable: whether z must be a differentiable function of noise.
+      keeps_particles: whether the particles of all steps are returned.
 
     Raises:
       TypeError: prior or posterior is no `Markov`, or cannot be reparameterized where it must.
@@ -117,7 +133,8 @@ def run_filter(
         size = jnp.clip(jnp.exp(-jax.nn.logsumexp(2 * log_v)), 1, num_samples)
         resamples = size < resample_below * num_samples
         chosen = jnp.where(resamples, systematic(choose_key, log_v), jnp.arange(num_samples))
-        return (z[chosen], jnp.where(resamples, uniform, log_v)), Filtered(log_mean, size)
+        kept = Particles(z, log_v) if keeps_particles else None
+        return (z[chosen], jnp.where(resamples, uniform, log_v)), Filtered(log_mean, size, kept)
 
     alone = jax.tree.map(lambda leaf: leaf[:, None], value)  # each step as a sequence of one
     steps = (jnp.arange(length), _is_before_the_end(value), alone, prior.inputs, posterior.inputs)

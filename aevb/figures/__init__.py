@@ -2,7 +2,11 @@
 
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
+<<<<<<< HEAD
 from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
+=======
+from aevb.figures.forecasts import Fan, by_horizon, fans, reliability
+>>>>>>> forecast
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -18,16 +22,22 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+<<<<<<< HEAD
     "LearningCurve",
+=======
+    "Fan",
+>>>>>>> forecast
     "Lines",
     "Panel",
     "bound_by_step",
     "bound_panels",
+    "by_horizon",
     "calibration",
     "costs",
     "density_maps",
     "density_slices",
     "error_curves",
+    "fans",
     "gradient_variances",
     "hidden_states",
     "image_grid",
@@ -42,6 +52,7 @@ __all__ = [
     "manifold",
     "reconstruction_and_kl",
     "reconstructions",
+    "reliability",
     "rolls",
     "save",
     "sequence_lines",
