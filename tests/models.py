@@ -14,6 +14,7 @@ from aevb.likelihoods import GreyBernoulli
 from aevb.models import (
     conditional_vae,
     convolutional_vae,
+    deep_markov_vae,
     hierarchical_convolutional_vae,
     hierarchical_vae,
     semi_supervised_vae,
@@ -257,9 +258,16 @@ def _data() -> dict[str, np.ndarray]:
         "pixels": rng.rand(SIZE, WIDTH).astype(np.float32),
         "labels": rng.randint(0, 3, SIZE),
         "few labels": np.where(np.arange(SIZE) % 3 == 0, np.arange(SIZE) % 2, -1),
-        "paths": rng.randn(SIZE, 6, 3).astype(np.float32),
+        "paths": (paths := rng.randn(SIZE, 6, 3).astype(np.float32)),
         "images": rng.randn(SIZE, 5, 7, 3).astype(np.float32),
+        "sequences": _of_different_lengths(paths, rng),
     }
+
+
+def _of_different_lengths(paths: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Binary sequences of 2 to 6 steps, with NaN after their ends and in the place of a few values."""
+    sequences = np.where(rng.rand(*paths.shape) < 0.1, np.nan, paths > 0).astype(np.float32)
+    return np.where(np.arange(6)[:, None] < rng.randint(2, 7, (SIZE, 1, 1)), sequences, np.nan).astype(np.float32)
 
 
 DATA = _data()
@@ -294,6 +302,10 @@ CASES = {
     ),
     "supervised": Case(supervised_vae((WIDTH,), 2, (2,), 6), Given(DATA["numbers"], DATA["numbers"][:, :2])),
     "path": Case(_path(), DATA["paths"]),
+    "deep markov": Case(deep_markov_vae((6, 3), 2, 6, 4, 6), DATA["sequences"]),
+    "deep markov mean field": Case(
+        deep_markov_vae((6, 3), 2, 6, 4, 6, likelihood="gaussian", posterior="mean_field"), DATA["paths"]
+    ),
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(
         _discrete(), DATA["numbers"], Estimator(2, "sampled", "score_function_leave_one_out"), discrete=("y",)

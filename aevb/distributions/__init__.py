@@ -7,6 +7,6 @@ Each is a `numpyro.distributions.Distribution` and a pytree with static structur
 import aevb.distributions.classes  # noqa: F401  registers a divergence
 from aevb.distributions.chain import Chain
 from aevb.distributions.markov import Markov
-from aevb.distributions.observed import Observed, zeros_and_mask
+from aevb.distributions.observed import Observed, still_to_come, zeros_and_mask
 
-__all__ = ["Chain", "Markov", "Observed", "zeros_and_mask"]
+__all__ = ["Chain", "Markov", "Observed", "still_to_come", "zeros_and_mask"]

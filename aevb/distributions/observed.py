@@ -83,3 +83,9 @@ def zeros_and_mask(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return `x` with zeros for what is NaN, and 1 where it was observed and 0 where not: what an encoder sees."""
     seen = ~jnp.isnan(x)
     return jnp.where(seen, x, 0), seen.astype(x.dtype)
+
+
+def still_to_come(x: jax.Array) -> jax.Array:
+    """Return of a sequence `[T, ...]` whether anything is observed at each step or after it, `[T]`."""
+    seen = jnp.any(~jnp.isnan(x), axis=tuple(range(1, x.ndim)))
+    return jnp.flip(jax.lax.cummax(jnp.flip(seen).astype(jnp.int32))) > 0

@@ -2,6 +2,7 @@
 
 from aevb.models.conditional import conditional_vae
 from aevb.models.convolutional import convolutional_vae
+from aevb.models.deep_markov import deep_markov_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
@@ -15,6 +16,7 @@ __all__ = [
     "build",
     "conditional_vae",
     "convolutional_vae",
+    "deep_markov_vae",
     "hierarchical_convolutional_vae",
     "hierarchical_vae",
     "mlp_vae",

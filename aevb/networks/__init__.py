@@ -4,12 +4,17 @@ from aevb.networks.convolution import ConvolutionalDecoder, ConvolutionalEncoder
 from aevb.networks.flow import InverseAutoregressiveFlow
 from aevb.networks.joined import Activation, JoinedMLP
 from aevb.networks.mlp import MLP, WeightInit
+from aevb.networks.recurrent import Combiner, Emission, GatedRecurrentUnit, GatedTransition
 
 __all__ = [
     "MLP",
     "Activation",
+    "Combiner",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
+    "Emission",
+    "GatedRecurrentUnit",
+    "GatedTransition",
     "InverseAutoregressiveFlow",
     "JoinedMLP",
     "WeightInit",

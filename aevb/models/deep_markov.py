@@ -1,0 +1,141 @@
+"""Deep Markov models (Krishnan et al. 2017, Structured Inference Networks for Nonlinear State Space Models).
+
+prior        p(z_t | z_{t-1}) = N(mean(z_{t-1}), scale(z_{t-1})^2), a gated transition; z_0 is learned
+likelihood   p(x_t | z_t), a network of each step's state
+posterior    q(z_t | z_{t-1}, x_t, ..., x_T), by a recurrent network that reads x backwards
+
+The bound of a sequence, with the analytic KL of each step given the one before it:
+
+    L(x) = sum_t E_q[ log p(x_t | z_t) ] - E_q[ KL(q(z_t | z_{t-1}, x) || p(z_t | z_{t-1})) ]
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from aevb.arguments import check_choice, check_counts, check_shape
+from aevb.distributions import Markov, Observed
+from aevb.likelihoods import LIKELIHOODS, Likelihood
+from aevb.model import Model, Params
+from aevb.models.families import family
+from aevb.models.recognition import RecurrentPosterior, recurrent_recognition
+from aevb.networks.recurrent import Emission, GatedTransition
+
+
+@dataclasses.dataclass(frozen=True)
+class _Specification:
+    """The arguments of `deep_markov_vae`, checked and in one spelling."""
+
+    data_shape: tuple[int, ...]
+    latent_dim: int
+    emission_dim: int
+    transition_dim: int
+    rnn_dim: int
+    likelihood: Likelihood
+    posterior: RecurrentPosterior
+    param_dtype: str
+
+
+@family("deep_markov")
+def deep_markov_vae(
+    data_shape: Sequence[int],
+    latent_dim: int = 32,
+    emission_dim: int = 100,
+    transition_dim: int = 64,
+    rnn_dim: int = 128,
+    likelihood: str = "bernoulli",
+    posterior: RecurrentPosterior = "structured",
+    param_dtype: str = "float32",
+) -> Model:
+    """Return a deep Markov model of sequences `[T, D]`, whose latents are paths `[T, J]`.
+
+    NaN is what was not observed: what a shorter sequence is padded with, a gap, a value. The bound is one on log p of
+    what was observed, and does not change when a sequence is padded further. Parameters do not depend on T: those of a
+    model are parameters of the same model for any other length.
+
+    Args:
+      data_shape: `[T, D]`, of the longest sequence.
+      latent_dim: J, the size of each step's state.
+      emission_dim: units of the two hidden layers between z_t and x_t.
+      transition_dim: units of the hidden layers between z_{t-1} and z_t.
+      rnn_dim: units of each recurrent network of q.
+      likelihood: of every value of x, given its step's state: "bernoulli", "gaussian" with a variance that the network
+        gives too, or another of `aevb.likelihoods`.
+      posterior: "structured", q(z_t | z_{t-1}, x_t, ..., x_T), which is what the exact posterior depends on; or
+        "mean_field", q(z_t | x), where steps are independent of each other given x.
+      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+
+    Returns:
+      A `Model` whose params are `{"encoder": ..., "decoder": {"transition": ..., "emission": ..., "start": z_0}}`. Its
+      prior and posterior are `aevb.Markov`, its likelihood is `aevb.Observed`. Equal arguments give the same model.
+
+    Raises:
+      ValueError: a shape that is not `[T, D]`, a size that is not positive, or an unknown name.
+      TypeError: a size that is not an integer.
+    """
+    check_sequence_shape(data_shape)
+    check_counts(1, latent_dim=latent_dim, emission_dim=emission_dim, transition_dim=transition_dim, rnn_dim=rnn_dim)
+    check_choice("posterior", posterior, get_args(RecurrentPosterior))
+    return _build(
+        _Specification(
+            tuple(data_shape),
+            latent_dim,
+            emission_dim,
+            transition_dim,
+            rnn_dim,
+            LIKELIHOODS.get(likelihood),
+            posterior,
+            jnp.dtype(param_dtype).name,
+        )
+    )
+
+
+@functools.cache
+def _build(spec: _Specification) -> Model:
+    length, data_dim = spec.data_shape
+    gated = GatedTransition(spec.latent_dim, spec.transition_dim, spec.param_dtype)
+    emission = Emission(spec.emission_dim, (data_dim, spec.likelihood.num_outputs), spec.param_dtype)
+
+    def transition(theta: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return gated.apply({"params": theta["transition"]}, z)  # type: ignore[return-value]
+
+    recognition = recurrent_recognition(
+        data_dim, spec.latent_dim, spec.rnn_dim, spec.posterior, transition, spec.param_dtype
+    )
+
+    def init(key: jax.Array) -> Params:
+        encoder_key, transition_key, emission_key = jax.random.split(key, 3)
+        start = jnp.zeros(spec.latent_dim, spec.param_dtype)
+        theta = {
+            "transition": gated.init(transition_key, start)["params"],
+            "emission": emission.init(emission_key, start)["params"],
+            "start": start,
+        }
+        return {"encoder": recognition.init(encoder_key), "decoder": theta}
+
+    def decode(params: Params, z: jax.Array) -> Observed:
+        return Observed(spec.likelihood.of(jnp.asarray(emission.apply({"params": params["decoder"]["emission"]}, z))))
+
+    def step(theta: Params, z: jax.Array, time: Any) -> dist.Distribution:
+        del time
+        return dist.Normal(*transition(theta, z)).to_event(1)
+
+    def prior(params: Params) -> Markov:
+        return Markov(step, params["decoder"], params["decoder"]["start"], jnp.arange(length))
+
+    return Model(init, recognition.encode, decode, prior)
+
+
+def check_sequence_shape(data_shape: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless `data_shape` is `[T, D]`, a sequence's."""
+    check_shape("data_shape", data_shape)
+    if len(data_shape) != 2:
+        raise ValueError(
+            f"data_shape must be [T, D], so many steps of so many values, got {list(data_shape)}: a series of numbers "
+            f"has D = 1"
+        )

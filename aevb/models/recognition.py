@@ -1,0 +1,91 @@
+"""Recognition models along time: q(z_1, ..., z_T | x), whatever the transition of the prior.
+
+    structured    q(z_t | z_{t-1}, x_t, ..., x_T), the form of the exact posterior: a network reads x backwards, and its
+                  state at t is combined with z_{t-1}                 ("ST-R" in Krishnan et al. 2017)
+    mean_field    q(z_t | x), of all of x: one network reads forwards and one backwards       ("MF-LR")
+
+Where nothing more is observed, the exact posterior of a step is the prior's step, and so it is here: what a sequence is
+padded with costs no KL, and a forecast is the prior's.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from aevb.distributions import Markov
+from aevb.distributions.observed import still_to_come, zeros_and_mask
+from aevb.model import Params
+from aevb.networks.recurrent import Combiner, GatedRecurrentUnit
+
+RecurrentPosterior: TypeAlias = Literal["structured", "mean_field"]
+
+Transition: TypeAlias = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+"""`(theta, z) -> (mean, scale)` of p(z_t | z_{t-1}), `[..., J]` each."""
+
+
+class Recognition(NamedTuple):
+    """How phi is made, and what it says of a sequence.
+
+    Attributes:
+      init: `key -> phi`.
+      encode: `(params, x) -> q(z|x)`; params have theta under "decoder", with z_0 as "start", and phi under "encoder".
+    """
+
+    init: Callable[[jax.Array], Params]
+    encode: Callable[[Params, jax.Array], Markov]
+
+
+def recurrent_recognition(
+    data_dim: int,
+    latent_dim: int,
+    hidden_dim: int,
+    posterior: RecurrentPosterior,
+    transition: Transition,
+    param_dtype: str,
+) -> Recognition:
+    """Return a recognition model of diagonal Gaussian steps by recurrent networks.
+
+    Args:
+      data_dim: D, the values of one step.
+      latent_dim: J.
+      hidden_dim: units of each recurrent network.
+      posterior: what a step depends on.
+      transition: the prior's step, which is q's where nothing more is observed.
+      param_dtype: dtype of the parameters.
+    """
+    is_structured = posterior == "structured"
+    readers = {"backward": GatedRecurrentUnit(hidden_dim, is_reversed=True, param_dtype=param_dtype)}
+    if not is_structured:
+        readers["forward"] = GatedRecurrentUnit(hidden_dim, param_dtype=param_dtype)
+    combiner = Combiner(latent_dim, param_dtype)
+
+    def init(key: jax.Array) -> Params:
+        combiner_key, *keys = jax.random.split(key, 1 + len(readers))
+        one_step = jnp.zeros((1, 2 * data_dim)), jnp.ones(1, bool)
+        phi = {name: of.init(each, *one_step)["params"] for each, (name, of) in zip(keys, readers.items(), strict=True)}
+        states = [jnp.zeros(hidden_dim)] * len(readers)
+        previous = (jnp.zeros(latent_dim),) if is_structured else ()
+        return phi | {"combiner": combiner.init(combiner_key, states, *previous)["params"]}
+
+    def step(params: Params, z: jax.Array, inputs: tuple) -> dist.Distribution:
+        """Return the networks' Gaussian where more is to come, and the prior's elsewhere."""
+        read, is_informed = inputs
+        if is_structured:
+            read = combiner.apply({"params": params["encoder"]["combiner"]}, read, z)
+        found = zip(read, transition(params["decoder"], z), strict=True)
+        mean, scale = (jnp.where(is_informed[..., None], q, p) for q, p in found)
+        return dist.Normal(mean, scale).to_event(1)
+
+    def encode(params: Params, x: jax.Array) -> Markov:
+        phi, is_informed = params["encoder"], still_to_come(x)
+        values, mask = zeros_and_mask(x)
+        inputs = jnp.concatenate([values, mask], axis=-1)
+        read = tuple(jnp.asarray(of.apply({"params": phi[name]}, inputs, is_informed)) for name, of in readers.items())
+        if not is_structured:  # a mean field knows all of its steps before any is drawn
+            read = combiner.apply({"params": phi["combiner"]}, read)
+        return Markov(step, params, params["decoder"]["start"], (read, is_informed))
+
+    return Recognition(init, encode)
