@@ -12,7 +12,7 @@ from aevb.evaluation import Bound, evaluate
 from aevb.gradients import reparameterize
 from aevb.model import Given, Model
 from aevb.models import mlp_vae
-from aevb.objectives import ElboTerms, Estimator, elbo, elbo_terms, iwae_bound, minibatch_elbo
+from aevb.objectives import ElboTerms, Estimator, elbo, elbo_terms, fivo_bound, iwae_bound, minibatch_elbo
 from aevb.training import (
     DivergedError,
     Evaluation,
@@ -57,6 +57,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_population",
+    "fivo_bound",
     "init_train_state",
     "iwae_bound",
     "likelihoods",

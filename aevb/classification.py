@@ -18,7 +18,7 @@ from aevb.data.binarization import Binarization, binarize_batch, check_intensiti
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.data.stream import Stream, blocks_in_order
 from aevb.model import Given, Model, Params, bind, check_arguments, check_model
-from aevb.objectives import Estimator, check_estimator, elbo_terms_of
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of, tighter_bound
 from aevb.random_bits import fused
 from aevb.support import check_data
 
@@ -171,9 +171,9 @@ def _bounds_of_classes(
         binarize_key, bound_key = jax.random.split(jax.random.fold_in(fused(key), position))
         datapoint = Given(binarize_batch(binarize_key, x, binarization), label)
         check_arguments(params, bound_key, datapoint, model)
+        if estimator.bound != "elbo":
+            return tighter_bound(params, bound_key, datapoint, model, estimator, differentiable=False)
         draws = gradients.draw(params, bound_key, datapoint, model, estimator.num_samples, None)
-        if estimator.bound == "iwae":
-            return gradients.weighted_bound(params, datapoint, model, draws, None)
         terms = elbo_terms_of(draws, estimator, differentiable=False)
         return terms.reconstruction - terms.kl
 

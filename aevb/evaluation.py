@@ -18,7 +18,7 @@ from aevb.data.stream import Stream, blocks_in_order
 from aevb.distributions import Chain
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.model import Model, Params, bind, check_arguments, check_model, posterior_of
-from aevb.objectives import Estimator, check_estimator, elbo_terms_of
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of, tighter_bound
 from aevb.random_bits import fused
 from aevb.support import check_data
 
@@ -42,6 +42,9 @@ class Bound(NamedTuple):
       kl_by_level: the mean KL of each level, of a path by step, `[T]`; their sum is `kl`.
       active_units_by_level: the active units of each level.
       iwae: the mean importance weighted bound; NaN unless the estimator is of that bound.
+      fivo: the mean filtering variational objective; NaN unless the estimator is of that bound.
+      reconstruction_by_step: the mean of E_q[log p(x_t|z)], `[T]`, a step after the end of a sequence counting 0; `None`
+        unless z is a path and the likelihood an `Observed` of as many steps. Its sum is `reconstruction`.
     """
 
     elbo: float
@@ -51,6 +54,16 @@ class Bound(NamedTuple):
     kl_by_level: dict[str, Any]
     active_units_by_level: dict[str, int]
     iwae: float = math.nan
+    fivo: float = math.nan
+    reconstruction_by_step: Any = None
+
+    @property
+    def elbo_by_step(self) -> Any:
+        """What each step adds to `elbo`, `[T]`, nats per sequence; `None` where the reconstruction is not known by step.
+
+        Sum both over steps for nats per step: over the number of observed steps, not of sequences times T.
+        """
+        return None if self.reconstruction_by_step is None else self.reconstruction_by_step - self.kl_by_level[ONE_LEVEL]
 
 
 class _PerDatapoint(NamedTuple):
@@ -60,14 +73,18 @@ class _PerDatapoint(NamedTuple):
       reconstruction: `[N]`.
       kl: `[N]`.
       kl_by_level: `[N]` each, of a path `[N, T]`.
+      reconstruction_by_step: `[N, T]`, or `None`.
       iwae: `[N]`, or `None`.
+      fivo: `[N]`, or `None`.
       posterior_means: by level, two estimates of E_q[z], leaves `[N, ...]`, independent where not exact; or `None`.
     """
 
     reconstruction: Any
     kl: Any
     kl_by_level: dict[str, Any]
+    reconstruction_by_step: Any
     iwae: Any
+    fivo: Any
     posterior_means: tuple[Any, Any] | None
 
 
@@ -135,6 +152,8 @@ def start_evaluation(params: Params, key: jax.Array, data: Any, model: Model, **
             {level: float(mean) if mean.ndim == 0 else mean for level, mean in total.means.kl_by_level.items()},
             units_by_level,
             math.nan if total.means.iwae is None else float(total.means.iwae),
+            math.nan if total.means.fivo is None else float(total.means.fivo),
+            total.means.reconstruction_by_step,
         )
 
     return finish
@@ -294,10 +313,14 @@ def _evaluate_chunk(
         binarize_key, bound_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), position), 3)
         x = binarize_batch(binarize_key, x, binarization)
         check_arguments(params, bound_key, x, model)
+        fivo = None
+        if estimator.bound == "fivo":
+            bound_key, filter_key = jax.random.split(bound_key)
+            fivo = tighter_bound(params, filter_key, x, model, estimator, differentiable=False)
         draws = gradients.draw(params, bound_key, x, model, estimator.num_samples, None)
         terms = elbo_terms_of(draws, estimator, differentiable=False)
         iwae = gradients.weighted_bound(params, x, model, draws, None) if estimator.bound == "iwae" else None
-        return _PerDatapoint(*terms, iwae, _posterior_means(params, mean_key, x, model, active_units))
+        return _PerDatapoint(*terms, iwae, fivo, _posterior_means(params, mean_key, x, model, active_units))
 
     return jax.vmap(datapoint)(positions, xs)
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from aevb.arguments import check_key
-from aevb.distributions import Chain
+from aevb.distributions import Chain, Markov, Observed
 from aevb.distributions.chain import family_name
 from aevb.distributions.levels import log_densities, total
 from aevb.model import Datapoint, Latents, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of
@@ -45,6 +45,7 @@ class Draws(NamedTuple):
       log_prior: log p(z) by level, `[L]` each, of a path `[L, T]`.
       log_posterior: log q(z|x) by level: differentiable in phi and z ("pathwise"), in z alone ("sticking_the_landing",
         "doubly_reparameterized") or in phi alone, which is the score (the score functions).
+      log_likelihood_by_step: `[L, T]`, log p(x_t|z), where z is a path and the likelihood an `Observed` of its length.
     """
 
     posterior: Distribution
@@ -53,6 +54,7 @@ class Draws(NamedTuple):
     log_likelihood: jax.Array
     log_prior: dict[str, jax.Array]
     log_posterior: dict[str, jax.Array]
+    log_likelihood_by_step: jax.Array | None = None
 
 
 def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Any:
@@ -105,7 +107,8 @@ def draw(
         z = reparameterize(posterior, key, (num_samples,))
         log_posterior = log_posterior_of_z_alone(params, x, model, z)
     log_likelihood = _log_likelihood(params, value, bound, z)
-    return Draws(posterior, prior, z, log_likelihood, log_densities(prior, z), log_posterior)
+    by_step = _log_likelihood_by_step(params, value, bound, z, prior)
+    return Draws(posterior, prior, z, log_likelihood, log_densities(prior, z), log_posterior, by_step)
 
 
 def log_posterior_of_z_alone(params: Params, x: Datapoint, model: Model, z: Latents) -> dict[str, jax.Array]:
@@ -188,6 +191,21 @@ def _log_likelihood(params: Params, x: Datapoint, model: Model, z: Latents) -> j
     """Return log p(x|z), `[L]`, at each of `z` `[L, ...]`; `model` and `x` without a condition."""
     x = jax.tree.map(jnp.asarray, x)  # numpyro takes a NumPy array for one whose support is known without tracing
     return jax.vmap(lambda z: jnp.asarray(likelihood_of(model, params, z).log_prob(x)))(z)
+
+
+def _log_likelihood_by_step(
+    params: Params, x: Datapoint, model: Model, z: Latents, prior: Distribution
+) -> jax.Array | None:
+    """Return log p(x_t|z), `[L, T]`, where it is known; a compiler leaves out what nobody asks for."""
+    if not isinstance(prior, Markov):
+        return None
+
+    def of_path(z: jax.Array) -> jax.Array | None:
+        likelihood = likelihood_of(model, params, z)
+        is_known = isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]
+        return likelihood.log_probs(x) if is_known else None
+
+    return jax.vmap(of_path)(z)
 
 
 def _log_mean_exp(log_weights: jax.Array) -> jax.Array:

@@ -16,14 +16,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from aevb import gradients
+from aevb import gradients, particles
 from aevb.arguments import check_choice, check_counts, check_key, describe
 from aevb.distributions.levels import ONE_LEVEL, closed_form_kl, sampled_kl
 from aevb.gradients import SCORE_FUNCTION, Draws, Gradient, expectation
 from aevb.model import Datapoint, Model, Params, check_arguments
 
 KL: TypeAlias = Literal["analytic", "sampled"]
-BoundName: TypeAlias = Literal["elbo", "iwae"]
+BoundName: TypeAlias = Literal["elbo", "iwae", "fivo"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Estimator:
     """How a bound is estimated: the options that travel together, from an algorithm to its evaluation.
 
     Attributes:
-      num_samples: L draws of z for each datapoint, or K of the importance weighted bound.
-      kl: "analytic", eq. 7, or "sampled", eq. 6, as for `elbo`. The importance weighted bound has no KL of its own; the
-        ELBO that is reported beside it has.
+      num_samples: L draws of z for each datapoint, K of the importance weighted bound, or K particles of FIVO.
+      kl: "analytic", eq. 7, or "sampled", eq. 6, as for `elbo`. The importance weighted bound and FIVO have no KL of
+        their own; the ELBO that is reported beside them has.
       gradient: which estimator of the gradient; see `aevb.gradients`.
-      bound: "elbo", or "iwae" for the importance weighted bound.
+      bound: "elbo", "iwae" for the importance weighted bound, or "fivo" for the filtering one, `fivo_bound`.
 
     Raises:
       ValueError: an unknown name, a count that is not positive, or a combination that would be biased.
@@ -71,11 +71,13 @@ class ElboTerms(NamedTuple):
       kl: `[]`, KL(q(z|x) || p(z)): exact, or its estimate from the same samples.
       kl_by_level: the same by level, `[]` each, of a path by step, `[T]`; their sum is `kl`. Latents of one level have
         one entry, "z".
+      reconstruction_by_step: `[T]`, where z is a path and the likelihood an `Observed` of as many steps; else `None`.
     """
 
     reconstruction: jax.Array
     kl: jax.Array
     kl_by_level: dict[str, jax.Array]
+    reconstruction_by_step: jax.Array | None = None
 
 
 def elbo_terms(
@@ -170,8 +172,58 @@ def iwae_bound(
     """
     estimator = Estimator(num_samples, "sampled", gradient, "iwae")
     check_arguments(params, key, x, model)
+    return tighter_bound(params, key, x, model, estimator)
+
+
+def fivo_bound(params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int) -> jax.Array:
+    """Return an unbiased estimate of the filtering variational objective of a sequence (Maddison et al. 2017).
+
+    The log of a particle filter's unbiased estimate of p(x), with q(z|x) as its proposal (their section 4 and Algorithm
+    1); `aevb.particles` says how. Of one particle it is the ELBO. It rises with K towards log p(x), on long sequences
+    much sooner than L_K does, and also where q is the exact posterior, at which the ELBO is tight, it is not: its
+    weights at a step are those of the past alone, which q, that knows the future, does not match.
+
+    `jax.grad` leaves out the score-function term of resampling, as its authors do: the gradient is biased, and varies
+    less.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      x: one sequence, leaves `[T, ...]`, or a `Given`. NaN after its end costs and gains nothing.
+      model: the four functions: prior and posterior are `Markov`, and `decode` works step by step.
+      num_samples: K, particles.
+
+    Returns:
+      `[]`, nats.
+
+    Raises:
+      ValueError: as for `elbo`, or the model does not decode step by step.
+      TypeError: as for `elbo`, or the prior or the posterior is no `Markov`.
+    """
+    estimator = Estimator(num_samples, "sampled", bound="fivo")
+    check_arguments(params, key, x, model)
+    return tighter_bound(params, key, x, model, estimator)
+
+
+def tighter_bound(
+    params: Params,
+    key: jax.Array,
+    x: Datapoint,
+    model: Model,
+    estimator: Estimator,
+    kl_weight: Any = None,
+    differentiable: bool = True,
+) -> jax.Array:
+    """Return the importance weighted bound or FIVO, whichever the estimator is of, `[]`, nats.
+
+    With `kl_weight` b each weight is p(x|z) (p(z) / q(z|x))^b; `None` is 1.
+    """
+    if estimator.bound == "fivo":
+        options: dict[str, Any] = {"kl_weight": kl_weight, "differentiable": differentiable}
+        return jnp.sum(particles.run_filter(params, key, x, model, estimator.num_samples, **options).log_predictive)
+    gradient = estimator.gradient if differentiable else None
     draws = gradients.draw(params, key, x, model, estimator.num_samples, gradient)
-    return gradients.weighted_bound(params, x, model, draws, gradient)
+    return gradients.weighted_bound(params, x, model, draws, gradient, kl_weight)
 
 
 def minibatch_elbo(
@@ -217,7 +269,8 @@ def elbo_terms_of(draws: Draws, estimator: Estimator, differentiable: bool = Tru
     reconstruction = expectation(draws.log_likelihood, draws, gradient)
     by_level = _kl_by_level(draws, estimator.kl, gradient)
     kl = jax.tree.reduce(jnp.add, [jnp.sum(term) if term.ndim else term for term in by_level.values()])
-    return ElboTerms(reconstruction, kl, by_level)
+    by_step = draws.log_likelihood_by_step
+    return ElboTerms(reconstruction, kl, by_level, None if by_step is None else expectation(by_step, draws, gradient))
 
 
 def _kl_by_level(draws: Draws, kl: KL, gradient: Gradient | None) -> dict[str, jax.Array]:
@@ -255,3 +308,5 @@ def _check_unbiased(estimator: Estimator) -> None:
             f"gradient={gradient!r} is biased for the importance weighted bound, where the score does not average to "
             f'0: use gradient="doubly_reparameterized"'
         )
+    if estimator.bound == "fivo" and gradient != "pathwise":
+        raise ValueError(f'bound="fivo" has gradient="pathwise" only, got gradient={gradient!r}')

@@ -100,7 +100,11 @@ class ObjectiveConfig:
     num_samples: int = setting(1, "L, draws of z for each datapoint.", minimum=1)
     kl: KL = setting("analytic", "Estimator B (analytic) or A (sampled) of the paper.")
     gradient: Gradient = setting("pathwise", "Estimator of the gradient, with --algorithm=aevb.")
-    bound: BoundName = setting("elbo", "What is ascended; iwae: the importance weighted bound of --num_samples draws.")
+    bound: BoundName = setting(
+        "elbo",
+        "What is ascended; iwae: the importance weighted bound of --num_samples draws; fivo: of sequences, that of a "
+        "filter of --num_samples particles.",
+    )
     kl_warm_up: int = setting(
         0, "Over which the weight of the KL, or of log p(z)/q(z|x), rises from 0 to 1.", minimum=0, unit="epochs"
     )

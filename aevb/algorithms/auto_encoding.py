@@ -22,7 +22,7 @@ from aevb import gradients
 from aevb.algorithms.base import Algorithm, Loss, descent, standard_normal_log_prior
 from aevb.arguments import check_counts, check_key
 from aevb.model import Datapoint, Model, Params, check_arguments, check_model
-from aevb.objectives import Estimator, check_estimator, elbo_terms_of, minibatch_elbo
+from aevb.objectives import Estimator, check_estimator, elbo_terms_of, minibatch_elbo, tighter_bound
 
 KLWeight: TypeAlias = float | Callable[[jax.Array], Any]
 """A number, or an optax schedule from the step to one."""
@@ -65,16 +65,16 @@ def make_loss(
       estimator: of which bound and its gradient, and how; by default of the ELBO, by one draw and the analytic KL.
       map_prior: whether to include log p(theta).
       kl_weight: of KL(q(z|x) || p(z)) in the objective: above 1 as in the beta-VAE (Higgins et al. 2017), or an optax
-        schedule that rises to 1, KL warm-up (Sonderby et al. 2016). Of the importance weighted bound, the exponent of
-        p(z) / q(z|x) in each weight.
+        schedule that rises to 1, KL warm-up (Sonderby et al. 2016). Of the importance weighted bound and FIVO, the
+        exponent of p(z) / q(z|x) in each weight.
       free_bits: nats of each level's KL, as a mean over the minibatch, that cost nothing (Kingma et al. 2016).
 
     Returns:
       `(params, key, xs, step) -> []`; `step`, which may be left out, is what a schedule is asked for.
 
     Raises:
-      ValueError: a weight or allowance that is negative or not finite, or free bits of the importance weighted bound,
-        which has no KL.
+      ValueError: a weight or allowance that is negative or not finite, or free bits of the importance weighted bound
+        or FIVO, which have no KL.
     """
     objective = make_objective(model, dataset_size, estimator, kl_weight, free_bits)
 
@@ -119,16 +119,16 @@ def _mean_objective(
 
     def of_datapoint(key: jax.Array, x: Datapoint) -> Any:
         check_arguments(params, key, x, model)
-        draws = gradients.draw(params, key, x, model, estimator.num_samples, estimator.gradient)
-        if estimator.bound == "iwae":
+        if estimator.bound != "elbo":
             weight = None if isinstance(kl_weight, float) and kl_weight == 1.0 else kl_weight
-            return gradients.weighted_bound(params, x, model, draws, estimator.gradient, weight)
+            return tighter_bound(params, key, x, model, estimator, weight)
+        draws = gradients.draw(params, key, x, model, estimator.num_samples, estimator.gradient)
         return elbo_terms_of(draws, estimator)
 
     check_key(key)
     keys = jax.random.split(key, len(jax.tree.leaves(xs)[0]))
     means = jax.tree.map(lambda values: jnp.mean(values, axis=0), jax.vmap(of_datapoint)(keys, xs))
-    if estimator.bound == "iwae":
+    if estimator.bound != "elbo":
         return means
     # The allowance is of the mean over the minibatch: datapoints may differ in what they need.
     charged = [jnp.maximum(jnp.sum(kl), free_bits) for kl in means.kl_by_level.values()] if free_bits else [means.kl]
@@ -139,5 +139,6 @@ def _check_weights(estimator: Estimator, kl_weight: KLWeight, free_bits: float) 
     for name, value in (("kl_weight", kl_weight), ("free_bits", free_bits)):
         if not callable(value) and not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be non-negative and finite, got {value}")
-    if estimator.bound == "iwae" and free_bits:
-        raise ValueError("free_bits are of the KL, which the importance weighted bound does not have: use kl_weight")
+    if estimator.bound != "elbo" and free_bits:
+        name = "the importance weighted bound" if estimator.bound == "iwae" else "FIVO"
+        raise ValueError(f"free_bits are of the KL, which {name} does not have: use kl_weight")

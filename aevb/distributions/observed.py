@@ -62,13 +62,19 @@ class Observed(Distribution):
         return jnp.asarray(self.base.sample(key, sample_shape))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
-        # Where inside and outside: what is left out must not reach the gradient, not even times zero.
-        densities = jnp.where(jnp.isnan(value), 0, self.base.log_prob(self.filled(value)))
-        return jnp.sum(densities, axis=tuple(range(-len(self.event_shape), 0)))
+        return jnp.sum(self._densities(value), axis=tuple(range(-len(self.event_shape), 0)))
+
+    def log_probs(self, value: Any) -> jax.Array:
+        """Return the log density along the leading axis of an event: by step `[..., T]` of `[..., T, D]`, in nats."""
+        return jnp.sum(self._densities(value), axis=tuple(range(1 - len(self.event_shape), 0)))
 
     def filled(self, value: jax.Array) -> jax.Array:
         """Return `value` with some value of the support in the place of what is NaN."""
         return filled(value, self.base.support)
+
+    def _densities(self, value: Any) -> jax.Array:
+        # Where inside and outside: what is left out must not reach the gradient, not even times zero.
+        return jnp.where(jnp.isnan(value), 0, self.base.log_prob(self.filled(value)))
 
 
 def filled(value: Any, support: Any) -> jax.Array:

@@ -9,6 +9,7 @@ from aevb.marginal_likelihood.dataset import DatasetEstimate, Method, evaluate
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.mixture import mixture_importance_sampling
+from aevb.marginal_likelihood.particle import particle_filter
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "hmc_estimator",
     "importance_sampling",
     "mixture_importance_sampling",
+    "particle_filter",
 ]

@@ -14,17 +14,20 @@ from aevb.marginal_likelihood.annealed import annealed_importance_sampling
 from aevb.marginal_likelihood.estimate import Estimate, Sandwich
 from aevb.marginal_likelihood.importance import importance_sampling
 from aevb.marginal_likelihood.mixture import mixture_importance_sampling
+from aevb.marginal_likelihood.particle import particle_filter
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 from aevb.model import Model, Params, check_model
+from aevb.particles import check_by_step
 from aevb.support import check_data
 
-Method: TypeAlias = Literal["is", "hmc", "mixture", "ais"]
+Method: TypeAlias = Literal["is", "hmc", "mixture", "ais", "particle"]
 
 _ESTIMATORS: dict[str, Callable[..., Any]] = {
     "is": importance_sampling,
     "hmc": hmc_estimator,
     "mixture": mixture_importance_sampling,
     "ais": annealed_importance_sampling,
+    "particle": particle_filter,
 }
 
 
@@ -35,7 +38,8 @@ class DatasetEstimate(NamedTuple):
       per_datapoint: an `Estimate` of NumPy arrays `[N]`.
       mean: the mean of log p(x), nats per datapoint.
       standard_error: of that mean as a mean over datapoints drawn at random, nats; NaN for one datapoint.
-      monte_carlo_error: the part of it that is the estimator's own, nats: what more samples would take away.
+      monte_carlo_error: the part of it that is the estimator's own, nats: what more samples would take away; NaN where
+        the estimator does not know it.
     """
 
     per_datapoint: Estimate
@@ -50,7 +54,7 @@ def evaluate(
     key: jax.Array,
     data: Any,
     model: Model,
-    method: Literal["is", "hmc", "mixture"],
+    method: Literal["is", "hmc", "mixture", "particle"],
     chunk_size: int = ...,
     on_chunk: Callable[[int], None] | None = ...,
     **options: Any,
@@ -91,7 +95,7 @@ def evaluate(
       data: a pytree of arrays `[N, ...]`, the very targets of the likelihood: after any binarization.
       model: the four functions.
       method: "is" for `importance_sampling`, "hmc" for `hmc_estimator`, "mixture" for `mixture_importance_sampling`,
-        "ais" for `annealed_importance_sampling`.
+        "ais" for `annealed_importance_sampling`, "particle" for `particle_filter`, of sequences.
       chunk_size: datapoints at a time in the one compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
       **options: of the estimator, as it documents them.
@@ -119,6 +123,8 @@ def evaluate(
     for name, value in options.items():
         if isinstance(value, jax.Array | np.ndarray):
             raise TypeError(f"{name} must be a Python number, got {describe(value)}")
+    if method == "particle":
+        check_by_step(params, rows(data, 0), model)
     program, chunks = _program(), []
     for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.

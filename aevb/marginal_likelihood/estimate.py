@@ -24,6 +24,7 @@ from aevb.model import (
     posterior_of,
     prior_of,
 )
+from aevb.particles import Filtered
 from aevb.support import check_value
 
 T = TypeVar("T")
@@ -34,12 +35,15 @@ class Estimate(NamedTuple):
 
     Attributes:
       log_marginal: `[]`, nats.
-      standard_error: `[]`, nats, the Monte Carlo error of `log_marginal` to first order (the delta method).
+      standard_error: `[]`, nats, the Monte Carlo error of `log_marginal` to first order (the delta method); NaN of a
+        single particle filter.
       effective_sample_size: `[]`, how many independent draws of equal weight are worth as much (importance sampling,
-        AIS), or how many independent draws the autocorrelated ones are worth (HMC).
+        AIS; of a particle filter at the worst step), or how many independent draws the autocorrelated ones are worth
+        (HMC).
       acceptance: `[]`, the mean acceptance probability of the chains; `None` without chains.
       r_hat: `[]`, the largest split R-hat of the chains that sample p(z|x), over the coordinates of z and log p(x, z):
         above about 1.1 they disagree, and neither estimate nor error can be trusted. `None` without such chains.
+      by_step: what a particle filter finds at each step, `[T]` each; `None` of other estimators.
     """
 
     log_marginal: jax.Array
@@ -47,6 +51,7 @@ class Estimate(NamedTuple):
     effective_sample_size: jax.Array
     acceptance: jax.Array | None = None
     r_hat: jax.Array | None = None
+    by_step: Filtered | None = None
 
 
 class Sandwich(NamedTuple, Generic[T]):

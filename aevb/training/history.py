@@ -14,6 +14,9 @@ from aevb.evaluation import Bound
 
 NAN = math.nan
 
+ONLY_SOME_HAVE = ("train_iwae", "test_iwae", "valid_elbo", "valid_iwae", "train_fivo", "test_fivo", "valid_fivo")
+"""The bounds that are NaN unless there are validation data, or the estimator is of them."""
+
 
 class Evaluation(NamedTuple):
     """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
@@ -34,6 +37,9 @@ class Evaluation(NamedTuple):
       test_iwae: the same on the test data.
       valid_elbo: the bound on the validation data; NaN where there are none.
       valid_iwae: the importance weighted bound on them.
+      train_fivo: the filtering variational objective on the training data; NaN unless the estimator is of that bound.
+      test_fivo: the same on the test data.
+      valid_fivo: the same on the validation data.
     """
 
     epoch: int
@@ -50,11 +56,15 @@ class Evaluation(NamedTuple):
     test_iwae: float = NAN
     valid_elbo: float = NAN
     valid_iwae: float = NAN
+    train_fivo: float = NAN
+    test_fivo: float = NAN
+    valid_fivo: float = NAN
 
     @property
     def valid_bound(self) -> float:
         """The bound by which states are compared: on the validation data, of the kind that the estimator is of."""
-        return self.valid_elbo if math.isnan(self.valid_iwae) else self.valid_iwae
+        known = (each for each in (self.valid_fivo, self.valid_iwae) if not math.isnan(each))
+        return next(known, self.valid_elbo)
 
 
 def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) -> Evaluation:
@@ -73,6 +83,9 @@ def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) ->
         test.iwae if test else NAN,
         valid.elbo if valid else NAN,
         valid.iwae if valid else NAN,
+        train.fivo,
+        test.fivo if test else NAN,
+        valid.fivo if valid else NAN,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from tqdm import tqdm
 
 from aevb.training import Evaluation
+from aevb.training.history import ONLY_SOME_HAVE
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -78,8 +79,7 @@ class TensorBoard:
         if math.isnan(row.train_elbo):
             return
         names = ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units")
-        if_there = ("valid_elbo", "train_iwae", "test_iwae", "valid_iwae")
-        for name in (*names, *(name for name in if_there if math.isfinite(getattr(row, name)))):
+        for name in (*names, *(name for name in ONLY_SOME_HAVE if math.isfinite(getattr(row, name)))):
             self._writer.add_scalar(name, getattr(row, name), row.num_train_samples)
         if len(row.test_kl_by_level) > 1:
             for name in ("test_kl_by_level", "active_units_by_level"):
@@ -101,7 +101,8 @@ def _bounds(row: Evaluation) -> str:
     if math.isnan(row.train_elbo):
         return "no recognition model, no bound"
     valid = "" if math.isnan(row.valid_elbo) else f"valid {row.valid_elbo:.2f}  "
-    weighted = "" if math.isnan(row.test_iwae) else f" (L_K {row.test_iwae:.2f})"
+    tighter = {"L_K": row.test_iwae, "FIVO": row.test_fivo}
+    weighted = "".join(f" ({name} {value:.2f})" for name, value in tighter.items() if not math.isnan(value))
     return f"train {row.train_elbo:.2f}  {valid}test {row.test_elbo:.2f}{weighted} nats{_levels(row)}"
 
 

@@ -62,6 +62,7 @@ _COLUMNS = {  # heading: field of summary.json
     "valid": "valid_elbo",
     "test": "test_elbo",
     "L_K": "test_iwae",
+    "FIVO": "test_fivo",
     _BITS: "test_bits_per_dimension",
     _ERROR: "test_error",
     "recon.": "test_reconstruction",

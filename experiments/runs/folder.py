@@ -16,6 +16,7 @@ from aevb.checkpoints import CHECKPOINT_FOLDER, RunError, check_folder
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
+from aevb.training.history import ONLY_SOME_HAVE
 from experiments import config_files
 from experiments.configs import Config
 
@@ -218,7 +219,7 @@ _BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 def _columns(row: Evaluation) -> dict[str, Any]:
     """Return the columns of metrics.csv: of latents in levels, one per level too; what is not known is left out."""
     columns = {name: value for name, value in row._asdict().items() if name not in _BY_LEVEL}
-    for name in ("train_iwae", "test_iwae", "valid_elbo", "valid_iwae"):
+    for name in ONLY_SOME_HAVE:
         if math.isnan(columns[name]):
             del columns[name]
     for name in _BY_LEVEL:

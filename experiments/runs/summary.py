@@ -42,6 +42,7 @@ def summarize(
         "test_reconstruction": row.test_reconstruction,
         "test_kl": row.test_kl,
         **({} if math.isnan(row.train_iwae) else {"train_iwae": row.train_iwae, "test_iwae": row.test_iwae}),
+        **({} if math.isnan(row.train_fivo) else {"train_fivo": row.train_fivo, "test_fivo": row.test_fivo}),
         **_bits(config, splits, row.test_elbo),
         **errors,
         "active_units": row.active_units,
