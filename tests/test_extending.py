@@ -150,6 +150,7 @@ BUILT_IN_DATA = (
     "jsb_chorales",
     "basic_motions",
     "japanese_vowels",
+    "co2",
 )
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),

@@ -58,6 +58,7 @@ SOURCES: Registry[Source] = Registry(
         "jsb_chorales": "aevb.data.sources.jsb_chorales:SOURCE",
         "basic_motions": "aevb.data.sources.basic_motions:SOURCE",
         "japanese_vowels": "aevb.data.sources.japanese_vowels:SOURCE",
+        "co2": "aevb.data.sources.co2:SOURCE",
     },
     _check,
 )

@@ -33,23 +33,35 @@ def check_intensities(data: Any, binarization: Binarization) -> None:
         map_value(functools.partial(_check_intensities, binarization=binarization), data)
 
 
+def check_block(block: Any, binarization: Binarization) -> None:
+    """`check_intensities` of NumPy arrays that a `Stream` has just read: on the host, where they are."""
+    if binarization != "grey":
+        check = lambda images: _check_range(images.min(), images.max(), binarization) if images.size else None
+        map_value(check, block)
+
+
 def _check_intensities(images: Any, binarization: Binarization) -> Any:
-    if isinstance(images, Tracer) or not images.size:
-        return images
-    low, high, is_whole = (np.asarray(each) for each in _extremes(images))
-    if not is_whole:
+    if not isinstance(images, Tracer) and images.size:
+        low, high = map(np.asarray, _extremes(images))
+        _check_range(low, high, binarization)
+    return images
+
+
+def _check_range(low: np.ndarray, high: np.ndarray, binarization: Binarization) -> None:
+    if np.isnan(low) or np.isnan(high):
         raise ValueError(f'data have NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
     if low < 0 or high > 1:
         raise ValueError(
             f"data range from {low:g} to {high:g}, but binarization={binarization!r} takes each for a probability: "
             f"scale them first, x / 255 for pixels of 0 to 255"
         )
-    return images
 
 
 @jax.jit
-def _extremes(images: jax.Array) -> tuple[jax.Array, ...]:
-    return sharding.gather((jnp.min(images), jnp.max(images), ~jnp.any(jnp.isnan(images))))
+def _extremes(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the lowest and the highest value; both are NaN where any is."""
+    is_whole = ~jnp.any(jnp.isnan(images))
+    return sharding.gather(tuple(jnp.where(is_whole, each, jnp.nan) for each in (jnp.min(images), jnp.max(images))))
 
 
 def binarize_once(data: Any, binarization: Binarization) -> Any:
@@ -86,9 +98,14 @@ def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any
 
     Returns:
       The same shapes and dtypes.
+
+    Raises:
+      ValueError: an unknown binarization, or data to be drawn that are NaN or outside of [0, 1]; inside of `jax.jit`
+        values are not known.
     """
     check_binarization(binarization)
     if binarization == "stochastic":
+        check_intensities(data, binarization)
         # Exact for 0 and 1, and too dear for XLA to do twice: without it every use of the targets draws them again.
         return map_value(jnp.sqrt, _drawn(fused(key), data))
     return data

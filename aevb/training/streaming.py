@@ -75,7 +75,7 @@ def compile_streamed_epochs(
         batches = np.asarray(draw_order(shuffle_key))[:last]
         chunks = [batches[first : first + block] for first in range(done, last, block)]
         first_bad = _none_bad(batch_size)
-        with contextlib.closing(read_ahead(stream, chunks, block)) as blocks:
+        with contextlib.closing(read_ahead(stream, chunks, block, binarization)) as blocks:
             for number, (chunk, xs) in enumerate(zip(chunks, blocks, strict=True)):
                 before = first_bad.step
                 indices = np.resize(chunk, (block, batch_size)).astype(np.int32)

@@ -1,0 +1,263 @@
+"""What the states of a hidden Markov model emit: any numpyro distribution, and four families that are built in.
+
+A step x is `[D]`; what is NaN in it was not observed and adds nothing to its log-likelihood. The functions here work on
+S steps at a time, `[S, D]`.
+
+The M-steps have pseudo-counts: every state is given `pseudo_count` steps more than it was expected to emit, so that no
+probability becomes 0 and a state that emits next to nothing stays where the data are.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import Distribution, Independent
+
+from aevb.arguments import check_counts, describe
+from aevb.distributions.observed import filled
+
+EmissionParams: TypeAlias = Any
+"""A pytree of arrays."""
+
+_SMALLEST_PROBABILITY = 1e-6
+_SMALLEST_RATE = 1e-6
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Emission:
+    """A family of emissions. It is hashable and passes through `jax.jit` and `jax.vmap` as a static argument.
+
+    A family of one's own takes the first three; its functions must be defined once, not anew for each call, so that
+    compiled programs are found again.
+
+        Emission(lambda params: dist.LogNormal(params["mean"], 1.0).to_event(1), initialize, maximize)
+
+    Attributes:
+      distribution: `params -> distribution` of the batch shape `[K]` and the event shape `[D]`, one for each state.
+      initialize: `(key, steps, num_states) -> params` from the observed steps `[S, D]`.
+      maximize: `(params, weights, steps) -> params`, the M-step: given the expected number of times that each state
+        emitted each step, `[S, K]`, which is 0 after the end of a sequence, the parameters that maximize the expected
+        log-likelihood. It is given the former ones too.
+      log_prob: `(params, steps) -> [S, K]` in nats, where there is a faster way than `distribution`.
+    """
+
+    distribution: Callable[[EmissionParams], Distribution]
+    initialize: Callable[[jax.Array, jax.Array, int], EmissionParams]
+    maximize: Callable[[EmissionParams, jax.Array, jax.Array], EmissionParams]
+    log_prob: Callable[[EmissionParams, jax.Array], jax.Array] | None = None
+
+
+def log_likelihoods(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
+    """Return log p(x | state) of S steps for every state, `[S, K]`, in nats; 0 where nothing was observed."""
+    if emission.log_prob is not None:
+        return emission.log_prob(params, steps)
+    return log_prob_by_distribution(emission, params, steps)
+
+
+def log_prob_by_distribution(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
+    """Return the same through the family's `distribution`."""
+    base = _factors(emission.distribution(params))
+    steps = steps[:, None, :]
+    # Where inside and outside, as in `aevb.Observed`: what was not observed must not reach the gradient.
+    densities = jnp.asarray(base.log_prob(filled(steps, _support(base))))
+    if base.event_shape:
+        return jnp.where(jnp.isnan(steps).any(-1), 0, densities)
+    return jnp.sum(jnp.where(jnp.isnan(steps), 0, densities), axis=-1)
+
+
+def is_factorised(distribution: Distribution) -> bool:
+    """Return whether the D values of a step are independent given the state, so that some may be missing."""
+    return not _factors(distribution).event_shape
+
+
+@jax.jit
+def is_supported(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
+    """Return whether some state can emit each of the values, `[S, D]`; whole steps, `[S]`, if it ties them together."""
+    base = _factors(emission.distribution(params))
+    support, steps = _support(base), steps[:, None, :]
+    missing = jnp.isnan(steps)
+    # As floats: `filled` truncates to integers what is not one.
+    values = jnp.where(missing, jnp.asarray(support.feasible_like(steps), steps.dtype), steps)
+    return jnp.any(jnp.asarray(support(values)) | (missing.any(-1) if base.event_shape else missing), axis=1)
+
+
+def check_emission(emission: Any) -> None:
+    """Raise `TypeError` unless `emission` is an `Emission`."""
+    if not isinstance(emission, Emission):
+        raise TypeError(
+            f"emission must be an aevb.hidden_markov.Emission, such as hidden_markov.bernoulli(), got "
+            f"{describe(emission)}"
+        )
+
+
+def check_pseudo_count(pseudo_count: Any) -> None:
+    """Raise `ValueError` unless `pseudo_count` is a number that counts can be added to."""
+    if not 0 <= pseudo_count < float("inf"):
+        raise ValueError(f"pseudo_count must be 0 or a positive number, got {pseudo_count}")
+
+
+@functools.cache
+def bernoulli(pseudo_count: float = 0.1) -> Emission:
+    """Independent Bernoullis of D values 0 or 1; parameters `{"logits": [K, D]}`.
+
+    The pseudo-count is one of each value: that many steps with a 1 and as many with a 0.
+    """
+    check_pseudo_count(pseudo_count)
+
+    def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
+        picked, mean = _picked_and_mean(key, steps, num_states)
+        return {"logits": _logit(jnp.clip(0.5 * picked + 0.5 * mean, 0.01, 0.99))}
+
+    def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
+        seen, values = _seen_and_values(steps)
+        total = _product(weights.T, seen) + 2 * pseudo_count
+        on = _product(weights.T, values) + pseudo_count
+        share = jnp.clip(on / jnp.where(total > 0, total, 1), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+        return {"logits": jnp.where(total > 0, _logit(share), params["logits"])}
+
+    def log_prob(params: EmissionParams, steps: jax.Array) -> jax.Array:
+        seen, values = _seen_and_values(steps)
+        return _product(values, params["logits"].T) + _product(seen, jax.nn.log_sigmoid(-params["logits"]).T)
+
+    return Emission(lambda params: dist.BernoulliLogits(params["logits"]).to_event(1), initialize, maximize, log_prob)
+
+
+@functools.cache
+def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -> Emission:
+    """Gaussians with a diagonal covariance; parameters `{"mean": [K, D], "variance": [K, D]}`.
+
+    Args:
+      pseudo_count: as many steps more with the mean and the variance of all data.
+      relative_variance_floor: the smallest variance, as a share of that of all data.
+    """
+    check_pseudo_count(pseudo_count)
+    if not relative_variance_floor > 0:
+        raise ValueError(f"relative_variance_floor must be positive, got {relative_variance_floor}")
+
+    def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
+        picked, _ = _picked_and_mean(key, steps, num_states)
+        return {"mean": picked, "variance": jnp.broadcast_to(_spread(steps), picked.shape)}
+
+    def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
+        # Around the mean of all data: squares of values that are far from 0 would lose their digits.
+        center, spread = jnp.nanmean(steps, 0), _spread(steps)
+        seen, values = _seen_and_values(steps - center)
+        total = _product(weights.T, seen) + pseudo_count
+        safe_total = jnp.where(total > 0, total, 1)
+        offset = _product(weights.T, values) / safe_total
+        square = (_product(weights.T, values**2) + pseudo_count * spread) / safe_total
+        variance = jnp.maximum(square - offset**2, relative_variance_floor * spread)
+        return {
+            "mean": jnp.where(total > 0, center + offset, params["mean"]),
+            "variance": jnp.where(total > 0, variance, params["variance"]),
+        }
+
+    def distribution(params: EmissionParams) -> Distribution:
+        return dist.Normal(params["mean"], jnp.sqrt(params["variance"])).to_event(1)
+
+    return Emission(distribution, initialize, maximize)
+
+
+@functools.cache
+def poisson(pseudo_count: float = 0.1) -> Emission:
+    """Independent Poissons of D counts; parameters `{"log_rate": [K, D]}`.
+
+    The pseudo-count is as many steps more with the mean of all data.
+    """
+    check_pseudo_count(pseudo_count)
+
+    def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
+        picked, mean = _picked_and_mean(key, steps, num_states)
+        return {"log_rate": jnp.log(jnp.maximum(0.5 * picked + 0.5 * mean, _SMALLEST_RATE))}
+
+    def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
+        seen, values = _seen_and_values(steps)
+        total = _product(weights.T, seen) + pseudo_count
+        rate = (_product(weights.T, values) + pseudo_count * jnp.nanmean(steps, 0)) / jnp.where(total > 0, total, 1)
+        return {"log_rate": jnp.where(total > 0, jnp.log(jnp.maximum(rate, _SMALLEST_RATE)), params["log_rate"])}
+
+    return Emission(lambda params: dist.Poisson(jnp.exp(params["log_rate"])).to_event(1), initialize, maximize)
+
+
+@functools.cache
+def categorical(num_values: int, pseudo_count: float = 0.1) -> Emission:
+    """D independent categorical values of 0 to `num_values` - 1; parameters `{"logits": [K, D, num_values]}`.
+
+    The pseudo-count is one of each value. The logits of `maximize` and `initialize` are log-probabilities.
+    """
+    check_counts(2, num_values=num_values)
+    check_pseudo_count(pseudo_count)
+
+    def one_hot(steps: jax.Array) -> jax.Array:  # [S, D, C], all zeros where NaN
+        return (steps[..., None] == jnp.arange(num_values)).astype(steps.dtype)
+
+    def initialize(key: jax.Array, steps: jax.Array, num_states: int) -> EmissionParams:
+        picked, _ = _picked_and_mean(key, steps, num_states, fill=False)
+        counts = one_hot(steps).sum(0) + 1
+        share = counts / counts.sum(-1, keepdims=True)
+        mixed = 0.5 * jnp.where(jnp.isnan(picked)[..., None], share, one_hot(picked)) + 0.5 * share
+        return {"logits": jnp.log(jnp.maximum(mixed, 0.01 / num_values))}
+
+    def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
+        each = one_hot(steps)
+        counts = _product(weights.T, each.reshape(len(steps), -1)).reshape(-1, *each.shape[1:]) + pseudo_count
+        total = counts.sum(-1, keepdims=True)
+        share = jnp.maximum(counts / jnp.where(total > 0, total, 1), _SMALLEST_PROBABILITY)
+        log_share = jnp.log(share / share.sum(-1, keepdims=True))
+        return {"logits": jnp.where(total > 0, log_share, params["logits"])}
+
+    def log_prob(params: EmissionParams, steps: jax.Array) -> jax.Array:
+        log_share = jax.nn.log_softmax(params["logits"])
+        return _product(one_hot(steps).reshape(len(steps), -1), log_share.reshape(len(log_share), -1).T)
+
+    return Emission(lambda params: dist.CategoricalLogits(params["logits"]).to_event(1), initialize, maximize, log_prob)
+
+
+def _factors(distribution: Distribution) -> Distribution:
+    """Return what is below `.to_event()`."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _support(base: Distribution) -> Any:
+    return base.support
+
+
+def _seen_and_values(steps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return 1 for what was observed and 0 for what was not, and the values with 0 there."""
+    seen = ~jnp.isnan(steps)
+    return seen.astype(steps.dtype), jnp.where(seen, steps, 0)
+
+
+def _picked_and_mean(
+    key: jax.Array, steps: jax.Array, num_states: int, fill: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """Return K different random steps of which anything was observed, `[K, D]`, and the mean step `[D]`.
+
+    What is missing in a step is filled with the mean.
+    """
+    # Those with the highest random numbers: `jax.random.choice` takes seconds to compile.
+    ranks = jnp.where(jnp.isnan(steps).all(-1), -1, jax.random.uniform(key, steps.shape[:1]))
+    picked, mean = steps[jax.lax.top_k(ranks, num_states)[1]], jnp.nanmean(steps, 0)
+    return jnp.where(jnp.isnan(picked) & fill, mean, picked), mean
+
+
+def _spread(steps: jax.Array) -> jax.Array:
+    """Return the variance of all data, `[D]`; 1 for what never varies."""
+    variance = jnp.nanvar(steps, 0)
+    return jnp.where(variance > 0, variance, 1)
+
+
+def _product(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Multiply matrices in full single precision, which a GPU would not by default."""
+    return jnp.matmul(one, other, precision=jax.lax.Precision.HIGHEST)
+
+
+def _logit(probability: jax.Array) -> jax.Array:
+    return jnp.log(probability) - jnp.log1p(-probability)

@@ -1,0 +1,163 @@
+"""Evaluation, the first of Rabiner's (1989) problems: the forward algorithm, and what its gradient is.
+
+With a the logarithms of p(s_t | x_1..x_t), A the transition probabilities and b_t(j) = log p(x_t | s_t = j),
+
+    log p(s_t = j, x_t | x_1..x_{t-1}) = log sum_i exp(a_{t-1}(i)) A_ij + b_t(j),
+
+whose log-sum over j is log p(x_t | x_1..x_{t-1}); these add up to log p(x). The sum over i is a matrix product of
+probabilities. What stays in log space are b and a: no number of values per step makes them underflow. A state whose
+predicted probability is below the smallest float (e^-87, in double precision e^-708) counts as impossible.
+
+There is no backward algorithm: the derivatives of log p(x) in log p(s_1), log A and b are the expected numbers of
+starts, transitions and visits given x, which is the E-step, and reverse differentiation is how they are computed.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from aevb.hidden_markov.emissions import Emission, log_likelihoods
+from aevb.hidden_markov.parameters import Parameters, checked
+
+
+class Filtered(NamedTuple):
+    """What is known of each state from what was observed up to it.
+
+    Attributes:
+      log_likelihood: log p(x), `[N]`, nats.
+      log_probabilities: log p(s_t | x_1..x_t), `[N, T, K]`; NaN after the end of a sequence.
+    """
+
+    log_likelihood: jax.Array
+    log_probabilities: jax.Array
+
+
+class ExpectedCounts(NamedTuple):
+    """The E-step: how often what is not observed is expected to have happened, given x.
+
+    Attributes:
+      log_likelihood: log p(x), `[N]`, nats.
+      initial: times that a sequence started in each state, `[K]`.
+      transition: times that state i was followed by state j, `[K, K]`.
+      states: p(s_t | x), `[N, T, K]`, 0 after the end of a sequence.
+    """
+
+    log_likelihood: jax.Array
+    initial: jax.Array
+    transition: jax.Array
+    states: jax.Array
+
+
+def log_likelihood(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> jax.Array:
+    """Return log p(x) of each sequence, in nats, by the forward algorithm. It is differentiable in the parameters.
+
+    Args:
+      params: of a model with K states.
+      x: sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      emission: the family of p(x_t | s_t), such as `bernoulli()`.
+      lengths: `[N]` integers; by default each sequence ends with the last step of which anything was observed. The
+        steps after that change log p(x) by nothing.
+
+    Returns:
+      `[N]`. -inf where x is impossible.
+
+    Raises:
+      TypeError: `x` is no array of floating point numbers, or `params` or `emission` are something else.
+      ValueError: shapes that do not belong together, values that no state can emit, parameters that are no
+        log-probabilities.
+    """
+    return _log_likelihood(params, *checked(params, x, emission, lengths), emission)
+
+
+def filter_states(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> Filtered:
+    """Return p(s_t | x_1..x_t) of every step, and log p(x). Arguments and errors as for `log_likelihood`.
+
+    Steps between the last one observed and an end that `lengths` gives are forecasts.
+    """
+    return _filtered(params, *checked(params, x, emission, lengths), emission)
+
+
+def smooth_states(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> jax.Array:
+    """Return p(s_t | x), given the whole sequence, `[N, T, K]`; NaN after the end.
+
+    Arguments and errors as for `log_likelihood`.
+    """
+    x, lengths = checked(params, x, emission, lengths)
+    states = expected_counts_of(params, x, lengths, emission).states
+    return jnp.where(is_there(x, lengths)[..., None], states, jnp.nan)
+
+
+def expected_counts(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> ExpectedCounts:
+    """Return the E-step of Baum and Welch. Arguments and errors as for `log_likelihood`."""
+    return expected_counts_of(params, *checked(params, x, emission, lengths), emission)
+
+
+@jax.jit
+def expected_counts_of(params: Parameters, x: jax.Array, lengths: jax.Array, emission: Emission) -> ExpectedCounts:
+    """Return the E-step, of what was checked already."""
+
+    def total(log_initial: jax.Array, log_transition: jax.Array, log_emissions: jax.Array) -> tuple:
+        each, _ = forward(log_initial, log_transition, log_emissions, lengths)
+        return jnp.sum(each), each
+
+    log_emissions = emissions_of(params, x, emission)
+    gradient = jax.grad(total, (0, 1, 2), has_aux=True)
+    counts, each = gradient(params.log_initial, params.log_transition, log_emissions)
+    return ExpectedCounts(each, *counts)
+
+
+def emissions_of(params: Parameters, x: jax.Array, emission: Emission) -> jax.Array:
+    """Return log p(x_t | s_t) for every state, `[N, T, K]`, nats."""
+    return log_likelihoods(emission, params.emission, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], -1)
+
+
+def is_there(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Return `[N, T]`, whether a step is before the end of its sequence."""
+    return jnp.arange(x.shape[1]) < lengths[:, None]
+
+
+@jax.jit
+def _log_likelihood(params: Parameters, x: jax.Array, lengths: jax.Array, emission: Emission) -> jax.Array:
+    log_emissions = emissions_of(params, x, emission)
+    return forward(params.log_initial, params.log_transition, log_emissions, lengths)[0]
+
+
+@jax.jit
+def _filtered(params: Parameters, x: jax.Array, lengths: jax.Array, emission: Emission) -> Filtered:
+    log_emissions = emissions_of(params, x, emission)
+    found, path = forward(params.log_initial, params.log_transition, log_emissions, lengths)
+    return Filtered(found, jnp.where(is_there(x, lengths)[..., None], path, jnp.nan))
+
+
+def forward(
+    log_initial: jax.Array, log_transition: jax.Array, log_emissions: jax.Array, lengths: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return log p(x), `[N]`, and log p(s_t | x_1..x_t), `[N, T, K]`, from log p(x_t | s_t), `[N, T, K]`."""
+    transition = jnp.exp(log_transition)
+    num_steps = log_emissions.shape[1]
+
+    def update(log_predicted: jax.Array, log_emission: jax.Array) -> tuple[jax.Array, jax.Array]:
+        joint = log_predicted + log_emission
+        log_step = jax.nn.logsumexp(joint, axis=-1, keepdims=True)
+        return joint - jnp.where(jnp.isfinite(log_step), log_step, 0), log_step[:, 0]
+
+    def step(carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]) -> tuple:
+        filtered, log_p = carry
+        log_emission, is_before_end = inputs
+        predicted = jnp.matmul(jnp.exp(filtered), transition, precision=jax.lax.Precision.HIGHEST)
+        following, log_step = update(_log_or_impossible(predicted), log_emission)
+        filtered = jnp.where(is_before_end[:, None], following, filtered)
+        return (filtered, log_p + jnp.where(is_before_end, log_step, 0)), filtered
+
+    first, log_first = update(log_initial, log_emissions[:, 0])
+    start = (first, jnp.where(lengths > 0, log_first, 0))
+    is_before_end = jnp.arange(1, num_steps)[:, None] < lengths
+    (_, log_p), rest = jax.lax.scan(step, start, (log_emissions[:, 1:].swapaxes(0, 1), is_before_end))
+    return log_p, jnp.concatenate([first[:, None], rest.swapaxes(0, 1)], axis=1)
+
+
+def _log_or_impossible(probability: jax.Array) -> jax.Array:
+    """Return the logarithm, -inf below the smallest normal float, whose reciprocal would overflow in the gradient."""
+    is_possible = probability >= jnp.finfo(probability.dtype).tiny
+    return jnp.where(is_possible, jnp.log(jnp.where(is_possible, probability, 1)), -jnp.inf)

@@ -1,0 +1,302 @@
+"""Learning, the third of Rabiner's (1989) problems: expectation maximization, by the algorithm of Baum and Welch."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from aevb.arguments import check_counts, check_key
+from aevb.data.sequences import lengths_of
+from aevb.hidden_markov.emissions import Emission, check_emission, check_pseudo_count
+from aevb.hidden_markov.inference import emissions_of, expected_counts_of, forward
+from aevb.hidden_markov.parameters import Parameters, check_array, check_params, check_sequences, checked
+
+_PSEUDO_COUNT = 0.1
+_SMALLEST_TRANSITION = 1e-6  # at the start: what is 0 then stays 0
+
+
+class Evaluation(NamedTuple):
+    """How far R restarts have come.
+
+    Attributes:
+      iteration: steps of EM that were taken.
+      train: log p of the training sequences before the last of these steps, `[R]`, nats per time step.
+      valid: of the validation sequences after it, `[R]`; `None` where there are none.
+    """
+
+    iteration: int
+    train: np.ndarray
+    valid: np.ndarray | None
+
+
+class FitResult(NamedTuple):
+    """What R restarts found.
+
+    Attributes:
+      params: of each restart, leaves `[R, ...]`: those of its evaluation with the highest log p of the validation
+        sequences, or without validation sequences the last ones.
+      iterations: steps of EM that led to them, `[R]`.
+      train: log p of the training sequences after 0, 1, ... steps of EM, `[I, R]`, nats per time step.
+      evaluations: every evaluation.
+      best: the restart that is the best one by validation sequences, or without them by training sequences.
+    """
+
+    params: Parameters
+    iterations: np.ndarray
+    train: np.ndarray
+    evaluations: list[Evaluation]
+    best: int
+
+    @property
+    def best_params(self) -> Parameters:
+        """The parameters of the best restart."""
+        return jax.tree.map(lambda leaf: leaf[self.best], self.params)
+
+
+def initialize(key: jax.Array, x: jax.Array, num_states: int, emission: Emission) -> Parameters:
+    """Draw parameters to start EM from: transitions uniform on the simplex, emissions near random steps of the data.
+
+    Args:
+      key: a typed key, consumed.
+      x: training sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      num_states: K.
+      emission: the family of p(x_t | s_t).
+
+    Raises:
+      TypeError: arguments of another kind.
+      ValueError: `x` is not `[N, T, D]`, or has fewer steps than there are states.
+    """
+    check_key(key)
+    _check_start(x, num_states, emission)
+    return _initialize(key, jnp.asarray(x), int(num_states), emission)
+
+
+def em_step(
+    params: Parameters, x: jax.Array, emission: Emission, pseudo_count: float = _PSEUDO_COUNT
+) -> tuple[Parameters, jax.Array]:
+    """Take one step of EM.
+
+    Args:
+      params: of a model with K states.
+      x: sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      emission: the family of p(x_t | s_t), with its own pseudo-counts.
+      pseudo_count: added to the expected number of starts in each state and of transitions between any two. Without
+        any pseudo-counts a step never lowers log p(x).
+
+    Returns:
+      The new parameters, and log p(x) of the former ones, `[N]`, nats.
+
+    Raises:
+      As `log_likelihood`.
+    """
+    check_pseudo_count(pseudo_count)
+    x, lengths = checked(params, x, emission, None)
+    return _em_step(params, x, lengths, emission, pseudo_count)
+
+
+def fit(
+    x: jax.Array,
+    emission: Emission,
+    num_states: int,
+    *,
+    key: jax.Array,
+    valid_x: jax.Array | None = None,
+    num_restarts: int = 1,
+    num_iterations: int = 100,
+    evaluate_every: int = 5,
+    patience: int | None = None,
+    pseudo_count: float = _PSEUDO_COUNT,
+    on_evaluation: Callable[[Evaluation], None] | None = None,
+) -> FitResult:
+    """Learn a model by EM from several random starts, all of them in one compiled program.
+
+    Restart r is what `initialize(jax.random.split(key, R)[r], ...)` leads to.
+
+    Args:
+      x: training sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      emission: the family of p(x_t | s_t), such as `bernoulli()`.
+      num_states: K.
+      key: a typed key, consumed.
+      valid_x: validation sequences, which choose the iteration of each restart and the best restart.
+      num_restarts: R.
+      num_iterations: steps of EM, at most.
+      evaluate_every: steps of EM from one evaluation to the next.
+      patience: stop after so many evaluations at which no restart had a higher log p of the validation sequences than
+        before; `None` never stops early.
+      pseudo_count: as for `em_step`.
+      on_evaluation: called with every `Evaluation`.
+
+    Raises:
+      TypeError: arguments of another kind.
+      ValueError: values that no state can emit, sequences of another size than `[N, T, D]`, `patience` without
+        validation sequences, counts below 1.
+      FloatingPointError: log p of a restart is not finite.
+    """
+    check_counts(1, num_restarts=num_restarts, num_iterations=num_iterations, evaluate_every=evaluate_every)
+    check_pseudo_count(pseudo_count)
+    if patience is not None:
+        check_counts(1, patience=patience)
+        if valid_x is None:
+            raise ValueError("patience needs valid_x: training sequences never say when to stop")
+    params = _starts(key, x, num_states, emission, num_restarts)
+    data = _prepared(x, emission, params, "x")
+    valid = None if valid_x is None else _prepared(valid_x, emission, params, "valid_x")
+    search = _Search(params, np.zeros(num_restarts, int), np.full(num_restarts, -np.inf), [], [], 0)
+    while search.iteration < num_iterations and not search.is_over(patience):
+        steps = min(evaluate_every, num_iterations - search.iteration)
+        params, train, of_valid = _em_steps(params, data, valid, pseudo_count, emission, steps)
+        search = search.after(params, np.asarray(train), None if of_valid is None else np.asarray(of_valid))
+        if on_evaluation is not None:
+            on_evaluation(search.evaluations[-1])
+    last = np.asarray(_of_each(params, data, emission))
+    score = last if valid is None else search.highest
+    train = np.concatenate([*search.train, last[None]])
+    return FitResult(search.params, search.iterations, train, search.evaluations, int(np.argmax(score)))
+
+
+class _Data(NamedTuple):
+    x: jax.Array
+    lengths: jax.Array
+
+
+class _Search(NamedTuple):
+    """The best parameters so far: of each restart, leaves `[R, ...]`."""
+
+    params: Parameters
+    iterations: np.ndarray
+    highest: np.ndarray
+    train: list[np.ndarray]
+    evaluations: list[Evaluation]
+    num_in_vain: int
+
+    @property
+    def iteration(self) -> int:
+        return self.evaluations[-1].iteration if self.evaluations else 0
+
+    def is_over(self, patience: int | None) -> bool:
+        return patience is not None and self.num_in_vain >= patience
+
+    def after(self, params: Parameters, train: np.ndarray, valid: np.ndarray | None) -> "_Search":
+        """Return this with another evaluation: training log-likelihoods `[steps, R]`, validation `[R]`."""
+        iteration = self.iteration + len(train)
+        for values in (train, valid):
+            if values is not None and not np.all(np.isfinite(values)):
+                restart = int(np.argwhere(~np.isfinite(values))[0][-1])
+                raise FloatingPointError(f"log p of restart {restart} is not finite within {iteration} iterations")
+        is_better = np.ones_like(train[0], bool) if valid is None else valid > self.highest
+        pick = lambda new, old: jnp.where(is_better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        return _Search(
+            jax.tree.map(pick, params, self.params),
+            np.where(is_better, iteration, self.iterations),
+            self.highest if valid is None else np.maximum(valid, self.highest),
+            [*self.train, train],
+            [*self.evaluations, Evaluation(iteration, train[-1], valid)],
+            0 if is_better.any() else self.num_in_vain + 1,
+        )
+
+
+def _starts(key: Any, x: Any, num_states: Any, emission: Any, num_restarts: int) -> Parameters:
+    """Return where R restarts start, leaves `[R, ...]`."""
+    check_key(key)
+    _check_start(x, num_states, emission)
+    keys = jax.random.split(key, num_restarts)
+    return _initialize_all(keys, jnp.asarray(x), int(num_states), emission)
+
+
+def _prepared(x: Any, emission: Emission, params: Parameters, name: str) -> _Data:
+    """Check sequences, and cut off what is after the end of the longest."""
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    check_params(first, emission)
+    check_sequences(x, emission, first.emission, name)
+    lengths = lengths_of(x)
+    if not int(lengths.sum()):
+        raise ValueError(f"nothing was observed in {name}")
+    return _Data(jnp.asarray(x)[:, : int(lengths.max())], jnp.asarray(lengths))
+
+
+def _check_start(x: Any, num_states: Any, emission: Any) -> None:
+    check_emission(emission)
+    check_counts(1, num_states=num_states)
+    check_array(x, "x")
+    if isinstance(x, Tracer):
+        return
+    num_steps = int(np.sum(~np.isnan(np.asarray(x)).all(-1)))
+    if num_steps < num_states:
+        raise ValueError(f"{num_states} states start from as many different steps, but x has {num_steps}")
+
+
+@functools.partial(jax.jit, static_argnames="num_states")
+def _initialize(key: jax.Array, x: jax.Array, num_states: int, emission: Emission) -> Parameters:
+    transition_key, emission_key = jax.random.split(key)
+    uniform = jnp.full(num_states, 1 / num_states, x.dtype)
+    # Exponential variates over their sum are uniform on the simplex, as Dirichlet(1, ..., 1) is.
+    weights = jax.random.exponential(transition_key, (num_states, num_states), x.dtype)
+    transition = weights / weights.sum(-1, keepdims=True) + _SMALLEST_TRANSITION
+    of_states = emission.initialize(emission_key, x.reshape(-1, x.shape[-1]), num_states)
+    return Parameters(jnp.log(uniform), jnp.log(transition / transition.sum(-1, keepdims=True)), of_states)
+
+
+@functools.partial(jax.jit, static_argnames="num_states")
+def _initialize_all(keys: jax.Array, x: jax.Array, num_states: int, emission: Emission) -> Parameters:
+    return jax.lax.map(lambda key: _initialize(key, x, num_states, emission), keys)
+
+
+@jax.jit
+def _em_step(
+    params: Parameters, x: jax.Array, lengths: jax.Array, emission: Emission, pseudo_count: Any
+) -> tuple[Parameters, jax.Array]:
+    counts = expected_counts_of(params, x, lengths, emission)
+    steps = x.reshape(-1, x.shape[-1])
+    weights = counts.states.reshape(len(steps), -1)
+    new = Parameters(
+        _log_shares(counts.initial + pseudo_count, params.log_initial),
+        _log_shares(counts.transition + pseudo_count, params.log_transition),
+        emission.maximize(params.emission, weights, steps),
+    )
+    return new, counts.log_likelihood
+
+
+def _log_shares(counts: jax.Array, former: jax.Array) -> jax.Array:
+    """Return the logarithms of counts over their sums; the former ones where nothing was counted."""
+    total = counts.sum(-1, keepdims=True)
+    return jnp.where(total > 0, jnp.log(counts / jnp.where(total > 0, total, 1)), former)
+
+
+@functools.partial(jax.jit, static_argnames="num_steps")
+def _em_steps(
+    params: Parameters, data: _Data, valid: _Data | None, pseudo_count: Any, emission: Emission, num_steps: int
+) -> tuple[Parameters, jax.Array, jax.Array | None]:
+    """Take steps of EM with each of R restarts.
+
+    One after the other: side by side they are no faster on a CPU, and take R times the memory.
+
+    Returns:
+      The new parameters, log p of the training data before each step `[steps, R]`, and of the validation data `[R]`,
+      nats per time step.
+    """
+
+    def one(params: Parameters) -> tuple[Parameters, jax.Array]:
+        def step(params: Parameters, _: None) -> tuple[Parameters, jax.Array]:
+            params, each = _em_step(params, data.x, data.lengths, emission, pseudo_count)
+            return params, jnp.sum(each) / jnp.sum(data.lengths)
+
+        return jax.lax.scan(step, params, length=num_steps)
+
+    params, train = jax.lax.map(one, params)
+    return params, train.T, None if valid is None else _of_each(params, valid, emission)
+
+
+@jax.jit
+def _of_each(params: Parameters, data: _Data, emission: Emission) -> jax.Array:
+    """Return log p of the data under each of R restarts, `[R]`, nats per time step."""
+
+    def one(params: Parameters) -> jax.Array:
+        log_emissions = emissions_of(params, data.x, emission)
+        each, _ = forward(params.log_initial, params.log_transition, log_emissions, data.lengths)
+        return jnp.sum(each) / jnp.sum(data.lengths)
+
+    return jax.lax.map(one, params)
