@@ -17,6 +17,7 @@ from aevb.models import (
     deep_markov_vae,
     hierarchical_convolutional_vae,
     hierarchical_vae,
+    linear_gaussian_state_space,
     semi_supervised_vae,
     supervised_vae,
 )
@@ -86,12 +87,14 @@ class Case(NamedTuple):
       data: leaves `[24, ...]`.
       estimator: one that its posterior allows.
       discrete: the levels of z that no gradient passes through.
+      is_exact: whether q is the exact posterior, made of theta: there is no phi, and every bound is log p(x).
     """
 
     model: Model
     data: Any
     estimator: Estimator = Estimator()
     discrete: tuple[str, ...] = ()
+    is_exact: bool = False
 
 
 SIZE, WIDTH = 24, 5  # datapoints, and values of each
@@ -260,14 +263,16 @@ def _data() -> dict[str, np.ndarray]:
         "few labels": np.where(np.arange(SIZE) % 3 == 0, np.arange(SIZE) % 2, -1),
         "paths": (paths := rng.randn(SIZE, 6, 3).astype(np.float32)),
         "images": rng.randn(SIZE, 5, 7, 3).astype(np.float32),
-        "sequences": _of_different_lengths(paths, rng),
+        "sequences": _of_different_lengths((paths > 0).astype(np.float32), rng),
+        "gaps in paths": _of_different_lengths(paths, rng),
     }
 
 
 def _of_different_lengths(paths: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Binary sequences of 2 to 6 steps, with NaN after their ends and in the place of a few values."""
-    sequences = np.where(rng.rand(*paths.shape) < 0.1, np.nan, paths > 0).astype(np.float32)
-    return np.where(np.arange(6)[:, None] < rng.randint(2, 7, (SIZE, 1, 1)), sequences, np.nan).astype(np.float32)
+    """Paths of 2 to 6 steps: NaN after their ends and in the place of a few values."""
+    is_missing = rng.rand(*paths.shape) < 0.1
+    is_missing |= np.arange(6)[:, None] >= rng.randint(2, 7, (SIZE, 1, 1))
+    return np.where(is_missing, np.float32(np.nan), paths)
 
 
 DATA = _data()
@@ -303,9 +308,7 @@ CASES = {
     "supervised": Case(supervised_vae((WIDTH,), 2, (2,), 6), Given(DATA["numbers"], DATA["numbers"][:, :2])),
     "path": Case(_path(), DATA["paths"]),
     "deep markov": Case(deep_markov_vae((6, 3), 2, 6, 4, 6), DATA["sequences"]),
-    "deep markov mean field": Case(
-        deep_markov_vae((6, 3), 2, 6, 4, 6, likelihood="gaussian", posterior="mean_field"), DATA["paths"]
-    ),
+    "linear gaussian": Case(linear_gaussian_state_space((6, 3), 2), DATA["gaps in paths"], _SAMPLED, is_exact=True),
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(
         _discrete(), DATA["numbers"], Estimator(2, "sampled", "score_function_leave_one_out"), discrete=("y",)

@@ -67,7 +67,7 @@ def test_bounds_and_their_gradients(case):
     values, gradients = batched(params, keys, case.data, case.model)
     assert values.shape == (SIZE,)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
-    assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradients["encoder"]))
+    assert case.is_exact or any(np.any(leaf != 0) for leaf in jax.tree.leaves(gradients["encoder"]))
     terms = aevb.elbo_terms(params, keys[0], rows(case.data, 0), case.model, **options)
     np.testing.assert_allclose(terms.reconstruction - terms.kl, values[0], rtol=1e-4)
     np.testing.assert_allclose(sum(jnp.sum(kl) for kl in terms.kl_by_level.values()), terms.kl, rtol=1e-5)
@@ -76,7 +76,10 @@ def test_bounds_and_their_gradients(case):
     weighted_values = jax.jit(jax.vmap(weighted, (None, 0, 0, None)), static_argnums=3)(
         params, keys, case.data, case.model
     )
-    assert np.mean(weighted_values) > np.mean(values)
+    if case.is_exact:
+        np.testing.assert_allclose(weighted_values, values, rtol=1e-4)
+    else:
+        assert np.mean(weighted_values) > np.mean(values)
 
 
 def test_discrete_levels_are_named_where_a_gradient_is_needed(case):
@@ -119,7 +122,10 @@ def test_training_on_the_weighted_bound(case):
     result = fit(case, algorithm=algorithm, num_epochs=20, eval_every=20, map_prior=False)
     first, last = result.history[0], result.history[-1]
     assert last.train_iwae > first.train_iwae
-    assert last.train_iwae > last.train_elbo
+    if case.is_exact:
+        assert last.train_iwae == pytest.approx(last.train_elbo, rel=1e-4)
+    else:
+        assert last.train_iwae > last.train_elbo
 
 
 @pytest.mark.slow

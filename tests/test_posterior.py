@@ -24,7 +24,7 @@ MANY = 2000  # draws
 ERRORS = 4.5  # standard errors that an estimate may be off
 CHUNK_SIZE = 7  # does not divide the data
 HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
-PATHS = ("path", "deep markov", "deep markov mean field")
+PATHS = ("path", "deep markov", "linear gaussian")
 MEAN_IS_UNKNOWN = ("flow", "two levels", "ladder", "three levels", "discrete level", *PATHS, *HIERARCHICAL)
 QUICK = ("plain", "ladder", "learned prior", "modalities")
 

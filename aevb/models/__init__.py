@@ -6,6 +6,7 @@ from aevb.models.deep_markov import deep_markov_vae
 from aevb.models.families import FAMILIES, build, recipe_of, register
 from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
+from aevb.models.linear_gaussian import linear_gaussian_state_space
 from aevb.models.mlp import mlp_vae
 from aevb.models.output_bias import start_at_mean
 from aevb.models.semi_supervised import semi_supervised_vae
@@ -19,6 +20,7 @@ __all__ = [
     "deep_markov_vae",
     "hierarchical_convolutional_vae",
     "hierarchical_vae",
+    "linear_gaussian_state_space",
     "mlp_vae",
     "recipe_of",
     "register",

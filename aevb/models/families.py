@@ -26,6 +26,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
+        "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
         "supervised": "aevb.models.supervised:supervised_vae",
         "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
     },

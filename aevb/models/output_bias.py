@@ -14,6 +14,7 @@ import numpy as np
 from aevb.model import Model, Params, check_model
 
 _LEAST, _MOST = 0.001, 0.999  # of a mean: a pixel that is always black has finite log-odds
+_NETWORKS_OF_X = ("likelihood", "emission")  # their names where a decoder has networks of other things too
 
 
 def start_at_mean(model: Model, mean: Any) -> Model:
@@ -24,8 +25,8 @@ def start_at_mean(model: Model, mean: Any) -> Model:
 
     Args:
       model: built by name.
-      mean: of the training data, values in [0, 1] of the shape of one datapoint; below 0.001 and above 0.999 they count
-        as these.
+      mean: of the training data, values in [0, 1] of the shape of one datapoint, or of one step of a sequence, `[D]`;
+        below 0.001 and above 0.999 they count as these.
 
     Returns:
       The same model but for `init`. It is saved and loaded as the model that it was made of.
@@ -69,6 +70,7 @@ def _head_of(params: Params, size: int) -> Any:
             layers[path[:-2]].append((_number(path[-2]), path, math.prod(leaf.shape)))
     heads = [max(network, key=lambda layer: layer[0]) for network in layers.values()]
     found = [path for _, path, bias_size in heads if bias_size == size]
+    found = [path for path in found if any(getattr(key, "key", None) in _NETWORKS_OF_X for key in path)] or found
     if len(found) != 1:
         raise ValueError(f"the decoder has no last layer with {size} biases, one for each value of the mean")
     return found[0]

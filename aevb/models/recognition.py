@@ -9,7 +9,7 @@ padded with costs no KL, and a forecast is the prior's.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -70,11 +70,14 @@ def recurrent_recognition(
         previous = (jnp.zeros(latent_dim),) if is_structured else ()
         return phi | {"combiner": combiner.init(combiner_key, states, *previous)["params"]}
 
+    def combined(params: Params, *read: Any) -> tuple[jax.Array, jax.Array]:
+        return combiner.apply({"params": params["encoder"]["combiner"]}, *read)  # type: ignore[return-value]
+
     def step(params: Params, z: jax.Array, inputs: tuple) -> dist.Distribution:
         """Return the networks' Gaussian where more is to come, and the prior's elsewhere."""
         read, is_informed = inputs
         if is_structured:
-            read = combiner.apply({"params": params["encoder"]["combiner"]}, read, z)
+            read = combined(params, read, z)
         found = zip(read, transition(params["decoder"], z), strict=True)
         mean, scale = (jnp.where(is_informed[..., None], q, p) for q, p in found)
         return dist.Normal(mean, scale).to_event(1)
@@ -85,7 +88,7 @@ def recurrent_recognition(
         inputs = jnp.concatenate([values, mask], axis=-1)
         read = tuple(jnp.asarray(of.apply({"params": phi[name]}, inputs, is_informed)) for name, of in readers.items())
         if not is_structured:  # a mean field knows all of its steps before any is drawn
-            read = combiner.apply({"params": phi["combiner"]}, read)
+            read = combined(params, read)
         return Markov(step, params, params["decoder"]["start"], (read, is_informed))
 
     return Recognition(init, encode)

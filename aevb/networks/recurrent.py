@@ -67,7 +67,8 @@ class GatedTransition(nn.Module):
         g = sigmoid(W2 relu(W1 z)),   h = W4 relu(W3 z)
         mean = (1 - g) (W5 z) + g h,   scale = softplus(W6 relu(h))
 
-    Biases are left out above. W5 starts as the identity: before training a state stays about where it is.
+    Biases are left out above. W5 starts as the identity and W6 at 0: before training a state stays about where it is,
+    with noise of one scale everywhere.
 
     Attributes:
       latent_dim: J.
@@ -88,7 +89,7 @@ class GatedTransition(nn.Module):
         gate = jax.nn.sigmoid(dense(self.latent_dim, name="gate")(hidden[..., : self.hidden_dim]))
         proposed = dense(self.latent_dim, name="proposed")(hidden[..., self.hidden_dim :])
         linear = dense(self.latent_dim, kernel_init=identity, name="linear")(z)
-        scale = dense(self.latent_dim, name="scale")(jax.nn.relu(proposed))
+        scale = dense(self.latent_dim, kernel_init=nn.initializers.zeros_init(), name="scale")(jax.nn.relu(proposed))
         return linear + gate * (proposed - linear), positive(scale)
 
 

@@ -1,0 +1,269 @@
+"""Families along time: deep Markov models, and linear-Gaussian state spaces against a Kalman filter."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import aevb
+from aevb import Markov, Observed
+from aevb.models import deep_markov_vae, linear_gaussian_state_space, start_at_mean
+from tests.gaussians import recording, state_space
+
+pytestmark = pytest.mark.usefixtures("barely_optimized")
+
+KEY = jax.random.key(0)
+LENGTH, PADDING = 40, 10
+SIZES = (2, 6, 4, 6)
+
+
+# Linear-Gaussian state spaces
+
+
+def kalman(theta, x):
+    """Return log p of what was observed by the filter of the tests, which has no offset of its own."""
+    others = {
+        "F": theta["transition"],
+        "H": theta["emission"],
+        "log_q": theta["transition_log_variance"],
+        "log_r": theta["log_variance"],
+        "start": theta["start"],
+    }
+    return state_space(len(x)).log_marginal({"decoder": others}, x - theta["offset"])
+
+
+def some_theta():
+    """Parameters of a model of four values by three states, far from the initial ones."""
+    rng = np.random.RandomState(3)
+    theta = {
+        "transition": 0.95 * np.linalg.qr(rng.randn(3, 3))[0],
+        "transition_log_variance": np.log(0.3 + rng.rand(3)),
+        "emission": rng.randn(4, 3),
+        "offset": rng.randn(4),
+        "log_variance": np.log(0.2 + rng.rand(4)),
+        "start": rng.randn(3),
+    }
+    return jax.tree.map(jnp.asarray, theta)
+
+
+def assert_as_close(found, expected, rtol):
+    for name, leaf in expected.items():
+        scale = np.max(np.abs(leaf))
+        np.testing.assert_allclose(found[name], leaf, rtol=0, atol=rtol * scale, err_msg=name)
+
+
+def test_the_bound_of_a_linear_model_is_the_kalman_filters_and_so_is_its_gradient(x64):
+    """Over 40 steps with a gap, a missing entry and ten steps of padding, whatever is drawn."""
+    x, theta = jnp.asarray(recording(LENGTH, PADDING)), some_theta()
+    model = linear_gaussian_state_space(x.shape, 3, param_dtype="float64")
+    assert jax.tree.map(jnp.shape, model.init(KEY)) == {"encoder": {}, "decoder": jax.tree.map(jnp.shape, theta)}
+    truth, slope = jax.jit(jax.value_and_grad(kalman))(theta, x)
+    bound = jax.jit(jax.value_and_grad(functools.partial(aevb.elbo, kl="sampled")))
+    for seed in range(2):
+        value, gradient = bound({"encoder": {}, "decoder": theta}, jax.random.key(seed), x, model)
+        assert abs(float(value - truth)) < 1e-10 * abs(float(truth))
+        assert_as_close(gradient["decoder"], slope, 1e-10)
+
+
+def test_another_posterior_is_below_the_kalman_filter(x64):
+    """A recurrent network that has learned nothing; its bound is unbiased, so the mean of many is below log p."""
+    x, theta = jnp.asarray(recording(6, 2)), some_theta()
+    model = linear_gaussian_state_space(x.shape, 3, "recurrent", 5, param_dtype="float64")
+    params = {"encoder": model.init(KEY)["encoder"], "decoder": theta}
+    for kl in ("analytic", "sampled"):
+        bound = jax.jit(jax.vmap(lambda key, kl=kl: aevb.elbo(params, key, x, model, kl=kl)))
+        values = np.asarray(bound(jax.random.split(KEY, 4000)))
+        assert np.mean(values) + 5 * np.std(values) / 4000**0.5 < float(kalman(theta, x))
+
+
+@pytest.mark.slow
+def test_training_a_linear_model_ends_at_a_maximum_of_the_likelihood(x64):
+    """Steps along its gradient raise log p of held-out series that the filter computes, from 40 series."""
+    model = linear_gaussian_state_space((12, 4), 3, param_dtype="float64")
+    truth = state_space(12)
+    z = truth.model.prior(truth.params).sample(jax.random.key(1), (120,))
+    series = np.array(
+        jax.vmap(lambda key, z: truth.model.decode(truth.params, z).sample(key))(jax.random.split(KEY, 120), z)
+    )
+    result = aevb.fit(
+        series[:80], model, key=KEY, optimizer=optax.adam(0.03), num_epochs=60, batch_size=20, eval_every=60,
+        estimator=aevb.Estimator(kl="sampled"), map_prior=False, test_data=series[80:],
+    )  # fmt: skip
+    log_p = jax.jit(jax.vmap(kalman, (None, 0)))
+    found = float(np.mean(log_p(result.state.params["decoder"], jnp.asarray(series[80:]))))
+    best = float(np.mean(jax.vmap(truth.log_marginal, (None, 0))(truth.params, jnp.asarray(series[80:]))))
+    assert result.history[-1].test_elbo == pytest.approx(found, abs=1e-8)
+    assert best - 1.0 < found < best
+
+
+# Deep Markov models
+
+
+POSTERIORS = ("structured", "mean_field")
+
+
+def model_of(length, **options):
+    return deep_markov_vae((length, 3), *SIZES, **({"param_dtype": "float64"} | options))
+
+
+def roll(length, padding=0):
+    """A binary sequence with a gap and a missing value, and NaN after its end."""
+    x = np.full((length + padding, 3), np.nan)
+    x[:length] = np.random.RandomState(0).rand(length, 3) > 0.5
+    x[2], x[1, 1] = np.nan, np.nan
+    return jnp.asarray(x)
+
+
+def trained(model):
+    """Parameters away from the initial ones, many of which are 0."""
+    return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), model.init(KEY))
+
+
+@pytest.mark.parametrize("kl", ["analytic", "sampled"])
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_padding_to_twice_the_length_changes_nothing(x64, posterior, kl):
+    """Neither the bound nor its gradient, by the same noise; parameters serve any length."""
+    short, long = model_of(6, posterior=posterior), model_of(12, posterior=posterior)
+    params = trained(short)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, long.init(KEY))
+    bound = jax.jit(jax.value_and_grad(functools.partial(aevb.elbo, num_samples=2, kl=kl)), static_argnums=3)
+    value, gradient = bound(params, KEY, roll(6), short)
+    padded_value, padded_gradient = bound(params, KEY, roll(6, 6), long)
+    assert float(padded_value) == pytest.approx(float(value), rel=1e-12)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(padded_gradient), strict=True):
+        assert np.any(one != 0)
+        np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_a_padded_step_is_the_priors(x64, posterior):
+    model = model_of(8, posterior=posterior)
+    params, x = trained(model), roll(5, 3)
+    q, p = model.encode(params, x), model.prior(params)
+    z = q.sample(KEY, (4,))
+    ours, priors = (distribution.conditionals(z).base_dist for distribution in (q, p))
+    for name in ("loc", "scale"):
+        np.testing.assert_array_equal(getattr(ours, name)[:, 5:], getattr(priors, name)[:, 5:])
+        assert np.all(getattr(ours, name)[:, :5] != getattr(priors, name)[:, :5])  # in the gap, too
+    terms = aevb.elbo_terms(params, KEY, x, model)
+    np.testing.assert_array_equal(terms.kl_by_level["z"][5:], 0)
+    nothing = aevb.elbo_terms(params, KEY, jnp.full((8, 3), jnp.nan), model, kl="sampled")
+    assert (float(nothing.reconstruction), float(nothing.kl)) == (0, 0)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_what_a_step_of_the_posterior_depends_on(x64, posterior):
+    """Structured: the step before, and what is still to come. Mean field: all of x, and no step."""
+    model = model_of(5, posterior=posterior)
+    params, x = trained(model), jnp.asarray(np.random.RandomState(0).rand(5, 3))
+    z = jnp.asarray(np.random.RandomState(1).randn(5, 2))
+    means = lambda x, z: model.encode(params, x).conditionals(z).base_dist.loc
+    of_x, of_z = jax.jacobian(means, argnums=(0, 1))(x, z)
+    depends_on_x = np.any(np.asarray(of_x) != 0, axis=(1, 3))
+    depends_on_z = np.any(np.asarray(of_z) != 0, axis=(1, 3))
+    if posterior == "structured":
+        np.testing.assert_array_equal(depends_on_x, np.triu(np.ones((5, 5), bool)))
+        np.testing.assert_array_equal(depends_on_z, np.eye(5, k=-1, dtype=bool))
+    else:
+        assert np.all(depends_on_x)
+        assert not np.any(depends_on_z)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def test_the_networks_against_numpy(x64):
+    """Transition, units that read backwards, and combiner, in float64 and one step at a time."""
+    model = model_of(4)
+    params = jax.tree.map(np.asarray, trained(model))
+    x, z = np.random.RandomState(0).rand(4, 3), np.random.RandomState(1).randn(4, 2)
+    relu = lambda values: np.maximum(values, 0)
+    dense = lambda weights, values: values @ weights["kernel"] + weights["bias"]
+
+    w = params["decoder"]["transition"]
+    hidden = relu(dense(w["hidden"], z))
+    gate, proposed = sigmoid(dense(w["gate"], hidden[:, :4])), dense(w["proposed"], hidden[:, 4:])
+    mean = (1 - gate) * dense(w["linear"], z) + gate * proposed
+    scale = softplus(dense(w["scale"], relu(proposed))) + 1e-3
+    steps = model.prior(params).conditionals(jnp.asarray(np.concatenate([z[1:], z[:1]]))).base_dist
+    np.testing.assert_allclose(steps.loc[1:], mean[1:], rtol=1e-12)
+    np.testing.assert_allclose(steps.scale[1:], scale[1:], rtol=1e-12)
+
+    w = params["encoder"]["backward"]
+    h, states = w["start"], []
+    for values in x[::-1]:
+        r, u, n = np.split(dense(w["inputs"], np.concatenate([values, np.ones(3)])), 3)
+        of_r, of_u, of_n = np.split(h @ w["kernel"], 3)
+        u = sigmoid(u + of_u)
+        h = (1 - u) * np.tanh(n + sigmoid(r + of_r) * (of_n + w["bias"])) + u * h
+        states.append(h)
+    w = params["encoder"]["combiner"]
+    previous = np.concatenate([params["decoder"]["start"][None], z[:-1]])
+    combined = 0.5 * (np.tanh(dense(w["previous"], previous)) + np.stack(states[::-1]))
+    mean, scale = np.split(dense(w["outputs"], combined), 2, axis=-1)
+    steps = model.encode(params, jnp.asarray(x)).conditionals(jnp.asarray(z)).base_dist
+    np.testing.assert_allclose(steps.loc, mean, rtol=1e-12)
+    np.testing.assert_allclose(steps.scale, softplus(scale) + 1e-3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical", "discretized_logistic"])
+def test_likelihoods_of_each_value(likelihood):
+    """Of a whole path and of one step of it; values are where they belong."""
+    model = deep_markov_vae((4, 3), *SIZES, likelihood=likelihood)
+    params = trained(model)
+    z = jax.random.normal(KEY, (4, 2))
+    x = jnp.asarray(np.random.RandomState(0).randint(0, 2, (4, 3)), jnp.float32)
+    whole = model.decode(params, z)
+    assert isinstance(whole, Observed)
+    assert isinstance(model.encode(params, x), Markov)
+    steps = [float(model.decode(params, z[t : t + 1]).log_prob(x[t : t + 1])) for t in range(4)]
+    assert float(whole.log_prob(x)) == pytest.approx(sum(steps), rel=1e-5)
+    assert np.isfinite(aevb.elbo(params, KEY, x.at[1].set(jnp.nan), model))
+
+
+def test_the_mean_of_the_data_is_the_last_bias_whatever_the_sizes():
+    """Of one step, `[D]`; with as many latents as values the transition has a layer of that size too."""
+    model = start_at_mean(deep_markov_vae((4, 3), 3, 6, 4, 6), [0.1, 0.5, 0.9])
+    bias = model.init(KEY)["decoder"]["emission"]["Dense_2"]["bias"]
+    np.testing.assert_allclose(jax.nn.sigmoid(bias), [0.1, 0.5, 0.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_training_finds_the_alternation_in_sequences_of_different_lengths(posterior):
+    """Sequences that alternate have log p of -log 2, whatever their length: the first step decides all others."""
+    rng = np.random.RandomState(0)
+    first, lengths = rng.randint(0, 2, 64), rng.randint(2, 9, 64)
+    x = ((first[:, None] + np.arange(8)) % 2).astype(np.float32)
+    x[np.arange(8) >= lengths[:, None]] = np.nan
+    model = deep_markov_vae((8, 1), 4, 16, 16, 16, posterior=posterior)
+    settings = {"optimizer": optax.adam(1e-2), "batch_size": 16, "num_epochs": 60, "eval_every": 60}
+    result = aevb.fit(x[..., None], model, key=KEY, map_prior=False, **settings)
+    independent = -np.mean(lengths) * np.log(2)
+    assert result.history[0].train_elbo < independent < -1.5
+    assert independent + 1.0 < result.history[-1].train_elbo < -np.log(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data_shape": (8,)}, r"data_shape must be \[T, D\].*got \[8\]"),
+        ({"data_shape": (8, 3, 2)}, r"data_shape must be \[T, D\].*got \[8, 3, 2\]"),
+        ({"rnn_dim": 0}, "rnn_dim must be at least 1, got 0"),
+        ({"posterior": "gaussian"}, "posterior must be one of .*'mean_field'.*got 'gaussian'"),
+        ({"likelihood": "poison"}, "likelihood"),
+    ],
+)
+def test_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        deep_markov_vae(**({"data_shape": (8, 3)} | arguments))
+    if "likelihood" not in arguments:
+        with pytest.raises(ValueError, match=message.replace("'mean_field'", "'exact'")):
+            linear_gaussian_state_space(**({"data_shape": (8, 3)} | arguments))
