@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
+from aevb.figures.classes import confusion_matrices, reliability_diagram
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
 from aevb.figures.images import (
@@ -19,6 +20,7 @@ __all__ = [
     "Panel",
     "bound_panels",
     "calibration",
+    "confusion_matrices",
     "costs",
     "density_maps",
     "density_slices",
@@ -35,6 +37,7 @@ __all__ = [
     "manifold",
     "reconstruction_and_kl",
     "reconstructions",
+    "reliability_diagram",
     "save",
     "turns",
 ]

@@ -23,6 +23,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "mlp": "aevb.models.mlp:mlp_vae",
         "convolutional": "aevb.models.convolutional:convolutional_vae",
         "conditional": "aevb.models.conditional:conditional_vae",
+        "conditional_deep_markov": "aevb.models.conditional_deep_markov:conditional_deep_markov_vae",
         "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",

@@ -7,8 +7,6 @@ import numpy as np
 from aevb import Given
 from aevb.data import DatasetError, load
 
-DATASETS = ("basic_motions", "japanese_vowels")
-
 
 class Task(NamedTuple):
     """Sequences to learn from and to classify.
@@ -40,9 +38,11 @@ def load_task(name: str, data_dir: str | None, source_dir: str | None) -> Task:
     train, test = (load(name, split, data_dir, source_dir) for split in ("train", "test"))
     if train.label_names is None:
         raise DatasetError(f"{name} has no classes with names")
-    counts = np.bincount(train.classes(), minlength=len(train.label_names))
+    counts = class_sizes(train.classes(), len(train.label_names))
     if counts.min() < 2:
-        raise DatasetError(f"class {train.label_names[counts.argmin()]} of {name} has fewer than two training sequences")
+        raise DatasetError(
+            f"class {train.label_names[counts.argmin()]} of {name} has fewer than two training sequences"
+        )
     xs = standardized(train.sequences(), test.sequences())
     return Task(name, Given(xs[0], train.classes()), Given(xs[1], test.classes()), train.label_names)
 
@@ -59,7 +59,7 @@ def standardized(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 def stratified_folds(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each sequence, `[N]` from 0: every class is divided as evenly as can be, at random by `seed`."""
+    """Return the fold of each sequence, `[N]` from 0: each class is divided evenly, at random by `seed`."""
     random, folds = np.random.RandomState(seed), np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         of_class = random.permutation(np.flatnonzero(labels == label))
@@ -67,9 +67,14 @@ def stratified_folds(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarra
     return folds
 
 
+def class_sizes(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return how many sequences each class has, `[C]`."""
+    return np.bincount(labels, minlength=num_classes)
+
+
 def log_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Return log p(class), `[C]` float64, from how often each is there."""
-    return np.log(np.bincount(labels, minlength=num_classes) / len(labels))
+    return np.log(class_sizes(labels, num_classes) / len(labels))
 
 
 def by_class(x: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb import hidden_markov
+from aevb import Given, hidden_markov
 from aevb.hidden_markov import Emission, Parameters
 from experiments.studies.actions_data import by_class
 
@@ -36,6 +36,13 @@ class HiddenMarkovSettings:
     def emission(self) -> Emission:
         """The family of emissions."""
         return hidden_markov.gaussian(self.pseudo_count, self.variance_floor)
+
+
+def learned_log_likelihoods(
+    train: Given, x: np.ndarray, num_classes: int, settings: HiddenMarkovSettings, seed: int
+) -> np.ndarray:
+    """Return log p(x | class), `[N, C]` float64, nats, by what is learned from `train`, sequences and their classes."""
+    return log_likelihoods(learn(*train, num_classes, settings, seed), x, settings)
 
 
 def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: HiddenMarkovSettings, seed: int) -> Parameters:
