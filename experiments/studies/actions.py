@@ -1,6 +1,4 @@
-"""Accuracy, calibration and log p(x | class) of generative classifiers of sequences. The command is
-`experiments.actions`.
-"""
+"""Generative classifiers of sequences in one table. The command is `experiments.actions`."""
 
 import itertools
 import shlex
@@ -33,8 +31,8 @@ _PUBLISHED: dict[str, dict[str, float]] = {
 # Several values of one setting are candidates, among which cross-validation chooses.
 _DEFAULTS: dict[str, dict[str, dict[str, list[float]]]] = {
     "hmm": {
-        "basic_motions": {"num_states": [3, 5, 8], "variance_floor": [0.001, 0.05], "pseudo_count": [1.0]},
-        "japanese_vowels": {"num_states": [3, 5, 8], "variance_floor": [0.001], "pseudo_count": [0.1]},
+        "basic_motions": {"num_states": [3, 5], "variance_floor": [0.001], "pseudo_count": [1.0]},
+        "japanese_vowels": {"num_states": [3, 5], "variance_floor": [0.001], "pseudo_count": [0.1]},
     },
     "dmm": {
         "basic_motions": {"latent_dim": [8], "hidden_dim": [32], "num_epochs": [100], "batch_size": [10]},
@@ -64,7 +62,7 @@ def run() -> None:
         flags.DEFINE_list(name, None, f"{kind}; of several, cross-validation chooses. The data set's own by default.")
     flags.DEFINE_integer("num_iterations", 20, "Steps of EM.", lower_bound=1)
     flags.DEFINE_integer("num_restarts", 1, "Random starts of EM, of which training sequences choose.", lower_bound=1)
-    flags.DEFINE_integer("num_particles", 100, "Particles for log p(x | class).", lower_bound=1)
+    flags.DEFINE_integer("num_particles", 20, "Particles for log p(x | class).", lower_bound=1)
     shared_flags.define_data_flags()
     flags.DEFINE_string("workdir", None, "Where results are kept; under runs/actions if not given.")
     launch.start(_run_all)

@@ -7,6 +7,8 @@ import numpy as np
 from aevb import Given
 from aevb.data import DatasetError, load
 
+_SIZE_UNIT = 10
+
 
 class Task(NamedTuple):
     """Sequences to learn from and to classify.
@@ -78,9 +80,15 @@ def log_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def by_class(x: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the sequences of each class, `[C, M, T, D]`, M of the largest; smaller ones are filled up with NaN."""
-    groups = [x[labels == label] for label in range(num_classes)]
-    found = np.full((num_classes, max(map(len, groups)), *x.shape[1:]), np.nan, np.float32)
-    for label, group in enumerate(groups):
-        found[label, : len(group)] = group
+    """Return the sequences of each class, `[C, M, T, D]`, filled up with NaN to the same number.
+
+    M is the size of the largest class, rounded up so that a part of the sequences has the shape of all of them: what
+    is compiled for one serves the other.
+    """
+    largest = int(class_sizes(labels, num_classes).max())
+    size = _SIZE_UNIT * -(-largest // _SIZE_UNIT)
+    found = np.full((num_classes, size, *x.shape[1:]), np.nan, np.float32)
+    for label in range(num_classes):
+        of_class = x[labels == label]
+        found[label, : len(of_class)] = of_class
     return found
