@@ -25,7 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
-    from aevb import marginal_likelihood, posterior, prediction
+    from aevb import hidden_markov, marginal_likelihood, posterior, prediction
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -58,6 +58,7 @@ __all__ = [
     "fit",
     "fit_population",
     "fivo_bound",
+    "hidden_markov",
     "init_train_state",
     "iwae_bound",
     "likelihoods",
@@ -83,6 +84,7 @@ _LATE = {
     "load": "aevb.saved",
     "load_run": "aevb.saved",
     "save": "aevb.saved",
+    "hidden_markov": "aevb.hidden_markov",
     "marginal_likelihood": "aevb.marginal_likelihood",
     "posterior": "aevb.posterior",
     "prediction": "aevb.prediction",

@@ -95,7 +95,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image: `(H, W)`, `(H, W, C)` or `(D,)`."""
+        """The shape of one image, `(H, W)`, `(H, W, C)` or `(D,)`, or of one sequence, `(T, D)`."""
         return self.images.shape[1:]
 
     @property

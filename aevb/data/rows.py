@@ -53,7 +53,8 @@ def _size(leaf: Any, name: str) -> int:
             return len(leaf)
     except TypeError:
         pass
-    hint = ", whose .pixels() are" if hasattr(leaf, "pixels") else ""
+    view = "sequences" if getattr(leaf, "is_sequences", False) else "pixels"
+    hint = f", whose .{view}() are" if hasattr(leaf, view) else ""
     raise TypeError(f"{name} must be arrays of numbers [N, ...], got {describe(leaf)}{hint}")
 
 

@@ -206,7 +206,8 @@ def _series(line: str, header: _Header) -> tuple[np.ndarray, int]:
 
 
 def _numbers(channel: str) -> np.ndarray:
-    numbers = np.array([np.nan if word.strip() == "?" else float(word) for word in channel.split(",")], np.float32)
+    with np.errstate(over="ignore"):
+        numbers = np.array([np.nan if word.strip() == "?" else float(word) for word in channel.split(",")], np.float32)
     if np.isinf(numbers).any():
         raise ValueError("a value is infinite, or beyond what float32 holds")
     return numbers

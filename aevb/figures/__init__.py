@@ -3,6 +3,7 @@
 from aevb.figures.classes import confusion_matrices, reliability_diagram
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
+from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -17,6 +18,7 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+    "LearningCurve",
     "Panel",
     "bound_panels",
     "calibration",
@@ -26,6 +28,7 @@ __all__ = [
     "density_slices",
     "error_curves",
     "gradient_variances",
+    "hidden_states",
     "image_grid",
     "image_panels",
     "image_rows",
@@ -33,6 +36,7 @@ __all__ = [
     "latent_scatter",
     "levels",
     "literal",
+    "log_likelihoods",
     "lower_bounds",
     "manifold",
     "reconstruction_and_kl",

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from aevb.hidden_markov.emissions import Emission
 from aevb.hidden_markov.inference import emissions_of, is_there
@@ -22,7 +23,7 @@ class Decoded(NamedTuple):
     log_joint: jax.Array
 
 
-def viterbi(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> Decoded:
+def viterbi(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> Decoded:
     """Return the path of states that has the highest p(s | x).
 
     It is one path, and not the most probable state of each step, which `smooth_states` gives. Arguments and errors as

@@ -39,7 +39,7 @@ class Emission:
 
     Attributes:
       distribution: `params -> distribution` of the batch shape `[K]` and the event shape `[D]`, one for each state.
-      initialize: `(key, steps, num_states) -> params` from the observed steps `[S, D]`.
+      initialize: `(key, steps, num_states) -> params` from the steps of all sequences, `[S, D]`; NaN after the ends.
       maximize: `(params, weights, steps) -> params`, the M-step: given the expected number of times that each state
         emitted each step, `[S, K]`, which is 0 after the end of a sequence, the parameters that maximize the expected
         log-likelihood. It is given the former ones too.
@@ -145,7 +145,7 @@ def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -
 
     def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
         # Around the mean of all data: squares of values that are far from 0 would lose their digits.
-        center, spread = jnp.nanmean(steps, 0), _spread(steps)
+        center, spread = _mean(steps), _spread(steps)
         seen, values = _seen_and_values(steps - center)
         total = _product(weights.T, seen) + pseudo_count
         safe_total = jnp.where(total > 0, total, 1)
@@ -178,7 +178,7 @@ def poisson(pseudo_count: float = 0.1) -> Emission:
     def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
         seen, values = _seen_and_values(steps)
         total = _product(weights.T, seen) + pseudo_count
-        rate = (_product(weights.T, values) + pseudo_count * jnp.nanmean(steps, 0)) / jnp.where(total > 0, total, 1)
+        rate = (_product(weights.T, values) + pseudo_count * _mean(steps)) / jnp.where(total > 0, total, 1)
         return {"log_rate": jnp.where(total > 0, jnp.log(jnp.maximum(rate, _SMALLEST_RATE)), params["log_rate"])}
 
     return Emission(lambda params: dist.Poisson(jnp.exp(params["log_rate"])).to_event(1), initialize, maximize)
@@ -244,12 +244,18 @@ def _picked_and_mean(
     """
     # Those with the highest random numbers: `jax.random.choice` takes seconds to compile.
     ranks = jnp.where(jnp.isnan(steps).all(-1), -1, jax.random.uniform(key, steps.shape[:1]))
-    picked, mean = steps[jax.lax.top_k(ranks, num_states)[1]], jnp.nanmean(steps, 0)
+    picked, mean = steps[jax.lax.top_k(ranks, num_states)[1]], _mean(steps)
     return jnp.where(jnp.isnan(picked) & fill, mean, picked), mean
 
 
+def _mean(steps: jax.Array) -> jax.Array:
+    """Return the mean of all data, `[D]`; 0 of what was never observed."""
+    seen, values = _seen_and_values(steps)
+    return values.sum(0) / jnp.maximum(seen.sum(0), 1)
+
+
 def _spread(steps: jax.Array) -> jax.Array:
-    """Return the variance of all data, `[D]`; 1 for what never varies."""
+    """Return the variance of all data, `[D]`; 1 for what never varies or was never observed."""
     variance = jnp.nanvar(steps, 0)
     return jnp.where(variance > 0, variance, 1)
 

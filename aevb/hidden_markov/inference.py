@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from aevb.hidden_markov.emissions import Emission, log_likelihoods
 from aevb.hidden_markov.parameters import Parameters, checked
@@ -49,7 +50,7 @@ class ExpectedCounts(NamedTuple):
     states: jax.Array
 
 
-def log_likelihood(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> jax.Array:
+def log_likelihood(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> jax.Array:
     """Return log p(x) of each sequence, in nats, by the forward algorithm. It is differentiable in the parameters.
 
     Args:
@@ -70,7 +71,7 @@ def log_likelihood(params: Parameters, x: jax.Array, emission: Emission, lengths
     return _log_likelihood(params, *checked(params, x, emission, lengths), emission)
 
 
-def filter_states(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> Filtered:
+def filter_states(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> Filtered:
     """Return p(s_t | x_1..x_t) of every step, and log p(x). Arguments and errors as for `log_likelihood`.
 
     Steps between the last one observed and an end that `lengths` gives are forecasts.
@@ -78,17 +79,17 @@ def filter_states(params: Parameters, x: jax.Array, emission: Emission, lengths:
     return _filtered(params, *checked(params, x, emission, lengths), emission)
 
 
-def smooth_states(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> jax.Array:
+def smooth_states(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> jax.Array:
     """Return p(s_t | x), given the whole sequence, `[N, T, K]`; NaN after the end.
 
     Arguments and errors as for `log_likelihood`.
     """
-    x, lengths = checked(params, x, emission, lengths)
-    states = expected_counts_of(params, x, lengths, emission).states
-    return jnp.where(is_there(x, lengths)[..., None], states, jnp.nan)
+    sequences, lengths = checked(params, x, emission, lengths)
+    states = expected_counts_of(params, sequences, lengths, emission).states
+    return jnp.where(is_there(sequences, lengths)[..., None], states, jnp.nan)
 
 
-def expected_counts(params: Parameters, x: jax.Array, emission: Emission, lengths: Any = None) -> ExpectedCounts:
+def expected_counts(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> ExpectedCounts:
     """Return the E-step of Baum and Welch. Arguments and errors as for `log_likelihood`."""
     return expected_counts_of(params, *checked(params, x, emission, lengths), emission)
 

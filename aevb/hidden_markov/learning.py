@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from aevb.arguments import check_counts, check_key
 from aevb.data.sequences import lengths_of
@@ -57,7 +58,7 @@ class FitResult(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[self.best], self.params)
 
 
-def initialize(key: jax.Array, x: jax.Array, num_states: int, emission: Emission) -> Parameters:
+def initialize(key: jax.Array, x: ArrayLike, num_states: int, emission: Emission) -> Parameters:
     """Draw parameters to start EM from: transitions uniform on the simplex, emissions near random steps of the data.
 
     Args:
@@ -76,7 +77,7 @@ def initialize(key: jax.Array, x: jax.Array, num_states: int, emission: Emission
 
 
 def em_step(
-    params: Parameters, x: jax.Array, emission: Emission, pseudo_count: float = _PSEUDO_COUNT
+    params: Parameters, x: ArrayLike, emission: Emission, pseudo_count: float = _PSEUDO_COUNT
 ) -> tuple[Parameters, jax.Array]:
     """Take one step of EM.
 
@@ -94,17 +95,17 @@ def em_step(
       As `log_likelihood`.
     """
     check_pseudo_count(pseudo_count)
-    x, lengths = checked(params, x, emission, None)
-    return _em_step(params, x, lengths, emission, pseudo_count)
+    sequences, lengths = checked(params, x, emission, None)
+    return _em_step(params, sequences, lengths, emission, pseudo_count)
 
 
 def fit(
-    x: jax.Array,
+    x: ArrayLike,
     emission: Emission,
     num_states: int,
     *,
     key: jax.Array,
-    valid_x: jax.Array | None = None,
+    valid_x: ArrayLike | None = None,
     num_restarts: int = 1,
     num_iterations: int = 100,
     evaluate_every: int = 5,
