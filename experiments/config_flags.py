@@ -39,9 +39,11 @@ class ConfigFlags:
         others = _of_other_families(config)
         self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # of some family
         for field in (*configs.fields_of(config), *others):
-            if not field.setting.is_recorded and field.flag not in (*leave_out, *self._fields):
-                self._fields[field.flag] = field
-                self._define(field if has_defaults else field._replace(default=None))
+            if not field.setting.is_recorded and field.flag not in leave_out:
+                known = self._fields.get(field.flag)
+                self._fields[field.flag] = field if known is None else _with_choices_of(known, field)
+        for field in self._fields.values():
+            self._define(field if has_defaults else field._replace(default=None))
 
     def _define(self, field: Field) -> None:
         help_text = f"{field.setting.help}{_limits(field.setting)}"
@@ -227,6 +229,14 @@ def _element_of(kind: Any) -> Any:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def _with_choices_of(field: Field, other: Field) -> Field:
+    """Return a setting with the choices of another family's setting of the same name as well."""
+    if get_origin(field.kind) is not Literal or get_origin(other.kind) is not Literal:
+        return field
+    choices = dict.fromkeys((*get_args(field.kind), *get_args(other.kind)))
+    return field._replace(kind=Literal[tuple(choices)])  # type: ignore[valid-type]
 
 
 def _of_other_families(config: Config) -> list[Field]:

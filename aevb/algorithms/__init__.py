@@ -11,6 +11,7 @@ from aevb.algorithms.base import (
     init_train_state,
     standard_normal_log_prior,
 )
+from aevb.algorithms.bucketed import bucketed
 from aevb.algorithms.full_vb import full_vb
 from aevb.algorithms.monte_carlo_em import monte_carlo_em
 from aevb.algorithms.semi_supervised import semi_supervised
@@ -26,6 +27,7 @@ __all__ = [
     "Progress",
     "TrainState",
     "auto_encoding",
+    "bucketed",
     "descent",
     "full_vb",
     "init_train_state",

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,10 @@ class Init(Protocol):
     def __call__(self, key: jax.Array, x: Datapoint | None = None) -> TrainState: ...
 
 
+Bucket: TypeAlias = Callable[[Datapoint], jax.Array]
+"""`x -> []` int32, the number of a datapoint's bucket."""
+
+
 class Algorithm(NamedTuple):
     """A way to train a model.
 
@@ -74,12 +78,15 @@ class Algorithm(NamedTuple):
       evaluated_params: `(params, key) -> params`, those of the model whose bound is reported; `None` where there is no
         recognition model and so no bound.
       estimator: how the bound is estimated that it ascends, and by default the one that is reported.
+      bucket: `x -> []` int32, the number of a datapoint's bucket: minibatches are made of datapoints of one bucket, so
+        far as the sizes of buckets allow. `None` where any make a minibatch.
     """
 
     init: Init
     step: Callable[[TrainState, Datapoint, jax.Array], tuple[TrainState, jax.Array]]
     evaluated_params: Callable[[Params, jax.Array], Params] | None = lambda params, key: params
     estimator: Estimator = Estimator()
+    bucket: Bucket | None = None
 
 
 class MakeAlgorithm(Protocol):

@@ -4,7 +4,7 @@ from aevb.models.conditional import conditional_vae
 from aevb.models.conditional_deep_markov import conditional_deep_markov_vae
 from aevb.models.convolutional import convolutional_vae
 from aevb.models.deep_markov import deep_markov_vae
-from aevb.models.families import FAMILIES, build, recipe_of, register
+from aevb.models.families import FAMILIES, build, of_length, recipe_of, register
 from aevb.models.hierarchical import hierarchical_vae
 from aevb.models.hierarchical_convolutional import hierarchical_convolutional_vae
 from aevb.models.linear_gaussian import linear_gaussian_state_space
@@ -24,6 +24,7 @@ __all__ = [
     "hierarchical_vae",
     "linear_gaussian_state_space",
     "mlp_vae",
+    "of_length",
     "recipe_of",
     "register",
     "semi_supervised_vae",

@@ -41,7 +41,7 @@ class _Specification:
     param_dtype: str
 
 
-@family("deep_markov")
+@family("deep_markov", images=True)  # data as they are, `[T, D]`, and not flattened
 def deep_markov_vae(
     data_shape: Sequence[int],
     latent_dim: int = 32,

@@ -8,9 +8,10 @@ import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
-from aevb.arguments import describe
+from aevb.arguments import check_counts, describe
 from aevb.likelihoods import LIKELIHOODS
 from aevb.model import Model, Recipe, check_model
 from aevb.registry import Registry
@@ -23,13 +24,13 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "mlp": "aevb.models.mlp:mlp_vae",
         "convolutional": "aevb.models.convolutional:convolutional_vae",
         "conditional": "aevb.models.conditional:conditional_vae",
-        "conditional_deep_markov": "aevb.models.conditional_deep_markov:conditional_deep_markov_vae",
-        "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
-        "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
         "supervised": "aevb.models.supervised:supervised_vae",
         "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
+        "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
+        "conditional_deep_markov": "aevb.models.conditional_deep_markov:conditional_deep_markov_vae",
+        "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
     },
 )
 
@@ -134,6 +135,38 @@ def recipe_of(model: Model) -> tuple[str, dict[str, Any]]:
             'function, register it with @aevb.models.register("name"), and call that'
         )
     return model.recipe.family, json.loads(model.recipe.arguments)
+
+
+def length_of(model: Model) -> int:
+    """Return T of a model of sequences `[T, D]`.
+
+    Raises:
+      ValueError: it was not built by name, or not for sequences.
+    """
+    name, arguments = recipe_of(model)
+    shape = arguments.get("data_shape")
+    if not isinstance(shape, list) or len(shape) != 2:
+        raise ValueError(f"a model of the family {name!r} with data_shape {shape} is not one of sequences [T, D]")
+    return int(shape[0])
+
+
+def of_length(model: Model, length: int) -> Model:
+    """Return the model for sequences of another length, with the same parameters: `of_length(model, 200)`.
+
+    Raises:
+      ValueError: the model was not built by name or not for sequences, its parameters depend on the length, or
+        `length` is not positive.
+      TypeError: `length` is not an integer.
+    """
+    check_counts(1, length=length)
+    length_of(model)
+    name, arguments = recipe_of(model)
+    _, *data_dims = arguments["data_shape"]
+    other = build(name, **(arguments | {"data_shape": [length, *data_dims]}))
+    found, expected = (jax.eval_shape(each.init, jax.random.key(0)) for each in (other, model))
+    if found != expected:
+        raise ValueError(f"the parameters of the model family {name!r} depend on the length of its sequences")
+    return other
 
 
 def _rebuild(name: str, arguments: str) -> Model:

@@ -45,7 +45,7 @@ class _Specification:
     param_dtype: str
 
 
-@family("linear_gaussian")
+@family("linear_gaussian", images=True)  # data as they are, `[T, D]`, and not flattened
 def linear_gaussian_state_space(
     data_shape: Sequence[int],
     latent_dim: int = 8,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from aevb import sharding
-from aevb.algorithms.base import Algorithm, Loss, Progress, TrainState, check_algorithm, descent_step
+from aevb.algorithms.base import Algorithm, Bucket, Loss, Progress, TrainState, check_algorithm, descent_step
 from aevb.arguments import check_not_donated
 from aevb.data.binarization import Binarization, binarize_batch, check_binarization
 from aevb.data.rows import num_rows, rows
@@ -61,22 +61,24 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
       batch_size: M.
       binarization: "stochastic" redraws the targets of every minibatch.
     """
-    return compiled_epochs(minibatch_step(algorithm, binarization), batch_size)
+    return compiled_epochs(minibatch_step(algorithm, binarization), batch_size, algorithm.bucket)
 
 
-def compiled_epochs(step: MinibatchStep, batch_size: int) -> DonatingProgram:
-    """Return what `make_train_epochs` does, of a `minibatch_step`."""
-    return DonatingProgram(jax.jit(whole_epochs(step, batch_size), donate_argnums=0))
+def compiled_epochs(step: MinibatchStep, batch_size: int, bucket: Bucket | None = None) -> DonatingProgram:
+    """Return what `make_train_epochs` does, of a `minibatch_step` and perhaps an algorithm's buckets."""
+    return DonatingProgram(jax.jit(whole_epochs(step, batch_size, bucket), donate_argnums=0))
 
 
-def whole_epochs(step: MinibatchStep, batch_size: int) -> TrainEpochs:
+def whole_epochs(step: MinibatchStep, batch_size: int, bucket: Bucket | None = None) -> TrainEpochs:
     """Return what `compiled_epochs` compiles, to be transformed further first."""
 
     def train_epochs(state: TrainState, data: Datapoint, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
+        buckets = None if bucket is None else jax.vmap(bucket)(data)
+
         def epoch(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             before, progress = carry
             key, shuffle_key = jax.random.split(before.key)
-            batches = epoch_batches(shuffle_key, num_rows(data), batch_size)
+            batches = epoch_batches(shuffle_key, num_rows(data), batch_size, buckets)
             state, losses = jax.lax.scan(
                 lambda state, indices: step(state, rows(data, indices), indices), before._replace(key=key), batches
             )
@@ -89,7 +91,9 @@ def whole_epochs(step: MinibatchStep, batch_size: int) -> TrainEpochs:
     return train_epochs
 
 
-def part_of_epoch(step: MinibatchStep, batch_size: int) -> Callable[..., tuple[TrainState, Progress]]:
+def part_of_epoch(
+    step: MinibatchStep, batch_size: int, bucket: Bucket | None = None
+) -> Callable[..., tuple[TrainState, Progress]]:
     """Return minibatches of one epoch, `(state, data, first, last) -> (state, progress)`, not compiled.
 
     They are the `first` to `last - 1` of the order that the state's `shuffle_key` draws: what `whole_epochs` does in an
@@ -99,7 +103,8 @@ def part_of_epoch(step: MinibatchStep, batch_size: int) -> Callable[..., tuple[T
     def train_part(
         state: TrainState, data: Datapoint, first: int | jax.Array, last: int | jax.Array
     ) -> tuple[TrainState, Progress]:
-        batches = epoch_batches(jnp.asarray(state.shuffle_key), num_rows(data), batch_size)
+        buckets = None if bucket is None else jax.vmap(bucket)(data)
+        batches = epoch_batches(jnp.asarray(state.shuffle_key), num_rows(data), batch_size, buckets)
 
         def body(number: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             state, losses = carry
@@ -120,11 +125,23 @@ def part_of_epoch(step: MinibatchStep, batch_size: int) -> Callable[..., tuple[T
     return train_part
 
 
-def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int) -> jax.Array:
-    """Return the minibatches of one epoch, in order: indices `[N // M, M]`."""
+def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int, buckets: jax.Array | None = None) -> jax.Array:
+    """Return the minibatches of one epoch, in order: indices `[N // M, M]`.
+
+    Args:
+      key: what the order is drawn by.
+      dataset_size: N.
+      batch_size: M.
+      buckets: `[N]`, of each datapoint the number of its bucket. The datapoints of an epoch are then put in order of
+        their buckets, each in a random order, and minibatches are made of them from the first to the last.
+    """
     num_batches = dataset_size // batch_size
-    order = jax.random.permutation(key, dataset_size)
-    return order[: num_batches * batch_size].reshape(num_batches, batch_size)
+    order = jax.random.permutation(key, dataset_size)[: num_batches * batch_size]
+    if buckets is None:
+        return order.reshape(num_batches, batch_size)
+    order = order[jnp.argsort(buckets[order], stable=True)]
+    batches = order.reshape(num_batches, batch_size)
+    return jax.random.permutation(jax.random.fold_in(key, 1), batches)
 
 
 def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> MinibatchStep:

@@ -104,7 +104,7 @@ def make_train_population(
     Raises:
       ValueError: an unknown execution.
     """
-    return _of_members(whole_epochs(minibatch_step(algorithm, binarization), batch_size), execution)
+    return _of_members(whole_epochs(minibatch_step(algorithm, binarization), batch_size, algorithm.bucket), execution)
 
 
 def population_programs(
@@ -112,7 +112,7 @@ def population_programs(
 ) -> Programs:
     """Return what trains K members on `data`, leaves `[N, ...]`, for `pieces`; the rest as `make_train_population`."""
     whole = make_train_population(algorithm, batch_size, binarization, execution)
-    part = _of_members(part_of_epoch(minibatch_step(algorithm, binarization), batch_size), execution)
+    part = _of_members(part_of_epoch(minibatch_step(algorithm, binarization), batch_size, algorithm.bucket), execution)
     return Programs(
         _begin_epochs,
         lambda states, num_epochs: whole(states, data, num_epochs),

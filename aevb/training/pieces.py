@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aevb.algorithms.base import Progress, TrainState
+from aevb.algorithms.base import Bucket, Progress, TrainState
 from aevb.model import Datapoint
 from aevb.training.divergence import restoring
 from aevb.training.epochs import MinibatchStep, compiled_epochs, part_of_epoch
@@ -65,7 +65,13 @@ def begin_epoch(state: TrainState) -> TrainState:
 
 
 def compile_resident_epochs(
-    step: MinibatchStep, batch_size: int, state: TrainState, data: Datapoint, steps_per_epoch: int, left: Remaining
+    step: MinibatchStep,
+    batch_size: int,
+    state: TrainState,
+    data: Datapoint,
+    steps_per_epoch: int,
+    left: Remaining,
+    bucket: Bucket | None = None,
 ) -> Callable[..., tuple[TrainState, Progress]]:
     """Return training on data in memory, `(state, num_epochs, num_steps=0) -> (state, progress)`, compiled.
 
@@ -79,9 +85,10 @@ def compile_resident_epochs(
       data: leaves `[N, ...]`.
       steps_per_epoch: N // M.
       left: what will be trained; a program that this does not need is compiled when it is called.
+      bucket: as of an `Algorithm`.
     """
-    whole: Any = compiled_epochs(step, batch_size)
-    part: Any = jax.jit(part_of_epoch(step, batch_size), donate_argnums=0)
+    whole: Any = compiled_epochs(step, batch_size, bucket)
+    part: Any = jax.jit(part_of_epoch(step, batch_size, bucket), donate_argnums=0)
     if not jax.config.values["jax_disable_jit"]:
         if left.has_whole_epochs:
             whole = whole.lower(state._replace(shuffle_key=None), data, 1).compile()

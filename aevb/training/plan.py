@@ -114,6 +114,8 @@ class TrainingPlan:
         made = make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
         if not isinstance(made, Algorithm):
             raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
+        if made.bucket is not None and isinstance(data, Stream):
+            raise TypeError("length buckets are made of data in memory, whose lengths are all known: not of a Stream")
         splits = {"train": data, "test": test_data, "valid": valid_data}
         splits = {name: prepare(split, binarization) for name, split in splits.items() if split is not None}
         evaluation = evaluation or made.estimator
@@ -302,7 +304,7 @@ class TrainingPlan:
         if isinstance(data, Stream):
             streamed = (self.batch_size, state, data, self.binarization, on_block)
             return restoring(compile_streamed_epochs(self.step, *streamed))
-        sizes = (self.steps_per_epoch, self.remaining(state))
+        sizes = (self.steps_per_epoch, self.remaining(state), self.algorithm.bucket)
         return compile_resident_epochs(self.step, self.batch_size, state, data, *sizes)
 
 
