@@ -43,8 +43,8 @@ class Bound(NamedTuple):
       active_units_by_level: the active units of each level.
       iwae: the mean importance weighted bound; NaN unless the estimator is of that bound.
       fivo: the mean filtering variational objective; NaN unless the estimator is of that bound.
-      reconstruction_by_step: the mean of E_q[log p(x_t|z)], `[T]`, a step after the end of a sequence counting 0; `None`
-        unless z is a path and the likelihood an `Observed` of as many steps. Its sum is `reconstruction`.
+      reconstruction_by_step: the mean of E_q[log p(x_t|z)], `[T]`, to which a step after the end of a sequence adds 0.
+        Its sum is `reconstruction`. `None` unless z is a path and the likelihood an `Observed` of as many steps.
     """
 
     elbo: float
@@ -59,11 +59,9 @@ class Bound(NamedTuple):
 
     @property
     def elbo_by_step(self) -> Any:
-        """What each step adds to `elbo`, `[T]`, nats per sequence; `None` where the reconstruction is not known by step.
-
-        Sum both over steps for nats per step: over the number of observed steps, not of sequences times T.
-        """
-        return None if self.reconstruction_by_step is None else self.reconstruction_by_step - self.kl_by_level[ONE_LEVEL]
+        """What each step adds to `elbo`, `[T]`; `None` where `reconstruction_by_step` is."""
+        reconstruction = self.reconstruction_by_step
+        return None if reconstruction is None else reconstruction - self.kl_by_level[ONE_LEVEL]
 
 
 class _PerDatapoint(NamedTuple):

@@ -202,8 +202,9 @@ def _log_likelihood_by_step(
 
     def of_path(z: jax.Array) -> jax.Array | None:
         likelihood = likelihood_of(model, params, z)
-        is_known = isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]
-        return likelihood.log_probs(x) if is_known else None
+        if isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]:
+            return likelihood.log_probs(x)
+        return None
 
     return jax.vmap(of_path)(z)
 

@@ -1,7 +1,7 @@
 """Particle filters: unbiased estimates of p(x) of a sequence, one step after the other (Maddison et al. 2017).
 
-K particles z_t^k move by the proposal's step, are weighted by how well they explain x_t, and are resampled in proportion
-to their weights, so that what explains the data badly is given up early:
+K particles z_t^k move by the proposal's step, are weighted by how well they explain x_t, and are resampled in
+proportion to their weights, so that what explains the data badly is given up early:
 
     z_t^k ~ q(z_t | z_{t-1}^k, x),     w_t^k = p(x_t | z_t^k) p(z_t^k | z_{t-1}^k) / q(z_t^k | z_{t-1}^k, x)
     p(x) ~= prod_t sum_k v_{t-1}^k w_t^k,     v_t^k ~ v_{t-1}^k w_t^k, or 1/K after resampling
@@ -12,7 +12,6 @@ weighted bound has, degenerates exponentially in T; the variance of a filter gro
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
@@ -23,7 +22,7 @@ from numpyro.distributions import Distribution
 from aevb.arguments import check_choice, check_counts, describe, describe_shapes
 from aevb.distributions import Markov, Observed
 from aevb.distributions.chain import family_name
-from aevb.model import Datapoint, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of, shapes
+from aevb.model import Datapoint, Model, Params, bind, check_latents, likelihood_of, posterior_of, prior_of
 from aevb.support import check_value
 
 Proposal: TypeAlias = Literal["posterior", "prior"]
@@ -104,11 +103,12 @@ def run_filter(
         time, counts, x_t, p_inputs, q_inputs = at
         draw_key, choose_key = jax.random.split(jax.random.fold_in(key, time))
         q, p = _step(posterior, time, previous, q_inputs), _step(prior, time, previous, p_inputs)
+        z: Any
         z, intermediates = q.sample_with_intermediates(draw_key)
         log_w = jax.vmap(lambda z: jnp.asarray(likelihood_of(bound, params, z[None]).log_prob(x_t)))(z)
         if proposal == "posterior":
-            log_q = q.log_prob(z, intermediates) if intermediates else q.log_prob(z)
-            divergence = log_q - p.log_prob(z)
+            log_q = jnp.asarray(q.log_prob(z, intermediates) if intermediates else q.log_prob(z))
+            divergence = log_q - jnp.asarray(p.log_prob(z))
             log_w -= divergence if kl_weight is None else kl_weight * divergence
         log_v += jnp.where(counts, log_w, 0)
         log_mean = jax.nn.logsumexp(log_v)
@@ -166,23 +166,27 @@ def _mixes_steps(params: Params, x: Datapoint, model: Model) -> jax.Array:
     prior = prior_of(model, params)
     if not isinstance(prior, Markov) or prior.event_shape[0] == 1:
         return jnp.bool_(False)
-    z = prior.sample(jax.random.key(0))
+    z = jnp.asarray(prior.sample(jax.random.key(0)))
     likelihood = likelihood_of(model, params, z)
     is_known = isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]
     if not is_known or not jnp.issubdtype(z.dtype, jnp.floating):
         return jnp.bool_(False)
     value = likelihood.sample(jax.random.key(1))
-    density: Callable[[jax.Array], Any] = lambda z: jnp.isnan(likelihood_of(model, params, z).log_probs(value))
-    reaches = density(z.at[1:].set(jnp.nan))[0] | density(z.at[:-1].set(jnp.nan))[-1]
-    return reaches & ~jnp.any(density(z))
+
+    def is_reached(z: jax.Array) -> jax.Array:
+        likelihood: Any = model.decode(params, z)
+        return jnp.isnan(likelihood.log_probs(value))
+
+    reached = is_reached(z.at[1:].set(jnp.nan))[0] | is_reached(z.at[:-1].set(jnp.nan))[-1]
+    return reached & ~jnp.any(is_reached(z))
 
 
 def _path(function: str, distribution: Distribution) -> Markov:
     if isinstance(distribution, Markov):
         return distribution
     hint = '; proposal="prior" does without the encoder' if function == "encode" else ""
-    name = family_name(distribution)
-    raise TypeError(f"a particle filter is for latents along time: {function} must return an aevb.Markov, got {name}{hint}")
+    found = f"{function} must return an aevb.Markov, got {family_name(distribution)}"
+    raise TypeError(f"a particle filter is for latents along time: {found}{hint}")
 
 
 def _check_shapes(params: Params, model: Model, prior: Markov) -> None:

@@ -35,6 +35,7 @@ NAMES = [
     "hidden Markov models",
     "few labels",
     "levels and conditions",
+    "bounds along time",
     "an experiment of one's own",
 ]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from experiments.configs import Config
 
 _FLAGS = flags.FLAGS
-_METHODS = ("is", "hmc", "mixture", "ais")
+_METHODS = ("is", "hmc", "mixture", "ais", "particle")
 _BELOW, _ABOVE = "below (unbiased in p)", "above (unbiased in 1/p)"
 _ELBO_SAMPLES = 100
 _MAX_R_HAT = 1.1
@@ -32,7 +32,16 @@ def run() -> None:
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
     flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
-    flags.DEFINE_bool("use_encoder", True, "Whether hmc, mixture and ais may use the encoder; is always does.")
+    flags.DEFINE_integer("num_particles", 1000, "Particles of each filter of particle, for sequences.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_filters",
+        1,
+        "Independent filters of particle for each datapoint; from 2 on its error is known.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "use_encoder", True, "Whether hmc, mixture, ais and particle may use the encoder; is always does."
+    )
     flags.DEFINE_integer("chunk_size", 100, "Datapoints at a time: bounds memory.", lower_bound=1)
     shared_flags.define_data_flags()
     flags.DEFINE_string(
@@ -81,7 +90,10 @@ def _estimate() -> None:
     print(f"written: {output}")
 
 
-_OPTION_FLAGS = ("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder")
+_OPTION_FLAGS = (
+    *("num_samples", "num_hmc_samples", "num_chains", "num_distributions", "use_encoder"),
+    *("num_particles", "num_filters"),
+)
 
 
 def _check_flags() -> None:
@@ -136,13 +148,7 @@ def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) ->
     from aevb.data.rows import num_rows
     from experiments.reports.progress import counting
 
-    options: dict[str, Any] = {} if method == "is" else {"use_encoder": _FLAGS.use_encoder}
-    if method != "is" and _FLAGS.num_chains:
-        options["num_chains"] = _FLAGS.num_chains
-    if method == "ais":
-        options["num_distributions"] = _FLAGS.num_distributions
-    else:
-        options["num_samples"] = _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples
+    options = _options(method)
     start = time.perf_counter()
     progress = counting(method, num_rows(targets), " datapoints")
     estimate = marginal_likelihood.evaluate(
@@ -155,6 +161,21 @@ def _run_method(method: Any, key: Any, params: Any, targets: Any, model: Any) ->
             "ais reverse": _row(estimate.upper, _ABOVE, seconds),
         }
     return {method: _row(estimate, _ABOVE if method == "hmc" else _BELOW, seconds)}
+
+
+def _options(method: str) -> dict[str, Any]:
+    """Return the estimator's own options, of those that there are flags for."""
+    if method == "is":
+        return {"num_samples": _FLAGS.num_samples}
+    if method == "particle":
+        proposal = "posterior" if _FLAGS.use_encoder else "prior"
+        return {"num_samples": _FLAGS.num_particles, "num_filters": _FLAGS.num_filters, "proposal": proposal}
+    options: dict[str, Any] = {"use_encoder": _FLAGS.use_encoder}
+    if _FLAGS.num_chains:
+        options["num_chains"] = _FLAGS.num_chains
+    if method == "ais":
+        return options | {"num_distributions": _FLAGS.num_distributions}
+    return options | {"num_samples": _FLAGS.num_hmc_samples if method == "hmc" else _FLAGS.num_samples}
 
 
 def _row(estimate: Any, bias: str, seconds: float) -> dict[str, Any]:
@@ -217,7 +238,7 @@ def _print_table(result: dict[str, Any]) -> None:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
