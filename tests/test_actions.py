@@ -239,19 +239,19 @@ def test_each_class_is_a_deep_markov_model_of_its_own(x64):
     params = jax.tree.map(noise, model.init(KEY))
     z = jax.random.normal(KEY, (6, 2), np.float64)
     x = DATA["sequences"][0].astype(np.float64)
-    for label in range(4):
+    for label in (0, 3):
         theta = {"decoder": with_label_at(params, 4, label)}
         np.testing.assert_allclose(model.prior(params, label).log_probs(z), plain.prior(theta).log_probs(z), rtol=1e-10)
         np.testing.assert_allclose(model.decode(params, z, label).log_prob(x), plain.decode(theta, z).log_prob(x))
-    bounds = [aevb.elbo(params, KEY, Given(x, label), model) for label in range(4)]
-    assert len({round(float(bound), 6) for bound in bounds}) == 4
+    bound = jax.jit(lambda label: aevb.elbo(params, KEY, Given(x, label), model))
+    assert len({round(float(bound(label)), 6) for label in range(4)}) == 4
 
 
 def test_padding_costs_nothing_given_a_label(x64):
     longer = conditional_deep_markov_vae((11, 3), 4, **SIZES, param_dtype="float64")
     model = conditional_deep_markov_vae(SHAPE, 4, **SIZES, param_dtype="float64")
-    params, xs = model.init(KEY), DATA["sequences"][:4].astype(np.float64)
-    padded = np.concatenate([xs, np.full((4, 5, 3), np.nan)], axis=1)
+    params, xs = model.init(KEY), DATA["sequences"][:2].astype(np.float64)
+    padded = np.concatenate([xs, np.full((2, 5, 3), np.nan)], axis=1)
     for x, long in zip(xs, padded, strict=True):
         one, other = model.encode(params, x, 1), longer.encode(params, long, 1)
         z = other.sample(KEY)

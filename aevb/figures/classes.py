@@ -40,7 +40,9 @@ def confusion_matrices(counts: Mapping[str, np.ndarray], label_names: Sequence[s
 
 
 def reliability_diagram(found: Mapping[str, Reliability], title: str) -> Figure:
-    """The accuracy of classes against the probability that they were given, one line per model, and how often.
+    """The accuracy of classes against the probability that they were given, and how many were given it.
+
+    A bar is the 95 % interval of a share of independent datapoints (Wilson 1927).
 
     Args:
       found: by model.
@@ -53,8 +55,12 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> Figure:
         for index, ((name, of_model), color) in enumerate(zip(found.items(), palette(len(found)), strict=True)):
             label = literal(f"{name}, expected error {100 * of_model.expected_error:.1f} %")
             seen = of_model.counts > 0
-            confidence, accuracy = 100 * of_model.confidence[seen], 100 * of_model.accuracy[seen]
-            above.plot(confidence, accuracy, "o-", color=color, markersize=4, linewidth=1.3, label=label)
+            confidence, accuracy = of_model.confidence[seen], of_model.accuracy[seen]
+            low, high = _interval(accuracy, of_model.counts[seen])
+            sides = 100 * np.maximum([accuracy - low, high - accuracy], 0)
+            above.errorbar(
+                100 * confidence, 100 * accuracy, sides, fmt="o", color=color, markersize=5, elinewidth=1, label=label
+            )
             widths = 100 * np.diff(of_model.edges) / (len(found) + 1)
             left = 100 * of_model.edges[:-1] + (index + 0.5) * widths
             below.bar(left, of_model.counts, widths, align="edge", color=color)
@@ -62,8 +68,16 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> Figure:
         above.set_ylim(-3, 103)
         above.legend(loc="best")
         below.set_yscale("symlog", linthresh=1)
-        below.set_ylabel("sequences")
+        below.set_ylabel("datapoints")
         below.set_xlabel("probability of the most probable class (%)")
-        below.set_xlim(0, 100)
+        below.set_xlim(0, 102)
         figure.suptitle(title)
     return figure
+
+
+def _interval(share: np.ndarray, count: np.ndarray, deviations: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Return Wilson's interval of shares of so many."""
+    square = deviations**2 / count
+    center = (share + square / 2) / (1 + square)
+    half = np.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return center - half, center + half
