@@ -1,12 +1,10 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
+from aevb.figures.classes import confusion_matrices, reliability_diagram
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
-<<<<<<< HEAD
-from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
-=======
 from aevb.figures.forecasts import Fan, by_horizon, fans, reliability
->>>>>>> forecast
+from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
 from aevb.figures.images import (
     image_grid,
     image_panels,
@@ -22,17 +20,15 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
-<<<<<<< HEAD
-    "LearningCurve",
-=======
     "Fan",
->>>>>>> forecast
+    "LearningCurve",
     "Lines",
     "Panel",
     "bound_by_step",
     "bound_panels",
     "by_horizon",
     "calibration",
+    "confusion_matrices",
     "costs",
     "density_maps",
     "density_slices",
@@ -53,6 +49,7 @@ __all__ = [
     "reconstruction_and_kl",
     "reconstructions",
     "reliability",
+    "reliability_diagram",
     "rolls",
     "save",
     "sequence_lines",

@@ -29,6 +29,7 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "supervised": "aevb.models.supervised:supervised_vae",
         "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
         "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
+        "conditional_deep_markov": "aevb.models.conditional_deep_markov:conditional_deep_markov_vae",
         "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
     },
 )
