@@ -133,7 +133,7 @@ def run_filter(
         size = jnp.clip(jnp.exp(-jax.nn.logsumexp(2 * log_v)), 1, num_samples)
         resamples = size < resample_below * num_samples
         chosen = jnp.where(resamples, systematic(choose_key, log_v), jnp.arange(num_samples))
-        kept = Particles(z, log_v) if keeps_particles else None
+        kept = Particles(jnp.asarray(z), log_v) if keeps_particles else None
         return (z[chosen], jnp.where(resamples, uniform, log_v)), Filtered(log_mean, size, kept)
 
     alone = jax.tree.map(lambda leaf: leaf[:, None], value)  # each step as a sequence of one

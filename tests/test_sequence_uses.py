@@ -16,7 +16,8 @@ from aevb.models import deep_markov_vae, linear_gaussian_state_space
 
 KEY = jax.random.key(0)
 LENGTH, DATA_DIM, LATENT_DIM, HORIZON = 7, 2, 2, 4
-METHODS = ("posterior", "particle", "bootstrap")
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles programs of its own
+METHODS = ("posterior", SLOW("particle"), SLOW("bootstrap"))
 SAMPLES = {"posterior": 4000, "particle": 400, "bootstrap": 400}
 PARTICLES = 1000
 EFFECTIVE = {"posterior": 4000, "particle": 200, "bootstrap": 100}
@@ -95,7 +96,7 @@ def test_forecasts_have_the_exact_mean_and_variance_at_every_horizon(state_space
         assert_moments(each, Moments(*(moment[end:] for moment in of_x)), method)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["posterior", SLOW("particle"), "bootstrap"])
 def test_imputed_values_have_the_exact_mean_and_variance_and_the_others_stay(state_space, method):
     model, params, xs = state_space
     draws = sequences.impute(params, KEY, xs, model, SAMPLES[method], method=method, num_particles=PARTICLES)
@@ -138,7 +139,7 @@ def test_smoothed_states_are_exact(state_space, method):
         assert np.all(np.isnan(scale[end:]))
 
 
-@pytest.mark.parametrize("method", ["particle", "bootstrap"])
+@pytest.mark.parametrize("method", [SLOW("particle"), "bootstrap"])
 def test_filtered_states_and_one_step_predictions_are_exact(state_space, method):
     model, params, xs = state_space
     found = sequences.filter_states(params, KEY, xs, model, method=method, num_particles=50_000)
@@ -154,7 +155,7 @@ def test_filtered_states_and_one_step_predictions_are_exact(state_space, method)
     np.testing.assert_allclose(found.log_predictive[1, 1], expected, atol=0.05)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["posterior", SLOW("bootstrap")])
 def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, method):
     model, params, xs = state_space
     truth = np.asarray(aevb.posterior.sample(params, jax.random.key(4), 2, model, mean=False))
@@ -243,7 +244,7 @@ def test_an_encoder_that_is_wrong_after_the_end_has_no_part_in_a_forecast():
 def test_nothing_observed_at_all_is_a_draw_of_the_prior(state_space):
     model, params, _ = state_space
     xs = np.full((1, 2, DATA_DIM), np.nan, np.float32)
-    for method in METHODS:
+    for method in ("posterior", "bootstrap"):
         draws = sequences.forecast(params, KEY, xs, model, HORIZON, 4000, method=method, num_particles=10)
         _, of_x = exact(params["decoder"], np.empty((0, DATA_DIM)), HORIZON)
         assert_moments(draws[0], of_x)

@@ -73,7 +73,7 @@ def draw_paths(
     if draws.method == "posterior":
         posterior = posterior_of(bound, params, value)
         check_latents(posterior, prior)
-        known = posterior.sample(known_key, (draws.num_samples,))
+        known = jnp.asarray(posterior.sample(known_key, (draws.num_samples,)))
     else:
         known = _by_particles(params, known_key, x, model, draws, prior, end, only_last)
     return _continued(prior, next_key, known, end)

@@ -1,7 +1,7 @@
 """What the latents of each step were, given all of a sequence or what had been observed by then."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ class States(NamedTuple):
       scale: the standard deviation of each of its dimensions.
     """
 
-    mean: np.ndarray
-    scale: np.ndarray
+    mean: Any
+    scale: Any
 
 
 class FilteredStates(NamedTuple):
@@ -40,10 +40,10 @@ class FilteredStates(NamedTuple):
       effective_sample_size: `[N, T]`, between 1 and the number of particles.
     """
 
-    mean: np.ndarray
-    scale: np.ndarray
-    log_predictive: np.ndarray
-    effective_sample_size: np.ndarray
+    mean: Any
+    scale: Any
+    log_predictive: Any
+    effective_sample_size: Any
 
 
 def smooth_states(

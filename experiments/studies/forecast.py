@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from experiments.studies.forecast_scores import Scores
-    from experiments.studies.series import Differences, Series
+    from experiments.studies.series import Differences, Drift, Series
 
 _FLAGS = flags.FLAGS
 _MODELS = {  # name of the family: what people call it
     "deep_markov": "deep Markov model",
     "linear_gaussian": "linear-Gaussian",
 }
-_BASELINES = {"mean": "season before + mean drift", "last": "season before + last drift"}
+_BASELINES: "dict[Drift, str]" = {"mean": "season before + mean drift", "last": "season before + last drift"}
 _SHOWN_HORIZONS = (1, 3, 6, 12, 24, 60, 120)
 
 
