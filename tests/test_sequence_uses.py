@@ -261,9 +261,9 @@ def test_a_conditional_model_is_forecast_given_its_condition(notes):
     model, params, xs = notes
     conditional = Model(
         model.init,
-        lambda params, x, label: sequences.with_length(model, len(x)).encode(params, x),
+        lambda params, x, label: aevb.models.of_length(model, len(x)).encode(params, x),
         lambda params, z, label: model.decode(params, z + label),
-        lambda params, label: sequences.with_length(model, 9).prior(params),
+        lambda params, label: aevb.models.of_length(model, 9).prior(params),
     )
     labels = np.array([0, 0, 3])
     plain = sequences.forecast(params, KEY, xs, model, 3, 5, mean=True)
@@ -322,9 +322,5 @@ def test_other_mistakes(notes):
         sequences.filter_states(params, KEY, xs, model, method="posterior")
     with pytest.raises(ValueError, match=r"truth must be \[N, T, D\]"):
         sequences.log_likelihood(params, KEY, xs, xs[:2], model)
-    with pytest.raises(ValueError, match="was not built by name"):
-        sequences.with_length(no_recipe(model), 3)
-    with pytest.raises(ValueError, match="is not of sequences"):
-        sequences.with_length(aevb.mlp_vae((4,), 2, 3), 3)
     with pytest.raises(ValueError, match="steps must be from 0 to the 6"):
         sequences.cut(xs, 7, 1)

@@ -12,7 +12,7 @@ The model's prior is an `aevb.Markov` and its likelihood an `aevb.Observed`. Dra
 `aevb.prediction`: its intervals, coverage and scores. A sequence's noise depends on the key and on its position alone.
 """
 
-from aevb.sequences.lengths import cut, with_length
+from aevb.sequences.lengths import cut
 from aevb.sequences.paths import Method
 from aevb.sequences.predictions import forecast, impute, log_likelihood
 from aevb.sequences.states import FilteredStates, States, filter_states, smooth_states
@@ -27,5 +27,4 @@ __all__ = [
     "impute",
     "log_likelihood",
     "smooth_states",
-    "with_length",
 ]

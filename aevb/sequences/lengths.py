@@ -11,28 +11,8 @@ from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.distributions import Markov, Observed
 from aevb.distributions.chain import family_name
 from aevb.model import Datapoint, Given, Model, Params, bind, check_model, likelihood_of, prior_of
-from aevb.models.families import build, recipe_of
+from aevb.models.families import of_length, recipe_of
 from aevb.support import check_data
-
-
-def with_length(model: Model, num_steps: int) -> Model:
-    """Return the same model for sequences `[num_steps, D]`; parameters of the one are parameters of the other.
-
-    Args:
-      model: built by name, with `data_shape` `[T, D]` among its arguments: a `deep_markov_vae`, say.
-      num_steps: T of the model that is returned.
-
-    Raises:
-      ValueError: the model was not built by name, or is not of sequences.
-      TypeError: as for the model's family.
-    """
-    check_model(model)
-    check_counts(1, num_steps=num_steps)
-    family, arguments = recipe_of(model)
-    shape = arguments.get("data_shape")
-    if not isinstance(shape, list) or len(shape) != 2:
-        raise ValueError(f"the model family {family!r} is not of sequences: it has no data_shape [T, D]")
-    return build(family, **arguments | {"data_shape": [int(num_steps), shape[1]]})
 
 
 def cut(values: Any, steps: Any, horizon: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +66,7 @@ def prepared(params: Params, xs: Datapoint, model: Model, num_more: int = 0) -> 
         values = values.astype(jnp.float32)  # which can be NaN after an end
     needed = values.shape[1] + num_more
     if model.recipe is not None and len(recipe_of(model)[1].get("data_shape") or ()) == 2:
-        model = with_length(model, needed)
+        model = of_length(model, needed)
     length = _num_steps(params, rows(xs, 0), model)
     if length < needed:
         raise ValueError(
