@@ -81,7 +81,13 @@ _DEFAULTS = {
     ),
     # python -m experiments.jsb_chorales
     # A deep Markov model as Krishnan et al. (2017) have it.
-    "jsb_chorales": configs.change(_SEQUENCES, dataset="jsb_chorales", split_rule="official", length_buckets=3),
+    "jsb_chorales": configs.change(
+        _SEQUENCES,
+        dataset="jsb_chorales",
+        split_rule="official",
+        output_bias="data_mean",  # from 0 it is 0.4 nats per step behind after 75 epochs
+        length_buckets=3,
+    ),
     # python -m experiments.sequences --data=PATH
     # One's own sequences. The likelihood is chosen by the data.
     OWN_SEQUENCES: configs.change(_SEQUENCES, dataset=OWN_SEQUENCES, split_rule="", eval_every="log"),

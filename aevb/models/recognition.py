@@ -85,7 +85,7 @@ def recurrent_recognition(
     def encode(params: Params, x: jax.Array) -> Markov:
         phi, is_informed = params["encoder"], still_to_come(x)
         values, mask = zeros_and_mask(x)
-        # What is missing, and not what is there: in complete data that would be D inputs of 1, D more biases.
+        # What is missing, and not what is there: D ones at every step would be a bias that learns D times as fast.
         inputs = jnp.concatenate([values, 1 - mask], axis=-1)
         read = tuple(jnp.asarray(of.apply({"params": phi[name]}, inputs, is_informed)) for name, of in readers.items())
         if not is_structured:  # a mean field knows all of its steps before any is drawn

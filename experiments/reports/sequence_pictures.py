@@ -75,8 +75,8 @@ def _draw(path: Path, test: Dataset, panels: list[tuple[str, np.ndarray]], title
     if not _are_rolls(test):
         _draw_lines(path, [figures.Lines(name, None, values) for name, values in panels], title)
         return
-    labels = {"y_label": "MIDI pitch", "first": LOWEST_PITCH} if test.main == _ROLLS else {"y_label": "value"}
-    figures.save(figures.rolls(panels, title, **labels), path)
+    label, first = ("MIDI pitch", LOWEST_PITCH) if test.main == _ROLLS else ("value", 0)
+    figures.save(figures.rolls(panels, title, label, first), path)
 
 
 def _draw_lines(path: Path, panels: list[figures.Lines], title: str) -> None:
@@ -101,6 +101,8 @@ def _draw_by_step(
         return
     lengths = lengths_of(test)[chosen]
     counts = np.sum(lengths[:, None] > np.arange(xs.shape[1]), axis=0)
-    sums = (len(xs) * np.asarray(each) for each in (bound.reconstruction_by_step, bound.kl_by_level[ONE_LEVEL]))
-    figure = figures.bound_by_step(*sums, counts, f"{title}: {test.split} bound by step, {len(xs)} sequences")
+    terms = (bound.reconstruction_by_step, bound.kl_by_level[ONE_LEVEL])
+    reconstruction, kl = (len(xs) * np.asarray(each) for each in terms)
+    title = f"{title}: {test.split} bound by step, {len(xs)} sequences"
+    figure = figures.bound_by_step(reconstruction, kl, counts, title)
     figures.save(figure, folder / "bound_by_step.png")
