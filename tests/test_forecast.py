@@ -74,7 +74,7 @@ def test_missing_steps_are_left_out_or_filled_by_their_season():
     values[[1, 9], 0] = np.nan
     found = series.filled(values, 4, np.array([0.4]))
     np.testing.assert_allclose(found[[1, 9], 0], [values[5, 0] - 0.4, values[5, 0] + 0.4])
-    assert len(series.windows(np.where(np.arange(20)[:, None] < 5, np.nan, values), 3)) == 16
+    assert len(series.windows(np.where(np.arange(20)[:, None] < 5, np.nan, values), 3)) == 15
     np.testing.assert_array_equal(series.futures(values, np.array([18]), 3)[0, :, 0], [*values[18:, 0], np.nan])
 
 
@@ -186,7 +186,7 @@ def test_mistakes_of_the_commands_are_one_line(tmp_path):
     np.savez(short, values=seasons(60))
     np.savez(table, x=np.zeros(60))
     for command, flags, message in (
-        ("forecast", (f"--data={short}",), "short has 60 steps"),
+        ("forecast", (f"--data={short}",), "short is too short: 0 steps are left to fit"),
         ("forecast", (f"--data={table}",), "has no values, but x"),
         ("forecast", (f"--data={short}", "--dataset=co2"), "give one of them"),
         ("forecast", ("--models=forest",), "--models must be of deep_markov,linear_gaussian, got forest"),

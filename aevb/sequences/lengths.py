@@ -10,7 +10,7 @@ from aevb.arguments import check_counts, describe
 from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.distributions import Markov, Observed
 from aevb.distributions.chain import family_name
-from aevb.model import Datapoint, Given, Model, Params, bind, check_model, likelihood_of, prior_of
+from aevb.model import Datapoint, Given, Model, Params, bind, check_model, check_params, likelihood_of, prior_of
 from aevb.models.families import of_length, recipe_of
 from aevb.support import check_data
 
@@ -56,6 +56,7 @@ def prepared(params: Params, xs: Datapoint, model: Model, num_more: int = 0) -> 
       TypeError: the prior is no `Markov`, the likelihood not `Observed`, or as for `aevb.elbo`.
     """
     check_model(model)
+    check_params(model, params)
     num_rows(xs, "xs")
     xs = jax.tree.map(jnp.asarray, as_arrays(xs))
     values = value_of(xs)

@@ -186,15 +186,17 @@ def check(series: Series, season: int, window: int, horizon: int, num_valid: int
     """Raise `DatasetError` unless a series is long enough for windows, validation and tests."""
     fit = len(series.values) - series.num_test - num_valid
     needed: dict[str, Any] = {
-        f"to fit: a season of {season}, and two windows of {window}": (season + 2 * window, fit),
-        f"for validation: a window of {window}": (window, num_valid),
-        f"for errors of the baseline: two seasons of {season}, and the horizon of {horizon}": (
+        f"to fit a season of {season} and two windows of {window}": (season + 2 * window, fit),
+        f"for a validation window of {window}": (window, num_valid),
+        f"to know the errors of the baseline, two seasons of {season} and the horizon of {horizon}": (
             2 * season + horizon + 1,
             fit,
         ),
     }
     for what, (least, found) in needed.items():
         if found < least:
-            raise DatasetError(f"{series.name} has {found} steps, and needs {least}, {what}")
+            raise DatasetError(
+                f"{series.name} is too short: {max(found, 0)} steps are left {what}, which takes {least}"
+            )
     if not 1 <= series.num_test < len(series.values):
         raise DatasetError(f"{series.name} has {len(series.values)} steps: {series.num_test} for testing are too many")
