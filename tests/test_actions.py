@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.distributions import Distribution
 
 import aevb
 from aevb import Given, hidden_markov
@@ -231,6 +232,11 @@ def with_label_at(params, num_classes: int, label: int):
     return {"transition": transition, "emission": emission, "start": theta["start"][label]}
 
 
+def markov(distribution: Distribution) -> aevb.Markov:
+    assert isinstance(distribution, aevb.Markov)
+    return distribution
+
+
 def test_each_class_is_a_deep_markov_model_of_its_own(x64):
     """The prior and the likelihood are those without a label whose biases have taken it in."""
     model = conditional_deep_markov_vae(SHAPE, 4, **SIZES, param_dtype="float64")
@@ -241,7 +247,8 @@ def test_each_class_is_a_deep_markov_model_of_its_own(x64):
     x = DATA["sequences"][0].astype(np.float64)
     for label in (0, 3):
         theta = {"decoder": with_label_at(params, 4, label)}
-        np.testing.assert_allclose(model.prior(params, label).log_probs(z), plain.prior(theta).log_probs(z), rtol=1e-10)
+        given, own = markov(model.prior(params, label)), markov(plain.prior(theta))
+        np.testing.assert_allclose(given.log_probs(z), own.log_probs(z), rtol=1e-10)
         np.testing.assert_allclose(model.decode(params, z, label).log_prob(x), plain.decode(theta, z).log_prob(x))
     bound = jax.jit(lambda label: aevb.elbo(params, KEY, Given(x, label), model))
     assert len({round(float(bound(label)), 6) for label in range(4)}) == 4
@@ -253,10 +260,10 @@ def test_padding_costs_nothing_given_a_label(x64):
     params, xs = model.init(KEY), DATA["sequences"][:2].astype(np.float64)
     padded = np.concatenate([xs, np.full((2, 5, 3), np.nan)], axis=1)
     for x, long in zip(xs, padded, strict=True):
-        one, other = model.encode(params, x, 1), longer.encode(params, long, 1)
-        z = other.sample(KEY)
+        one, other = markov(model.encode(params, x, 1)), markov(longer.encode(params, long, 1))
+        z, prior = other.sample(KEY), markov(longer.prior(params, 1))
         np.testing.assert_allclose(one.log_probs(z[:6]), other.log_probs(z)[:6], rtol=1e-9)
-        np.testing.assert_allclose(other.log_probs(z)[6:], longer.prior(params, 1).log_probs(z)[6:], rtol=1e-9)
+        np.testing.assert_allclose(other.log_probs(z)[6:], prior.log_probs(z)[6:], rtol=1e-9)
         np.testing.assert_allclose(
             model.decode(params, z[:6], 1).log_prob(x), longer.decode(params, z, 1).log_prob(long), rtol=1e-9
         )
