@@ -200,7 +200,7 @@ def test_the_networks_against_numpy(x64):
     w = params["encoder"]["backward"]
     h, states = w["start"], []
     for values in x[::-1]:
-        r, u, n = np.split(dense(w["inputs"], np.concatenate([values, np.ones(3)])), 3)
+        r, u, n = np.split(dense(w["inputs"], np.concatenate([values, np.zeros(3)])), 3)
         of_r, of_u, of_n = np.split(h @ w["kernel"], 3)
         u = sigmoid(u + of_u)
         h = (1 - u) * np.tanh(n + sigmoid(r + of_r) * (of_n + w["bias"])) + u * h
