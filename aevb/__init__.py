@@ -25,7 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
-    from aevb import hidden_markov, marginal_likelihood, posterior, prediction
+    from aevb import hidden_markov, marginal_likelihood, posterior, prediction, sequences
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -76,6 +76,7 @@ __all__ = [
     "prediction",
     "reparameterize",
     "save",
+    "sequences",
     "sharding",
 ]
 
@@ -88,6 +89,7 @@ _LATE = {
     "marginal_likelihood": "aevb.marginal_likelihood",
     "posterior": "aevb.posterior",
     "prediction": "aevb.prediction",
+    "sequences": "aevb.sequences",
 }
 
 

@@ -1,6 +1,9 @@
 """Classification by Bayes' rule on the bounds of a model given a label.
 
 p(y | x)  is proportional to  p(y) p(x | y),     log p(x | y) >= L(x | y)
+
+`bayes_rule` is the same of log p(x | y) that something else computed, and `reliability` says how far its probabilities
+can be trusted.
 """
 
 import functools
@@ -102,9 +105,82 @@ def classify(
             done += min(in_chunk, size - first)
             if on_chunk is not None:
                 on_chunk(done)
-    log_joint = np.concatenate(found).astype(np.float64) + priors
-    weights = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    return bayes_rule(np.concatenate(found), priors)
+
+
+def bayes_rule(log_likelihoods: Any, log_prior: Any = None) -> Classification:
+    """Return the class of every datapoint from log p(x|y), whatever it was computed by.
+
+    Args:
+      log_likelihoods: `[N, K]`, log p(x|y) of every datapoint and class, or bounds on it, in nats; -inf where a class
+        cannot make x.
+      log_prior: `[K]`, log p(y); by default all classes are equally probable.
+
+    Raises:
+      ValueError: another shape, NaN or +inf, a datapoint that no class can make, or a `log_prior` that is not of K
+        classes or does not sum to one.
+    """
+    values = np.asarray(log_likelihoods, np.float64)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"log_likelihoods must have the shape [N, K], got {values.shape}")
+    if np.isnan(values).any() or np.isposinf(values).any():
+        first = int(np.argmax((np.isnan(values) | np.isposinf(values)).any(axis=1)))
+        raise ValueError(f"log_likelihoods must be logarithms, but datapoint {first} has {values[first]}")
+    log_joint = values + _checked_prior(log_prior, values.shape[1])
+    highest = log_joint.max(axis=1, keepdims=True)
+    if not np.isfinite(highest).all():
+        raise ValueError(f"no class can make datapoint {int(np.argmin(np.isfinite(highest)))}")
+    weights = np.exp(log_joint - highest)
     return Classification(log_joint, weights / weights.sum(axis=1, keepdims=True), log_joint.argmax(axis=1))
+
+
+class Reliability(NamedTuple):
+    """How often the most probable class is the right one, by how probable it was said to be. NumPy arrays.
+
+    Attributes:
+      edges: `[B + 1]`, of the bins of the highest probability, from 0 to 1.
+      counts: `[B]`, datapoints in each bin.
+      confidence: `[B]`, their mean highest probability; NaN in an empty bin.
+      accuracy: `[B]`, the share whose most probable class is right; NaN in an empty bin.
+      expected_error: the mean over datapoints of |accuracy - confidence| of their bin, the expected calibration error
+        (Guo et al. 2017); 0 is calibrated.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    expected_error: float
+
+
+def reliability(probabilities: Any, labels: Any, num_bins: int = 10) -> Reliability:
+    """Return how well the probabilities of classes are calibrated.
+
+    Args:
+      probabilities: `[N, K]`, p(y|x), as of a `Classification`.
+      labels: `[N]` integers, the right classes.
+      num_bins: B, of equal width.
+
+    Raises:
+      ValueError: shapes that do not belong together, no datapoints, or rows that are no probabilities.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
+    check_counts(1, num_bins=num_bins)
+    if probabilities.ndim != 2 or not probabilities.size or labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            f"probabilities and labels must have shapes [N, K] and [N], got {probabilities.shape} and {labels.shape}"
+        )
+    if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or np.any(probabilities < 0):
+        raise ValueError("probabilities must be such that each row sums to one")
+    highest = np.clip(probabilities.max(axis=1), 0, 1)
+    is_right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((highest * num_bins).astype(int), num_bins - 1)
+    counts, confidence, accuracy = (
+        np.bincount(bins, weights, num_bins) for weights in (None, highest, is_right.astype(np.float64))
+    )
+    share = np.where(counts > 0, counts, np.nan)
+    gaps = np.abs(accuracy - confidence).sum() / len(labels)
+    return Reliability(np.linspace(0, 1, num_bins + 1), counts, confidence / share, accuracy / share, float(gaps))
 
 
 def _checked_prior(log_prior: Any, num_classes: int) -> np.ndarray:

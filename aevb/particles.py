@@ -31,6 +31,18 @@ RESAMPLE_BELOW = 0.5
 """Resample where the effective sample size is below this fraction of K (Maddison et al. 2017, Algorithm 1)."""
 
 
+class Particles(NamedTuple):
+    """The particles of every step, weighted for p(z_t | x_1, ..., x_t): before any resampling.
+
+    Attributes:
+      z: `[T, K, ...]`.
+      log_weights: `[T, K]`, normalized.
+    """
+
+    z: jax.Array
+    log_weights: jax.Array
+
+
 class Filtered(NamedTuple):
     """What a filter finds at each step.
 
@@ -39,10 +51,12 @@ class Filtered(NamedTuple):
         estimate of p(x), and so are sums of the first ones, of p(x_1, ..., x_t).
       effective_sample_size: `[T]`, between 1 and K: how many particles of equal weight are worth as much, before
         resampling.
+      particles: all of them, where they were to be kept.
     """
 
     log_predictive: jax.Array
     effective_sample_size: jax.Array
+    particles: Particles | None = None
 
 
 def run_filter(
@@ -55,6 +69,7 @@ def run_filter(
     resample_below: float = RESAMPLE_BELOW,
     kl_weight: Any = None,
     differentiable: bool = False,
+    keeps_particles: bool = False,
 ) -> Filtered:
     """Run one particle filter over a sequence (Maddison et al. 2017, Algorithm 1), with systematic resampling.
 
@@ -76,6 +91,7 @@ def run_filter(
         which is importance sampling.
       kl_weight: the exponent b of p/q in each weight; `None` is 1.
       differentiable: whether z must be a differentiable function of noise.
+      keeps_particles: whether the particles of all steps are returned.
 
     Raises:
       TypeError: prior or posterior is no `Markov`, or cannot be reparameterized where it must.
@@ -117,7 +133,8 @@ def run_filter(
         size = jnp.clip(jnp.exp(-jax.nn.logsumexp(2 * log_v)), 1, num_samples)
         resamples = size < resample_below * num_samples
         chosen = jnp.where(resamples, systematic(choose_key, log_v), jnp.arange(num_samples))
-        return (z[chosen], jnp.where(resamples, uniform, log_v)), Filtered(log_mean, size)
+        kept = Particles(jnp.asarray(z), log_v) if keeps_particles else None
+        return (z[chosen], jnp.where(resamples, uniform, log_v)), Filtered(log_mean, size, kept)
 
     alone = jax.tree.map(lambda leaf: leaf[:, None], value)  # each step as a sequence of one
     steps = (jnp.arange(length), _is_before_the_end(value), alone, prior.inputs, posterior.inputs)
@@ -152,7 +169,7 @@ def check_by_step(params: Params, x: Datapoint, model: Model) -> None:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x))):
         return
     with jax.ensure_compile_time_eval():  # also where something else is being traced
-        mixes = bool(_mixes_steps(params, x, model))
+        mixes = bool(_mixes_steps(params, jax.random.key(0), x, model))
     if mixes:
         raise ValueError(
             "decode does not work step by step, which a particle filter needs: its likelihood of one step of x changes "
@@ -161,17 +178,18 @@ def check_by_step(params: Params, x: Datapoint, model: Model) -> None:
 
 
 @jax.jit
-def _mixes_steps(params: Params, x: Datapoint, model: Model) -> jax.Array:
+def _mixes_steps(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
+    # The key is an argument so that z is traced: numpyro refuses a NaN that it sees.
     model, _ = bind(model, x)
     prior = prior_of(model, params)
     if not isinstance(prior, Markov) or prior.event_shape[0] == 1:
         return jnp.bool_(False)
-    z = jnp.asarray(prior.sample(jax.random.key(0)))
+    z = jnp.asarray(prior.sample(key))
     likelihood = likelihood_of(model, params, z)
     is_known = isinstance(likelihood, Observed) and likelihood.event_shape[:1] == prior.event_shape[:1]
     if not is_known or not jnp.issubdtype(z.dtype, jnp.floating):
         return jnp.bool_(False)
-    value = likelihood.sample(jax.random.key(1))
+    value = likelihood.sample(key)
 
     def is_reached(z: jax.Array) -> jax.Array:
         likelihood: Any = model.decode(params, z)

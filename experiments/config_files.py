@@ -48,8 +48,8 @@ def differences(there: Config, here: Config) -> list[str]:
         there = dataclasses.replace(there, data=dataclasses.replace(there.data, name=here.data.name))
     # By a schedule over the whole run, how long it is decides its numbers from the first step on.
     ignored = _NO_DIFFERENCE - (_LENGTHS if here.optimizer.schedule == "cosine" else set())
-    contents = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))
-    return sorted(_differences(*contents, ignored))
+    one, other = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))
+    return sorted(_differences(one, other, ignored))
 
 
 # How long to train, and where own data are, which their fingerprint tells apart.

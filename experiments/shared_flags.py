@@ -54,6 +54,18 @@ def positive_numbers(name: str) -> list[float]:
     return values
 
 
+def seeds(name: str) -> list[int]:
+    """The seeds of a list flag, each once.
+
+    Raises:
+      ValueError: there is something else in it, or nothing, or one of them twice.
+    """
+    given: list[str] = _FLAGS[name].value or []
+    if not given or not all(each.isdecimal() for each in given) or len(set(map(int, given))) < len(given):
+        raise ValueError(f"--{name} takes different integers separated by commas, got {','.join(given)}")
+    return [int(each) for each in given]
+
+
 def choices(name: str, allowed: Collection[str]) -> list[str]:
     """The values of a list flag.
 

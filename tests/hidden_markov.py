@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.special import gammaln
 
 from aevb import hidden_markov
@@ -20,6 +21,11 @@ FAMILIES = {
     "poisson": hidden_markov.poisson(),
     "categorical": hidden_markov.categorical(4),
 }
+
+
+def quick(*families: str) -> list:
+    """Return all families for `parametrize`, those not named as slow: each compiles its own programs."""
+    return [pytest.param(each, marks=() if each in families else pytest.mark.slow) for each in FAMILIES]
 
 
 def random_params(family: str, seed: int = 0, num_states: int = K, size: int = D) -> Parameters:

@@ -12,6 +12,7 @@ from aevb import Chain, Estimator, Given, Markov, Model, Observed, mlp_vae
 from aevb.distributions import zeros_and_mask
 from aevb.likelihoods import GreyBernoulli
 from aevb.models import (
+    conditional_deep_markov_vae,
     conditional_vae,
     convolutional_vae,
     deep_markov_vae,
@@ -308,6 +309,9 @@ CASES = {
     "supervised": Case(supervised_vae((WIDTH,), 2, (2,), 6), Given(DATA["numbers"], DATA["numbers"][:, :2])),
     "path": Case(_path(), DATA["paths"]),
     "deep markov": Case(deep_markov_vae((6, 3), 2, 6, 4, 6), DATA["sequences"]),
+    "conditional deep markov": Case(
+        conditional_deep_markov_vae((6, 3), 3, 2, 6, 4, 6), Given(DATA["sequences"], DATA["labels"])
+    ),
     "linear gaussian": Case(linear_gaussian_state_space((6, 3), 2), DATA["gaps in paths"], _SAMPLED, is_exact=True),
     "missing data": Case(_missing(), DATA["gaps"]),
     "discrete level": Case(

@@ -73,10 +73,11 @@ def test_another_posterior_is_below_the_kalman_filter(x64):
     x, theta = jnp.asarray(recording(6, 2)), some_theta()
     model = linear_gaussian_state_space(x.shape, 3, "recurrent", 5, param_dtype="float64")
     params = {"encoder": model.init(KEY)["encoder"], "decoder": theta}
-    for kl in ("analytic", "sampled"):
-        bound = jax.jit(jax.vmap(lambda key, kl=kl: aevb.elbo(params, key, x, model, kl=kl)))
-        values = np.asarray(bound(jax.random.split(KEY, 4000)))
-        assert np.mean(values) + 5 * np.std(values) / 4000**0.5 < float(kalman(theta, x))
+    bound = lambda key: jnp.stack([aevb.elbo(params, key, x, model, kl=kl) for kl in ("analytic", "sampled")])
+    values = np.asarray(jax.jit(jax.vmap(bound))(jax.random.split(KEY, 4000)))
+    errors = np.std(values, axis=0) / 4000**0.5
+    assert np.all(np.mean(values, axis=0) + 5 * errors < float(kalman(theta, x)))
+    assert abs(np.mean(values[:, 0] - values[:, 1])) < 5 * np.std(values[:, 0] - values[:, 1]) / 4000**0.5
 
 
 @pytest.mark.slow
@@ -122,8 +123,13 @@ def trained(model):
     return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), model.init(KEY))
 
 
-@pytest.mark.parametrize("kl", ["analytic", "sampled"])
-@pytest.mark.parametrize("posterior", POSTERIORS)
+def steps_of(path, z):
+    """The Gaussians of every step along a path."""
+    assert isinstance(path, Markov)
+    return path.conditionals(z).base_dist  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("posterior", "kl"), [("structured", "analytic"), ("mean_field", "sampled")])
 def test_padding_to_twice_the_length_changes_nothing(x64, posterior, kl):
     """Neither the bound nor its gradient, by the same noise; parameters serve any length."""
     short, long = model_of(6, posterior=posterior), model_of(12, posterior=posterior)
@@ -144,7 +150,7 @@ def test_a_padded_step_is_the_priors(x64, posterior):
     params, x = trained(model), roll(5, 3)
     q, p = model.encode(params, x), model.prior(params)
     z = q.sample(KEY, (4,))
-    ours, priors = (distribution.conditionals(z).base_dist for distribution in (q, p))
+    ours, priors = (steps_of(distribution, z) for distribution in (q, p))
     for name in ("loc", "scale"):
         np.testing.assert_array_equal(getattr(ours, name)[:, 5:], getattr(priors, name)[:, 5:])
         assert np.all(getattr(ours, name)[:, :5] != getattr(priors, name)[:, :5])  # in the gap, too
@@ -160,8 +166,8 @@ def test_what_a_step_of_the_posterior_depends_on(x64, posterior):
     model = model_of(5, posterior=posterior)
     params, x = trained(model), jnp.asarray(np.random.RandomState(0).rand(5, 3))
     z = jnp.asarray(np.random.RandomState(1).randn(5, 2))
-    means = lambda x, z: model.encode(params, x).conditionals(z).base_dist.loc
-    of_x, of_z = jax.jacobian(means, argnums=(0, 1))(x, z)
+    means = lambda x, z: steps_of(model.encode(params, x), z).loc
+    of_x, of_z = jax.jit(jax.jacobian(means, argnums=(0, 1)))(x, z)
     depends_on_x = np.any(np.asarray(of_x) != 0, axis=(1, 3))
     depends_on_z = np.any(np.asarray(of_z) != 0, axis=(1, 3))
     if posterior == "structured":
@@ -193,7 +199,7 @@ def test_the_networks_against_numpy(x64):
     gate, proposed = sigmoid(dense(w["gate"], hidden[:, :4])), dense(w["proposed"], hidden[:, 4:])
     mean = (1 - gate) * dense(w["linear"], z) + gate * proposed
     scale = softplus(dense(w["scale"], relu(proposed))) + 1e-3
-    steps = model.prior(params).conditionals(jnp.asarray(np.concatenate([z[1:], z[:1]]))).base_dist
+    steps = steps_of(model.prior(params), jnp.asarray(np.concatenate([z[1:], z[:1]])))
     np.testing.assert_allclose(steps.loc[1:], mean[1:], rtol=1e-12)
     np.testing.assert_allclose(steps.scale[1:], scale[1:], rtol=1e-12)
 
@@ -209,7 +215,7 @@ def test_the_networks_against_numpy(x64):
     previous = np.concatenate([params["decoder"]["start"][None], z[:-1]])
     combined = 0.5 * (np.tanh(dense(w["previous"], previous)) + np.stack(states[::-1]))
     mean, scale = np.split(dense(w["outputs"], combined), 2, axis=-1)
-    steps = model.encode(params, jnp.asarray(x)).conditionals(jnp.asarray(z)).base_dist
+    steps = steps_of(model.encode(params, jnp.asarray(x)), jnp.asarray(z))
     np.testing.assert_allclose(steps.loc, mean, rtol=1e-12)
     np.testing.assert_allclose(steps.scale, softplus(scale) + 1e-3, rtol=1e-12)
 
@@ -236,7 +242,7 @@ def test_the_mean_of_the_data_is_the_last_bias_whatever_the_sizes():
     np.testing.assert_allclose(jax.nn.sigmoid(bias), [0.1, 0.5, 0.9], rtol=1e-6)
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", ["structured", pytest.param("mean_field", marks=pytest.mark.slow)])
 def test_training_finds_the_alternation_in_sequences_of_different_lengths(posterior):
     """Sequences that alternate have log p of -log 2, whatever their length: the first step decides all others."""
     rng = np.random.RandomState(0)
@@ -244,11 +250,12 @@ def test_training_finds_the_alternation_in_sequences_of_different_lengths(poster
     x = ((first[:, None] + np.arange(8)) % 2).astype(np.float32)
     x[np.arange(8) >= lengths[:, None]] = np.nan
     model = deep_markov_vae((8, 1), 4, 16, 16, 16, posterior=posterior)
-    settings = {"optimizer": optax.adam(1e-2), "batch_size": 16, "num_epochs": 60, "eval_every": 60}
-    result = aevb.fit(x[..., None], model, key=KEY, map_prior=False, **settings)
+    warm_up = functools.partial(aevb.auto_encoding, kl_weight=optax.linear_schedule(0.0, 1.0, 400))
+    settings = {"optimizer": optax.adam(1e-2), "batch_size": 16, "num_epochs": 200, "eval_every": 200}
+    result = aevb.fit(x[..., None], model, key=KEY, algorithm=warm_up, map_prior=False, **settings)
     independent = -np.mean(lengths) * np.log(2)
     assert result.history[0].train_elbo < independent < -1.5
-    assert independent + 1.0 < result.history[-1].train_elbo < -np.log(2)
+    assert independent + 2.0 < result.history[-1].train_elbo < -np.log(2)
 
 
 @pytest.mark.parametrize(

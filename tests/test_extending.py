@@ -140,6 +140,7 @@ if __name__ == "__main__":
 BUILT_IN_FAMILIES = (
     *("mlp", "convolutional", "conditional"),
     *("hierarchical", "hierarchical_convolutional", "supervised", "semi_supervised"),
+    *("deep_markov", "linear_gaussian"),
 )
 BUILT_IN_DATA = (
     "mnist",

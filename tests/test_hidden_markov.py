@@ -20,6 +20,7 @@ from tests.hidden_markov import (
     T,
     by_enumeration,
     log_emissions_by_formula,
+    quick,
     random_params,
     random_sequences,
 )  # fmt: skip
@@ -27,7 +28,7 @@ from tests.hidden_markov import (
 pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick("bernoulli", "gaussian"))
 def test_everything_equals_enumeration_of_all_paths(x64, family):
     params, x, emission = random_params(family), random_sequences(family), FAMILIES[family]
     exact = by_enumeration(family, params, x)
@@ -83,7 +84,7 @@ def test_dynamax_finds_the_same(x64):
 def test_the_fast_way_to_log_probabilities_is_the_distribution_s(x64, family):
     params, emission = random_params(family), FAMILIES[family]
     steps = jnp.asarray(random_sequences(family).reshape(-1, D))
-    found, generic = (f(emission, params.emission, steps) for f in (log_likelihoods, log_prob_by_distribution))
+    found, generic = (jax.jit(f)(emission, params.emission, steps) for f in (log_likelihoods, log_prob_by_distribution))
     np.testing.assert_allclose(found, generic, rtol=1e-10, atol=1e-12)
     assert np.all(found[np.isnan(steps).all(-1)] == 0)
 
@@ -91,7 +92,7 @@ def test_the_fast_way_to_log_probabilities_is_the_distribution_s(x64, family):
 # Padding and missing values
 
 
-@pytest.mark.parametrize("family", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("family", quick("bernoulli"))
 def test_padding_adds_nothing(x64, family):
     params, x, emission = random_params(family), random_sequences(family), FAMILIES[family]
     longer = np.concatenate([x, np.full_like(x, NAN)], 1)
@@ -186,7 +187,7 @@ BERNOULLI = hidden_markov.bernoulli()
         ),
         (lambda: hidden_markov.log_likelihood(PARAMS, X[..., :1], BERNOULLI), ValueError, "x has 1 values per step"),
         (lambda: hidden_markov.log_likelihood(PARAMS, X / 2, BERNOULLI), ValueError, "no state can emit, such as 0.5"),
-        (lambda: hidden_markov.log_likelihood(PARAMS, X / 0.0, BERNOULLI), ValueError, "x has infinite values"),
+        (lambda: hidden_markov.log_likelihood(PARAMS, X + np.inf, BERNOULLI), ValueError, "x has infinite values"),
         (
             lambda: hidden_markov.viterbi(PARAMS._replace(log_initial=jnp.exp(PARAMS.log_initial)), X, BERNOULLI),
             ValueError,

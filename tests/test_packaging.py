@@ -30,12 +30,15 @@ NAMES = [
     "haiku",
     "convolutional",
     "hierarchical",
+    "models of sequences",
     "given a label",
     "regression",
     "hidden Markov models",
+    "sequences by their class",
     "few labels",
     "levels and conditions",
     "bounds along time",
+    "forecasts and missing parts",
     "an experiment of one's own",
 ]
 

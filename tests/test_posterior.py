@@ -25,7 +25,7 @@ ERRORS = 4.5  # standard errors that an estimate may be off
 CHUNK_SIZE = 7  # does not divide the data
 UNLABELLED = 1  # a datapoint whose latents all have noise
 HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
-PATHS = ("path", "deep markov", "linear gaussian")
+PATHS = ("path", "deep markov", "conditional deep markov", "linear gaussian")
 MEAN_IS_UNKNOWN = (
     "flow", "two levels", "ladder", "three levels", "discrete level", "semi-supervised", *PATHS, *HIERARCHICAL
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Sequences in one array are padded to the longest of all (`aevb.Observed`), and padding takes as long as data do. In
 buckets a minibatch is made of sequences of similar lengths, and is trained by the same model for fewer steps. Where a
-padded step counts nothing, as in `deep_markov_vae`, every minibatch has the loss and the gradient that it has uncut.
+padded step counts nothing, as in `deep_markov_vae`, every minibatch has the bound and the pathwise gradient that it has
+uncut, by the same noise. What wake-sleep dreams is cut as well.
 """
 
 import functools

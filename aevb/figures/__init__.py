@@ -1,7 +1,9 @@
 """Arrays in, matplotlib figures out. Nothing here trains, and nothing is written but by `save`."""
 
+from aevb.figures.classes import confusion_matrices, reliability_diagram
 from aevb.figures.curves import Curve, Panel, bound_panels, error_curves, levels, lower_bounds, reconstruction_and_kl
 from aevb.figures.densities import calibration, density_maps, density_slices
+from aevb.figures.forecasts import Fan, by_horizon, fans, reliability
 from aevb.figures.hidden_markov import LearningCurve, hidden_states, log_likelihoods
 from aevb.figures.images import (
     image_grid,
@@ -18,16 +20,20 @@ from aevb.figures.style import literal, save
 
 __all__ = [
     "Curve",
+    "Fan",
     "LearningCurve",
     "Lines",
     "Panel",
     "bound_by_step",
     "bound_panels",
+    "by_horizon",
     "calibration",
+    "confusion_matrices",
     "costs",
     "density_maps",
     "density_slices",
     "error_curves",
+    "fans",
     "gradient_variances",
     "hidden_states",
     "image_grid",
@@ -42,6 +48,8 @@ __all__ = [
     "manifold",
     "reconstruction_and_kl",
     "reconstructions",
+    "reliability",
+    "reliability_diagram",
     "rolls",
     "save",
     "sequence_lines",

@@ -91,9 +91,9 @@ def hidden_states(transition: np.ndarray, means: np.ndarray, values: np.ndarray 
         extent = (first - 0.5, first + means.shape[1] - 0.5, num_states - 0.5, -0.5)
         image = right.imshow(means, cmap="viridis", interpolation="nearest", aspect="auto", extent=extent)
         figure.colorbar(image, ax=right, label="mean", shrink=0.8)
-        right.set_xlabel("value of a step")
+        right.set_xlabel("number of the value, of those of a step")
         right.set_ylabel("state")
-        right.set_title("what each state emits")
+        right.set_title("mean of what each state emits")
         for axes in (left, right):
             axes.grid(visible=False)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

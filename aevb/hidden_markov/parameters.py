@@ -107,10 +107,11 @@ def lengths_for(x: Any, lengths: Any) -> Any:
     observed = lengths_of(x)
     if lengths is None:
         return observed
-    if not jnp.issubdtype(jnp.asarray(lengths).dtype, jnp.integer):
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths must be integers, got {describe(lengths)}")
-    if jnp.shape(lengths) != x.shape[:1]:
-        raise ValueError(f"lengths must have the shape {x.shape[:1]}, one per sequence, got {jnp.shape(lengths)}")
+    if lengths.shape != x.shape[:1]:
+        raise ValueError(f"lengths must have the shape {x.shape[:1]}, one per sequence, got {lengths.shape}")
     if not isinstance(x, Tracer) and not isinstance(lengths, Tracer):
         wrong = np.flatnonzero((np.asarray(lengths) < np.asarray(observed)) | (np.asarray(lengths) > x.shape[1]))
         if wrong.size:
@@ -118,7 +119,7 @@ def lengths_for(x: Any, lengths: Any) -> Any:
                 f"lengths must be from the last observed step to {x.shape[1]}, but sequence {wrong[0]} has "
                 f"{lengths[wrong[0]]} and was observed up to step {observed[wrong[0]]}"
             )
-    return jnp.asarray(lengths)
+    return lengths
 
 
 def _traced_distribution(emission: Emission, params: EmissionParams) -> Distribution:

@@ -87,7 +87,7 @@ def evaluate(
     """Estimate log p(x) of every datapoint, `chunk_size` of them at a time.
 
     A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
-    the result by no more than rounding does.
+    the result by no more than rounding does; of a particle filter, rounding may choose another of its particles.
 
     Args:
       params: parameters of `model`.

@@ -1,6 +1,7 @@
 """Models by name: `build("mlp", data_shape=(784,), latent_dim=20)`. A new family is a file and a line in `FAMILIES`."""
 
 from aevb.models.conditional import conditional_vae
+from aevb.models.conditional_deep_markov import conditional_deep_markov_vae
 from aevb.models.convolutional import convolutional_vae
 from aevb.models.deep_markov import deep_markov_vae
 from aevb.models.families import FAMILIES, build, of_length, recipe_of, register
@@ -15,6 +16,7 @@ from aevb.models.supervised import supervised_vae
 __all__ = [
     "FAMILIES",
     "build",
+    "conditional_deep_markov_vae",
     "conditional_vae",
     "convolutional_vae",
     "deep_markov_vae",

@@ -129,7 +129,7 @@ def _build(spec: _Specification) -> Model:
 
     def seen(condition: Any) -> jax.Array:
         if spec.num_classes is not None:
-            return _one_hot(condition, spec.num_classes, dtype)
+            return one_hot(condition, spec.num_classes, dtype)
         if jnp.shape(condition) != spec.condition_shape:
             raise ValueError(f"the condition has shape {jnp.shape(condition)}, the model takes {spec.condition_shape}")
         return jnp.reshape(condition, (spec.condition_dim,)).astype(dtype)
@@ -154,7 +154,7 @@ def _build(spec: _Specification) -> Model:
     return Model(init, encode, decode, prior)
 
 
-def _one_hot(label: Any, num_classes: int, dtype: Any) -> jax.Array:
+def one_hot(label: Any, num_classes: int, dtype: Any) -> jax.Array:
     """Return `[num_classes]` of a label `[]`, NaN where it is none and is not known before compilation.
 
     Raises:

@@ -24,12 +24,13 @@ FAMILIES: Registry[Callable[..., Model]] = Registry(
         "mlp": "aevb.models.mlp:mlp_vae",
         "convolutional": "aevb.models.convolutional:convolutional_vae",
         "conditional": "aevb.models.conditional:conditional_vae",
-        "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
         "hierarchical": "aevb.models.hierarchical:hierarchical_vae",
         "hierarchical_convolutional": "aevb.models.hierarchical_convolutional:hierarchical_convolutional_vae",
-        "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
         "supervised": "aevb.models.supervised:supervised_vae",
         "semi_supervised": "aevb.models.semi_supervised:semi_supervised_vae",
+        "deep_markov": "aevb.models.deep_markov:deep_markov_vae",
+        "conditional_deep_markov": "aevb.models.conditional_deep_markov:conditional_deep_markov_vae",
+        "linear_gaussian": "aevb.models.linear_gaussian:linear_gaussian_state_space",
     },
 )
 

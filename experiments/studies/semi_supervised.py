@@ -60,7 +60,7 @@ def run() -> None:
 def _run_all() -> None:
     models = shared_flags.choices("model", _TITLES)
     weights = shared_flags.positive_numbers("classifier_weight")
-    seeds = _seeds()
+    seeds = shared_flags.seeds("seed")
     import aevb
     from experiments.reports.tables import print_table, write_csv
     from experiments.studies import few_labels
@@ -92,13 +92,6 @@ def _run_all() -> None:
     )
     print_table(table)
     print(f"written: {workdir}")
-
-
-def _seeds() -> list[int]:
-    given: list[str] = _FLAGS.seed
-    if not given or not all(each.isdecimal() for each in given) or len(set(map(int, given))) < len(given):
-        raise ValueError(f"--seed takes different integers separated by commas, got {','.join(given)}")
-    return [int(each) for each in given]
 
 
 def _m1(workdir: Path, few: "FewLabels") -> "Features":
