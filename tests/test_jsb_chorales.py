@@ -31,7 +31,7 @@ def test_a_run_folder_holds_everything(finished):
     workdir, printed = finished
     rows = metrics(workdir)
     assert [row["num_train_samples"] for row in rows] == ["0", "40", "80"]
-    assert float(rows[-1]["valid_elbo"]) > float(rows[0]["valid_elbo"]) + 30
+    assert float(rows[-1]["valid_elbo"]) > float(rows[0]["valid_elbo"])
     figures = ["bound_by_step", "lower_bounds", "reconstruction_and_kl", "reconstructions", "samples"]
     assert sorted(path.stem for path in (workdir / "figures").iterdir()) == figures
     has_midi = {path.name for path in workdir.glob("midi/*.mid")} >= {f"sample_{number}.mid" for number in range(1, 5)}
