@@ -41,7 +41,7 @@ class Registry(Generic[T]):
         if not is_name or name not in self._built_in:
             raise ValueError(
                 f"{self._kind} must be one of {', '.join(self.names())}, got {describe(name)}: one of your own must be "
-                f"registered first: import its module"
+                "registered first"
             )
         module, attribute = self._built_in[name].split(":")
         return getattr(importlib.import_module(module), attribute)

@@ -248,9 +248,10 @@ def test_over_a_data_set():
     chunked = evaluate("particle", num_samples=500, num_filters=5, chunk_size=2)
     # Rounding may choose another particle, which is one of 500.
     np.testing.assert_allclose(chunked.per_datapoint.log_marginal, found.per_datapoint.log_marginal, atol=0.05)
-    alone = evaluate("particle", num_samples=50)
+    alone = evaluate("particle", num_samples=500)
     assert np.isnan(alone.monte_carlo_error)
-    assert alone.mean == pytest.approx(found.mean, abs=0.2)
+    difference = alone.per_datapoint.log_marginal - found.per_datapoint.log_marginal
+    assert np.all(np.abs(difference) < 5 * 5**0.5 * found.per_datapoint.standard_error)  # that of one filter of five
 
 
 def test_a_bound_by_step(x64):
@@ -280,8 +281,8 @@ def test_which_kl_to_train_with_and_which_to_report(x64):
     """Step by step, the closed form has less noise in the gradient and more in the value.
 
     At the exact smoother, as an encoder that does not depend on theta, the sampled bound is constant. The closed
-    form's had a standard deviation of 2.9 nats on this recording and of 6.8 on another, where the gradient of the
-    transition, F and log_q, varied 3.3 and 4.7 times less in variance, and that of phi 1.4 times.
+    form's has a standard deviation of 7.0 nats on this recording, and the variance of its gradient is 2.8 (F), 2.9
+    (log_q), 1.4 and 1.7 (phi) times less.
     """
     exact, x = state_space(LENGTH), drawn(LENGTH)
 
@@ -298,10 +299,10 @@ def test_which_kl_to_train_with_and_which_to_report(x64):
         leaves = {**slopes["decoder"], **slopes["encoder"]}
         noise[kl] = {name: np.sum(np.var(leaf, axis=0)) for name, leaf in leaves.items()}
     assert spread["sampled"] < 1e-9
-    assert spread["analytic"] > 1.5
+    assert spread["analytic"] > 5
     ratios = {name: noise["sampled"][name] / noise["analytic"][name] for name in ("F", "log_q", "shift", "widen")}
-    assert ratios["F"] > 2.5
-    assert ratios["log_q"] > 3
+    assert ratios["F"] > 2.4
+    assert ratios["log_q"] > 2.5
     assert ratios["shift"] > 1.15
     assert ratios["widen"] > 1.3
 

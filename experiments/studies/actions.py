@@ -163,7 +163,7 @@ def _write(
 
     summaries = {model: summary([each.row for each in of_seeds]) for model, of_seeds in results.items()}
     print(f"\n{task.name}, {len(task.test.condition)} test sequences, mean +- standard deviation over seeds:")
-    rows = [_cells(_TITLES[model], of_model) for model, of_model in summaries.items()]
+    rows = [_cells(_TITLES[model], row) for model, row in summaries.items()]
     for name, accuracy in _PUBLISHED[task.name].items():
         rows.append(dict.fromkeys(rows[0], "-") | {"model": f"published: {name}", "accuracy": f"{accuracy:.1f} %"})
     print_table(rows)
@@ -192,15 +192,15 @@ def _write(
     print(f"{seconds:.0f} seconds; written: {workdir}")
 
 
-def _cells(title: str, of_model: Mapping[str, Any]) -> dict[str, str]:
+def _cells(title: str, row: Mapping[str, Any]) -> dict[str, str]:
     def cell(name: str, scale: float, digits: int, unit: str = "") -> str:
-        spread = of_model[f"{name}_sd"]
+        spread = row[f"{name}_sd"]
         shown = "" if spread is None else f" +- {scale * spread:.{digits}f}"
-        return f"{scale * of_model[name]:.{digits}f}{shown}{unit}"
+        return f"{scale * row[name]:.{digits}f}{shown}{unit}"
 
     return {
         "model": title,
-        "seeds": str(of_model["seeds"]),
+        "seeds": str(row["seeds"]),
         "accuracy": cell("accuracy", 100, 1, " %"),
         "log p(class|x)": cell("log_class", 1, 3),
         "calibration error": cell("calibration_error", 100, 1, " %"),
