@@ -5,6 +5,12 @@ _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"
 _PADDED = "test_padded_latents_contribute_exactly_nothing"
 
 LONG = {
+    "test_objectives.py::test_a_richer_posterior_comes_closer_to_the_marginal_likelihood[flow]",
+    "test_buckets.py::test_resumed_equals_uninterrupted_in_mid_epoch_too",
+    "test_particles.py::test_training_raises_the_exact_log_marginal",
+    "test_particles.py::test_a_thousand_particles_find_the_kalman_filters_value_where_whole_paths_do_not",
+    "test_hierarchical.py::test_digits_by_its_command",
+    "test_convolutional.py::test_digits_by_its_command",
     "test_convolutional.py::test_half_precision_is_of_the_products_only",
     "test_datasets.py::test_mnist_downloads_end_to_end",
     "test_datasets.py::test_processes_that_start_together_prepare_once",

@@ -238,7 +238,7 @@ def test_a_new_family_and_a_new_likelihood(write, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == pytest.approx(bounds, rel=1e-5)
     unknown_family, unknown_likelihood = done.stderr.splitlines()
-    hint = "one of your own must be registered first"
+    hint = "register one of your own first"
     assert (
         f"model family must be one of {', '.join(BUILT_IN_FAMILIES)}, got 'factor_analysis': {hint}" in unknown_family
     )

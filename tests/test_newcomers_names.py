@@ -20,7 +20,7 @@ MISTAKES: dict[str, Mistake] = {
         ValueError,
         "model family must be one of mlp",
         "got 'unet'",
-        "registered first",
+        "register one of your own first",
     ),
     "an argument that a family has not": wrong(
         lambda: aevb.models.build("mlp", data_shape=(12,), latents=3),
