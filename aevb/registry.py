@@ -40,8 +40,8 @@ class Registry(Generic[T]):
             return self._added[name]
         if not is_name or name not in self._built_in:
             raise ValueError(
-                f"{self._kind} must be one of {', '.join(self.names())}, got {describe(name)}: register one of your own "
-                "first"
+                f"{self._kind} must be one of {', '.join(self.names())}, got {describe(name)}: register one of your "
+                "own first"
             )
         module, attribute = self._built_in[name].split(":")
         return getattr(importlib.import_module(module), attribute)
