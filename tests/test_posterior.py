@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 OTHER_KEY = jax.random.key(1)
 MANY = 2000  # draws
 ERRORS = 4.5  # standard errors that an estimate may be off
+ERRORS_OF_SQUARES = 5.5  # their mean over 64 draws has a longer tail: 4.5 are exceeded by one entry in 10,000
 CHUNK_SIZE = 7  # does not divide the data
 UNLABELLED = 1  # a datapoint whose latents all have noise
 HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
@@ -113,11 +114,11 @@ def assert_close(found: Any, expected: Any, rtol: float = 1e-5) -> None:
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol)
 
 
-def assert_mean(draws: Any, expected: Any, expected_error: Any = 0.0) -> None:
+def assert_mean(draws: Any, expected: Any, expected_error: Any = 0.0, errors: float = ERRORS) -> None:
     """The mean over the first axis of `draws` is `expected`, itself off by `expected_error`, but for its own error."""
     draws = np.asarray(draws, np.float64)
     error = np.hypot(np.std(draws, axis=0) / len(draws) ** 0.5, expected_error)
-    assert np.all(np.abs(np.mean(draws, axis=0) - expected) <= ERRORS * error + 1e-5)
+    assert np.all(np.abs(np.mean(draws, axis=0) - expected) <= errors * error + 1e-5)
 
 
 def shapes(tree: Any) -> Any:
@@ -160,7 +161,7 @@ def test_samples_have_the_mean_and_the_scale(name):
         samples = np.moveaxis(np.asarray(samples, np.float64), 1, 0)
         assert_mean(samples, mean, np.std(samples, axis=0) / num_draws**0.5)
         squares = (samples - np.mean(samples, axis=0)) ** 2
-        assert_mean(squares, scale**2, np.std(squares, axis=0) / num_draws**0.5)
+        assert_mean(squares, scale**2, np.std(squares, axis=0) / num_draws**0.5, ERRORS_OF_SQUARES)
 
 
 def test_noise_depends_on_the_key_and_the_position_alone(name):
