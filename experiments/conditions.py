@@ -56,4 +56,4 @@ def check(condition: str, family: str) -> None:
     if condition == "label":
         known = ", ".join(name for name in FAMILIES.names() if takes_labels(name))
         raise ValueError(f"--condition=label needs a model given a label ({known}), which --model={family} is not")
-    raise ValueError(f"--model={family} is of images given their labels: add --condition=label")
+    raise ValueError(f"--model={family} is of data given their labels: add --condition=label")

@@ -77,6 +77,30 @@ def test_a_run_on_own_sequences(data, finished):
     assert aevb.posterior.sample(params, jax.random.key(0), 3, model).shape == (3, LENGTH, NUM_VALUES)
 
 
+def test_a_run_given_labels(data, tmp_path):
+    """Errors, samples of each class, the bound by step and nats per step are those of p(x | label)."""
+    with np.load(data) as arrays:
+        labels = (np.nan_to_num(arrays["values"][:, 0, 0]) > 0).astype(np.int64)
+        np.savez(tmp_path / "labelled.npz", labels=labels, **arrays)
+    workdir = tmp_path / "run"
+    more = ("--model=conditional_deep_markov", "--condition=label", "--num_epochs=4")
+    done = run(command(tmp_path / "labelled.npz", workdir, *more))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (summary["model"], summary["condition"]) == ("conditional_deep_markov", "label")
+    assert 0 <= summary["test_error"] <= 1
+    test = load_own(tmp_path / "labelled.npz").test
+    model, params = aevb.load_run(workdir)
+    found = closing_figures(params, test, model, "analytic", 0, "last", "label")
+    by_hand = [
+        aevb.elbo(params, jax.random.fold_in(jax.random.key(0), row), aevb.Given(x, label), model, num_samples=10)
+        for row, (x, label) in enumerate(zip(test.sequences(), test.classes(), strict=True))
+    ]
+    assert found["elbo_over_steps"] == pytest.approx(float(np.sum(by_hand)) / found["num_steps"], rel=1e-4)
+    figures = ["bound_by_step", "lower_bounds", "reconstruction_and_kl", "reconstructions", "samples"]
+    assert set(figures) <= {path.stem for path in (workdir / "figures").iterdir()}
+
+
 def test_killed_and_resumed(data, finished, tmp_path):
     """SIGKILL while it trains: bit for bit the run that was not killed, whose step size falls with its length."""
     process = start(command(data, workdir := tmp_path / "killed", "--nodraw_pictures"))

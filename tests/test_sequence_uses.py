@@ -155,14 +155,14 @@ def test_filtered_states_and_one_step_predictions_are_exact(state_space, method)
     np.testing.assert_allclose(found.log_predictive[1, 1], expected, atol=0.05)
 
 
-@pytest.mark.parametrize("method", ["posterior", SLOW("bootstrap")])
+@pytest.mark.parametrize("method", METHODS)
 def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, method):
+    """What was held out is no draw given the rest: it is far out, where few draws of z are."""
     model, params, xs = state_space
+    atol = 0.15 if method == "posterior" else 0.25
     truth = np.asarray(aevb.posterior.sample(params, jax.random.key(4), 2, model, mean=False))
     truth[0, 6] = np.nan  # not known either
-    found = sequences.log_likelihood(
-        params, KEY, xs, truth, model, SAMPLES[method], method=method, num_particles=PARTICLES
-    )
+    found = sequences.log_likelihood(params, KEY, xs, truth, model, 4000, method=method, num_particles=4000)
     assert found.shape == (2, LENGTH)
     is_held_out = np.isnan(xs) & ~np.isnan(truth)
     for row, x in enumerate(xs):
@@ -174,7 +174,7 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
             elif each.sum() == 1:
                 mean, variance = (moment[t][each] for moment in of_x)
                 expected = norm.logpdf(truth[row, t][each], mean, variance**0.5).sum()
-                np.testing.assert_allclose(found[row, t], expected, atol=0.15 if method == "posterior" else 0.4)
+                np.testing.assert_allclose(found[row, t], expected, atol=atol)
     # Of both values of a step: given the first, the second is a Gaussian too.
     known = xs[0].copy()
     known[2, 0] = truth[0, 2, 0]
@@ -182,7 +182,7 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
     expected = sum(
         norm.logpdf(truth[0, 2, at], of.mean[2, at], of.variance[2, at] ** 0.5) for at, of in ((0, one), (1, other))
     )
-    np.testing.assert_allclose(found[0, 2], expected, atol=0.15 if method == "posterior" else 0.4)
+    np.testing.assert_allclose(found[0, 2], expected, atol=atol)
 
 
 # Whatever the model

@@ -42,7 +42,7 @@ class _Specification:
     param_dtype: str
 
 
-@family("conditional_deep_markov", images=True, labels=True)  # data as they are, `[T, D]`, and not flattened
+@family("conditional_deep_markov", labels=True, sequences=True)
 def conditional_deep_markov_vae(
     data_shape: Sequence[int],
     num_classes: int,

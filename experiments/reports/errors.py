@@ -48,7 +48,7 @@ def _error(config: Config, params: Params, train: Dataset, split: Dataset, strea
     found = aevb.classify(
         params,
         jax.random.key(config.training.seed),
-        split.stream(flat) if stream else binarize_once(split.pixels(flat), binarization),
+        split.stream(flat) if stream else binarize_once(split.datapoints(flat), binarization),
         config.build_model(),
         num_classes,
         log_prior=np.log(counts / counts.sum()),

@@ -17,6 +17,7 @@ import numpy as np
 
 import aevb
 from aevb.data import Dataset, Splits
+from aevb.data.dataset import Condition
 from aevb.data.rows import num_rows, rows
 from aevb.model import Model, Params
 from aevb.training import Evaluation
@@ -74,7 +75,9 @@ def _bounds(params: Params, key: jax.Array, data: Any, positions: Any, model: Mo
     return jax.lax.map(jax.vmap(bound), positions)
 
 
-def closing_figures(params: Params, data: Dataset, model: Model, kl: Any, seed: int, state: str) -> dict[str, Any]:
+def closing_figures(
+    params: Params, data: Dataset, model: Model, kl: Any, seed: int, state: str, condition: Condition = "none"
+) -> dict[str, Any]:
     """Return the bound on a split by both conventions, for summary.json.
 
     Args:
@@ -84,10 +87,12 @@ def closing_figures(params: Params, data: Dataset, model: Model, kl: Any, seed: 
       kl: estimator of the KL.
       seed: of the draws.
       state: which state that is, in words.
+      condition: what the sequences are modelled given.
     """
     lengths = lengths_of(data)
     estimator = aevb.Estimator(NUM_SAMPLES, kl)
-    bounds = bounds_of_sequences(params, jax.random.key(seed), data.sequences(), model, estimator)
+    datapoints = data.datapoints(condition=condition)
+    bounds = bounds_of_sequences(params, jax.random.key(seed), datapoints, model, estimator)
     return {
         "split": data.split,
         "state": state,

@@ -1,5 +1,6 @@
 """The pictures of a run on sequences, and MIDI files of what are piano rolls."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -8,9 +9,10 @@ import numpy as np
 import aevb
 from aevb import figures, posterior
 from aevb.data import Dataset
+from aevb.data.rows import rows
 from aevb.data.sources.jsb_chorales import LOWEST_PITCH
 from aevb.distributions.levels import ONE_LEVEL
-from aevb.model import Model, Params
+from aevb.model import Datapoint, Model, Params
 from experiments.configs import Config
 from experiments.reports import midi
 from experiments.reports.per_step import lengths_of
@@ -37,27 +39,43 @@ def draw_sequences(
       has_encoder: whether q was trained, so that there are reconstructions and a bound.
     """
     lengths = lengths_of(test)
-    samples = posterior.sample(params, jax.random.key(_SEED), _NUM_SAMPLES, model, mean=False)
-    samples = np.asarray(samples)[:, : min(int(np.median(lengths)), _MOST_STEPS)]
+    end = min(int(np.median(lengths)), _MOST_STEPS)
+    samples = {name: each[:end] for name, each in _samples(config, model, params, test).items()}
     chosen = np.random.RandomState(_SEED).permutation(len(lengths))
     shown = chosen[:_NUM_SHOWN]
     originals = [test.lazy_sequences()[row][: lengths[row]] for row in shown]
-    panels = [(f"sample {number}", each) for number, each in enumerate(samples, 1)]
-    _draw(folder / "samples.png", test, panels, f"{title}: samples of z, and of x given z")
+    _draw(folder / "samples.png", test, list(samples.items()), f"{title}: samples of z, and of x given z")
     if test.main == _ROLLS:
-        named = {f"sample_{number}": each for number, each in enumerate(samples, 1)}
+        named = {name.replace(" ", "_"): each for name, each in samples.items()}
         midi.write_all(folder.parent / "midi", named | {f"test_{shown[0]}": originals[0]}, LOWEST_PITCH)
     if has_encoder:
-        _draw_reconstructions(folder, model, params, test, shown, title)
+        _draw_reconstructions(folder, config, model, params, test, shown, title)
         _draw_by_step(folder, config, model, params, test, np.sort(chosen[:_MOST_EVALUATED]), title)
 
 
+def _samples(config: Config, model: Model, params: Params, test: Dataset) -> dict[str, np.ndarray]:
+    """Return samples `[T, D]` by what they are called; given a label, one of each of the first classes."""
+    sample = functools.partial(posterior.sample, params, jax.random.key(_SEED), model=model, mean=False)
+    if config.data.condition == "none":
+        return {f"sample {number}": np.asarray(each) for number, each in enumerate(sample(_NUM_SAMPLES), 1)}
+    labels = range(min(config.model.arguments["num_classes"], _NUM_SAMPLES))
+    names = test.label_names or [str(label) for label in labels]
+    return {
+        f"sample of class {figures.literal(names[label])}": np.asarray(sample(1, condition=np.int32(label)))[0]
+        for label in labels
+    }
+
+
+def _datapoints(config: Config, test: Dataset, chosen: np.ndarray) -> Datapoint:
+    return rows(test.datapoints(condition=config.data.condition, lazy=True), chosen)
+
+
 def _draw_reconstructions(
-    folder: Path, model: Model, params: Params, test: Dataset, shown: np.ndarray, title: str
+    folder: Path, config: Config, model: Model, params: Params, test: Dataset, shown: np.ndarray, title: str
 ) -> None:
-    xs = test.lazy_sequences()[shown]
-    key = jax.random.key(_SEED)
-    means = posterior.reconstruct(params, xs, model, key=key, num_samples=_NUM_DRAWS, chunk_size=_NUM_SHOWN)
+    xs, key = test.lazy_sequences()[shown], jax.random.key(_SEED)
+    data = _datapoints(config, test, shown)
+    means = posterior.reconstruct(params, data, model, key=key, num_samples=_NUM_DRAWS, chunk_size=_NUM_SHOWN)
     path = folder / "reconstructions.png"
     panels = []
     for row, x, mean, length in zip(shown, xs, np.asarray(means), lengths_of(test)[shown], strict=True):
@@ -95,14 +113,14 @@ def _draw_by_step(
 ) -> None:
     """Draw what each step adds to the bound; of a model whose likelihood does not come step by step nothing."""
     estimator = aevb.Estimator(_NUM_EVALUATED_DRAWS, config.objective.reported_kl or config.objective.kl)
-    xs = test.lazy_sequences()[chosen]
+    xs = _datapoints(config, test, chosen)
     bound = aevb.evaluate(params, jax.random.key(_SEED), xs, model, estimator, chunk_size=_CHUNK_SIZE)
     if bound.reconstruction_by_step is None:
         return
     lengths = lengths_of(test)[chosen]
-    counts = np.sum(lengths[:, None] > np.arange(xs.shape[1]), axis=0)
+    counts = np.sum(lengths[:, None] > np.arange(test.image_shape[0]), axis=0)
     terms = (bound.reconstruction_by_step, bound.kl_by_level[ONE_LEVEL])
-    reconstruction, kl = (len(xs) * np.asarray(each) for each in terms)
-    title = f"{title}: {test.split} bound by step, {len(xs)} sequences"
+    reconstruction, kl = (len(chosen) * np.asarray(each) for each in terms)
+    title = f"{title}: {test.split} bound by step, {len(chosen)} sequences"
     figure = figures.bound_by_step(reconstruction, kl, counts, title)
     figures.save(figure, folder / "bound_by_step.png")

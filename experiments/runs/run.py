@@ -252,8 +252,9 @@ def _per_step(config: Config, best: Params | None, last: Params, splits: Splits)
     if not splits.test.is_sequences:
         return {}
     params, state = (last, "last") if best is None else (best, "best by validation")
-    kl = config.objective.reported_kl or config.objective.kl
-    return {"per_step": closing_figures(params, splits.test, config.build_model(), kl, config.training.seed, state)}
+    kl, seed = config.objective.reported_kl or config.objective.kl, config.training.seed
+    found = closing_figures(params, splits.test, config.build_model(), kl, seed, state, config.data.condition)
+    return {"per_step": found}
 
 
 def _follow(run: Run, splits: Splits) -> Outcome:
