@@ -90,6 +90,10 @@ class OverIntensities(Distribution):
         values = self._all() / LARGEST
         return jnp.broadcast_to(values, (NUM_INTENSITIES, *self.batch_shape)) if expand else values
 
+    def log_masses(self) -> jax.Array:
+        """Return log P(x = k / 255) of all k = 0..255 along a new leading axis, `[256, *batch_shape]`."""
+        return self._log_masses()
+
     def _all(self) -> jax.Array:
         """Return k = 0..255 along a new leading axis."""
         return jnp.arange(NUM_INTENSITIES, dtype=self._dtype).reshape(-1, *[1] * len(self.batch_shape))

@@ -1,12 +1,4 @@
-"""What one does with a trained model, on batches: encode, reconstruct, sample.
-
-    found = aevb.posterior.encode(params, xs, model)             # means and scales of q(z|x)
-    found = aevb.posterior.encode(params, xs, model, key=key, num_samples=10)      # and draws of it
-    pictures = aevb.posterior.reconstruct(params, xs, model)
-    pictures = aevb.posterior.sample(params, key, 100, model)
-
-A datapoint's noise depends on the key and on its position alone; `chunk_size` bounds memory and changes nothing else.
-"""
+"""Whole data sets through a model, in chunks: encode, reconstruct, and sample from the prior."""
 
 import functools
 from collections.abc import Callable, Collection
