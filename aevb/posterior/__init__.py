@@ -9,7 +9,7 @@
     found = aevb.posterior.impute(params, key, seen, model)      # mean, draws and R-hat of what was not
     found = aevb.posterior.impute(params, key, noisy, model, noise=aevb.posterior.flips(0.1))
     found = aevb.posterior.draw(params, key, seen, model)        # z itself, by Hamiltonian Monte Carlo
-    found = aevb.posterior.log_predictive(params, key, seen, xs, model)            # log p(hidden | seen), with its error
+    found = aevb.posterior.log_predictive(params, key, seen, xs, model)            # log p(hidden | seen), and its error
 
 `sample` draws from the prior, `draw` from the posterior of z given what was seen. A datapoint's noise depends on the
 key and on its position alone; `chunk_size` bounds memory and changes nothing else, but for rounding.

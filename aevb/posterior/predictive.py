@@ -52,8 +52,8 @@ def log_predictive(
     """Estimate log p(hidden | seen) = log p(seen, hidden) - log p(seen) of every datapoint.
 
     The log of the mean of p(hidden | z) over draws of p(z | seen) estimates the same, but draws from there hardly ever
-    explain the hidden part as well as z that know it: it is far below the truth on average. Two estimates of log p, each
-    with draws for its own posterior, have errors that are known and mostly cancel in their bias.
+    explain the hidden part as well as z that know it: it is far below the truth on average. Two estimates of log p,
+    each with draws for its own posterior, have errors that are known, and biases that partly cancel.
 
     Through noise, what is hidden is all of x, and log p(x | y) = log p(x) + log p(y | x) - log p(y).
 
