@@ -129,13 +129,16 @@ class FiniteValues(Distribution):
     """A distribution over finitely many numbers, by their log-masses up to a constant."""
 
     arg_constraints = {"log_masses": constraints.real}  # noqa: RUF012
-    support = constraints.real
     pytree_data_fields = ("values", "log_masses")
 
     def __init__(self, values: jax.Array, log_masses: jax.Array, *, validate_args: bool | None = None):
         """Take `values` `[K, ...]`, which broadcast, and `log_masses` `[K, *batch_shape]`."""
         self.values, self.log_masses = values, jax.nn.log_softmax(log_masses, axis=0)
         super().__init__(batch_shape=log_masses.shape[1:], validate_args=validate_args)
+
+    @property
+    def support(self) -> Any:
+        return constraints.real
 
     def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
         """Return the log-mass in nats: -inf of what is none of the numbers, up to rounding."""

@@ -173,7 +173,7 @@ def _averages(restored: Any, z: Any, y: Any, truth: Any, options: Options) -> tu
 
     def of(z: Any) -> tuple[Any, Any]:
         levels = restored(z)
-        means = {name: _where_hidden(level.mean, of_level(y, name), noise) for name, level in levels.items()}
+        means = {name: jnp.asarray(level.mean) for name, level in levels.items()}
         if truth is None:
             return means, None
         return means, {name: _log_prob(level, of_level(truth, name)) for name, level in levels.items()}
@@ -184,7 +184,7 @@ def _averages(restored: Any, z: Any, y: Any, truth: Any, options: Options) -> tu
 
     first, rest = jax.tree.map(lambda leaf: leaf[0], z), jax.tree.map(lambda leaf: leaf[1:], z)
     (total, log_total), _ = jax.lax.scan(add, of(first), rest)
-    mean = jax.tree.map(lambda leaf: leaf / options.num_samples, total)
+    mean = {name: _where_hidden(of / options.num_samples, of_level(y, name), noise) for name, of in total.items()}
     if truth is None:
         return _like(y, mean), None
 

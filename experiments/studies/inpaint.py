@@ -28,6 +28,9 @@ _METHODS = {
 }
 
 
+_COUNTS = ("num_chains", "num_warmup", "num_transitions", "num_steps")
+
+
 class Task(NamedTuple):
     """Images, and what is seen of them.
 
@@ -198,7 +201,9 @@ def _imputed(name: str, task: Task, model: "Model", params: "Params", noise: Any
 
     start, size = time.perf_counter(), len(value_of(task.truth))
     method: Any = "encoder" if name == _ZEROS else name
-    counts = {count: _FLAGS[count].value for count in ("num_chains", "num_warmup", "num_transitions", "num_steps")}
+    counts: dict[str, Any] = {
+        count: _FLAGS[count].value for count in ("num_chains", "num_warmup", "num_transitions", "num_steps")
+    }
     found = posterior.impute(
         params,
         jax.random.key(_FLAGS.seed),
@@ -312,14 +317,14 @@ def _write(
     if len(task.image_shape) in (2, 3):
         title = f"{config.data.name} ({config.objective.binarization}), test images: what is seen, and E[x | seen]"
         draw(workdir / "inpaint.png", images, {name: _METHODS[name] for name in found}, _FLAGS.num_shown, title)
-    names = ("checkpoint", "mask", "noise", "num_samples", "num_chains", "num_warmup", "num_transitions", "num_steps")
+    names = ("checkpoint", "mask", "noise", "num_samples", *_COUNTS, "num_importance_samples", "seed")
     results = {
         "command": shlex.join(["python", "-m", "experiments.inpaint", *sys.argv[1:]]),
         "run": str(_FLAGS.run),
         "dataset": config.data.name,
         "binarization": config.objective.binarization,
         "num_images": len(images["truth"]),
-        **{name: _FLAGS[name].value for name in (*names, "num_importance_samples", "seed")},
+        **{name: _FLAGS[name].value for name in names},
         **provenance(),
         "rows": rows,
         "log_predictive": joint,
