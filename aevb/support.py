@@ -14,7 +14,7 @@ from aevb import sharding
 from aevb.arguments import check_not_donated, describe
 from aevb.distributions.intensities import intensities
 from aevb.distributions.levels import ONE_LEVEL, LevelSupport, of_level, supports
-from aevb.distributions.observed import filled
+from aevb.distributions.observed import without_gaps
 from aevb.model import (
     Datapoint,
     Given,
@@ -202,7 +202,7 @@ def _all_inside(support: LevelSupport, value: Any) -> jax.Array:
     if constraint is None or constraints.is_dependent(constraint):
         return jnp.bool_(True)
     value = jnp.asarray(value)
-    return jnp.all(constraint(filled(value, constraint) if support.may_be_missing else value))
+    return jnp.all(constraint(without_gaps(value, constraint) if support.may_be_missing else value))
 
 
 def _complaint(name: str, support: LevelSupport, value: Any) -> str:

@@ -123,7 +123,7 @@ def test_masks(tmp_path):
     with pytest.raises(ValueError, match="--mask=lower is of images"):
         hidden_pixels("lower", 2, (7,), 0)
     (tmp_path / "words.npy").write_text("no array")
-    with pytest.raises(ValueError, match="words.npy cannot be read"):
+    with pytest.raises(ValueError, match=r"words\.npy cannot be read"):
         hidden_pixels(str(tmp_path / "words.npy"), 2, (4, 4), 0)
 
 

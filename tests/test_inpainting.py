@@ -73,6 +73,7 @@ def assert_draws_are_of(draws: np.ndarray, exact: Gaussian) -> None:
         assert np.all(np.abs(values.mean(axis=(0, 1)) - expected) <= ERRORS * error + 1e-6)
 
 
+@pytest.mark.slow
 def test_draws_of_z_have_the_exact_mean_and_covariance():
     """Whether a part of x was seen, all of it, or nothing: then they are the prior's."""
     found = posterior.draw(PARAMS, KEY, SEEN, LINEAR, **OPTIONS)
@@ -104,7 +105,7 @@ def test_hidden_values_have_the_exact_mean_covariance_and_density():
         # Means of p(x|z) vary less than draws of it do, and chains of this model are close to independent draws.
         np.testing.assert_array_less(np.abs(found.mean[row, hidden] - of_hidden.mean), 0.2 * scales)
         one_by_one = -0.5 * ((TRUTH[row, hidden] - of_hidden.mean) / scales) ** 2 - np.log(scales * np.sqrt(2 * np.pi))
-        np.testing.assert_allclose(found.log_likelihood[row, hidden], one_by_one, atol=0.2)
+        np.testing.assert_allclose(found.log_likelihood[row, hidden], one_by_one, atol=0.6)  # of 800 draws
 
 
 @pytest.mark.slow
@@ -143,9 +144,14 @@ def test_the_encoder_sees_the_mean_in_the_place_of_what_is_hidden():
     allowed = ERRORS * (expected.scale / 4000**0.5 + HIDDEN @ (gains * spread).T)
     assert np.all(np.abs(found.mean(1) - expected.mean) <= allowed)
     np.testing.assert_allclose(found.std(1), expected.scale, rtol=0.06)
+    told: list[int] = []
+    parts = posterior.draw(PARAMS, KEY, SEEN, LINEAR, 4000, method="encoder", chunk_size=3, on_chunk=told.append).z
+    np.testing.assert_allclose(parts, found, rtol=1e-5, atol=1e-5)
+    assert told == [3, 4]
 
 
-@pytest.mark.parametrize("noise", [None, SLOW(NOISE)])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [None, NOISE])
 def test_log_predictive_is_exact_within_its_error(noise):
     """log p(hidden | seen), and through noise log p(x | y), of all values together."""
     options = {"num_samples": 2000, "num_chains": 2, "num_warmup": 50, "num_fit_samples": 50}
@@ -268,7 +274,8 @@ def test_log_predictive_is_what_a_grid_over_z_says(noise):
 # Chunks
 
 
-@pytest.mark.parametrize("method", ["encoder", SLOW("refined"), SLOW("hmc")])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["encoder", "refined", "hmc"])
 def test_draws_depend_on_the_key_and_the_position_alone(x64, method):
     """Not on the size of the chunks, nor on the other datapoints."""
     linear = linear_gaussian_model(EXACT, full_covariance=False)

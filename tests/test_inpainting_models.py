@@ -1,5 +1,6 @@
 """Hidden values and noise under every kind of model and likelihood: they work, or are refused with the reason."""
 
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 import aevb
-from aevb import Chain, Given, Model, posterior
+from aevb import Chain, Given, Model, Observed, posterior
 from aevb.likelihoods import LIKELIHOODS
 from aevb.posterior.channels import FiniteValues
 from tests.models import CASES, SIZE
@@ -20,6 +21,7 @@ from tests.test_posterior import params_of
 pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 KEY = jax.random.key(0)
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles programs of its own
 FEW: dict[str, Any] = {"num_samples": 4, "num_warmup": 3, "num_transitions": 4, "num_chains": 2, "num_steps": 3}
 DISCRETE = ("discrete level", "semi-supervised")
 
@@ -34,11 +36,11 @@ def clean_distributions() -> dict[str, dist.Distribution]:
     return {name: of(name, count) for name, count in names.items()}
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "discretized_logistic", "beta_binomial", "categorical"])
+@pytest.mark.parametrize("name", ["bernoulli", *map(SLOW, ("discretized_logistic", "beta_binomial", "categorical"))])
 def test_gaussian_noise_of_finitely_many_values(name):
     clean, scale = clean_distributions()[name], 0.3
     values = np.linspace(0, 1, 2 if name == "bernoulli" else 256)
-    masses = np.stack([np.exp(np.float64(clean.log_prob(np.full((2, 3), value, np.float32)))) for value in values])
+    masses = np.exp(np.float64(clean.log_prob(np.tile(values.astype(np.float32)[:, None, None], (1, 2, 3)))))
     y = np.random.RandomState(0).randn(2, 3).astype(np.float32)
     joint = masses * norm.pdf(y, values[:, None, None], scale)
     channel = posterior.gaussian(scale)
@@ -86,8 +88,15 @@ def test_flips():
 
 
 def test_what_is_none_of_finitely_many_values_has_no_mass():
-    masses = FiniteValues(jnp.array([[0.0], [0.5]]), jnp.zeros((2, 1)))
-    np.testing.assert_allclose(np.exp(masses.log_prob(jnp.array([[0.5], [0.25]]))), [[0.5], [0.0]])
+    masses = FiniteValues(jnp.array([[0.0], [0.5]]), jnp.zeros((2, 2)))
+    np.testing.assert_allclose(np.exp(masses.log_prob(jnp.array([0.5, 0.25]))), [0.5, 0.0])
+
+
+def test_values_between_those_that_can_be_observed_are_refused():
+    """Where some are missing, the others are not rounded to integers first."""
+    model = Model(LINEAR.init, LINEAR.encode, lambda params, z: Observed(dist.Bernoulli(logits=z)), LINEAR.prior)
+    with pytest.raises(ValueError, match="xs ranges from 0 to 0.3, outside of the likelihood's support, 0 or 1"):
+        posterior.encode(LINEAR.init(KEY), np.array([[0.3, 0.0, np.nan]], np.float32), model)
 
 
 # Every kind of model
@@ -114,7 +123,7 @@ QUICK = (("modalities", "encoder"), ("learned prior", "refined"))
 _SLOW = [(name, method) for name in CASES for method in ("hmc", "refined", "encoder") if (name, method) not in QUICK]
 
 
-@pytest.mark.parametrize(("name", "method"), [*QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in _SLOW)])
+@pytest.mark.parametrize(("name", "method"), [*QUICK, *(SLOW(*each) for each in _SLOW)])
 def test_every_kind_of_model(name, method):
     """What was seen stays, what was not is filled and scored, and no draw is the same."""
     case, seen = CASES[name], with_gaps(name)

@@ -78,11 +78,16 @@ class Observed(Distribution):
 
 
 def filled(value: Any, support: Any) -> jax.Array:
-    """Return `value` with some value of `support` in the place of what is NaN."""
-    value = jnp.asarray(value)
-    whole = jnp.where(jnp.isnan(value), jnp.asarray(support.feasible_like(value), value.dtype), value)
+    """Return `value` with some value of `support` in the place of what is NaN, and as integers where it is discrete."""
+    whole = without_gaps(value, support)
     is_integer = support.is_discrete and not isinstance(support, Intensities)
-    return whole.astype(int) if is_integer and jnp.issubdtype(value.dtype, jnp.floating) else whole
+    return whole.astype(int) if is_integer and jnp.issubdtype(whole.dtype, jnp.floating) else whole
+
+
+def without_gaps(value: Any, support: Any) -> jax.Array:
+    """Return `value` with some value of `support` in the place of what is NaN, and all else as it is."""
+    value = jnp.asarray(value)
+    return jnp.where(jnp.isnan(value), jnp.asarray(support.feasible_like(value), value.dtype), value)
 
 
 def zeros_and_mask(x: jax.Array) -> tuple[jax.Array, jax.Array]:

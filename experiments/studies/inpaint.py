@@ -22,9 +22,9 @@ _FLAGS = flags.FLAGS
 _ZEROS = "zeros"
 _METHODS = {
     "hmc": "HMC",
-    "refined": "refined q",
-    "encoder": "q(z|x), the mean for what is hidden",
-    _ZEROS: "q(z|x), zeros for what is hidden",
+    "refined": "refined encoder",
+    "encoder": "encoder, mean filled in",
+    _ZEROS: "encoder, zeros filled in",
 }
 
 
