@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import configs
-from experiments.configs import Config
+from experiments import configs, defaults
 from experiments.runs.splits import load_splits
 from experiments.studies.hidden_pixels import channel, hidden_pixels, through
 from tests.processes import assert_one_line_error, experiment
@@ -27,23 +26,33 @@ def run(tmp_path_factory, data_dir) -> Path:
 
 def trained(folder: Path, data_dir: Path, **values: str) -> Path:
     """Return the folder of a run of one epoch on scikit-learn's digits."""
-    small = {"dataset": "digits", "latent_dim": 2, "hidden_dim": [6], "num_epochs": 1, "optimizer": "adam"}
-    config = configs.change(Config(), **small | values)
+    small = {"latent_dim": 2, "hidden_dim": [6], "num_epochs": 1, "optimizer": "adam"}
+    config = defaults.of("digits", **small | values)
     splits = load_splits(config, str(data_dir))
     train_into(folder, configs.with_data(config, splits.train), splits)
     return folder
 
 
-def test_hidden_halves(run, data_dir):
+@pytest.mark.parametrize(
+    ("methods", "estimator"),
+    [
+        (("encoder", "zeros"), "is"),
+        pytest.param(("hmc", "refined", "encoder", "zeros"), "mixture", marks=pytest.mark.slow),
+    ],
+)
+def test_hidden_halves(run, data_dir, tmp_path, methods, estimator):
     """A table, a CSV file, a figure and the images; a second time it is refused."""
-    arguments = (f"--run={run}", "--mask=lower", f"--data_dir={data_dir}", *FEW)
+    folder = tmp_path / "inpainted"
+    arguments = (
+        f"--run={run}", "--mask=lower", f"--methods={','.join(methods)}", f"--estimator={estimator}",
+        f"--data_dir={data_dir}", f"--workdir={folder}", *FEW,
+    )  # fmt: skip
     done = experiment("inpaint", *arguments)
     assert done.returncode == 0, done.stderr
-    folder = run / "inpaint,mask-lower"
     results = json.loads((folder / "results.json").read_text())
     with (folder / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["hmc", "refined", "encoder", "zeros"]
+    assert [row["method"] for row in rows] == list(methods)
     for row, result in zip(rows, results["rows"], strict=True):
         assert float(row["log_likelihood"]) == pytest.approx(result["log_likelihood"])
         assert -40 < result["log_likelihood"] < -5  # 32 pixels, each worth log 2 at most where nothing is known
@@ -57,7 +66,7 @@ def test_hidden_halves(run, data_dir):
     hidden = np.isnan(images["seen"])
     assert images["truth"].shape == (3, 8, 8)
     assert np.all(hidden == (np.arange(8) >= 4)[:, None])
-    for name in ("hmc", "refined", "encoder", "zeros"):
+    for name in methods:
         assert images[f"{name}_draws"].shape == (3, 4, 8, 8)
         np.testing.assert_array_equal(images[f"{name}_mean"][~hidden], images["truth"][~hidden])
     assert_one_line_error(experiment("inpaint", *arguments), "holds results already")

@@ -95,7 +95,7 @@ def test_what_is_none_of_finitely_many_values_has_no_mass():
 def test_values_between_those_that_can_be_observed_are_refused():
     """Where some are missing, the others are not rounded to integers first."""
     model = Model(LINEAR.init, LINEAR.encode, lambda params, z: Observed(dist.Bernoulli(logits=z)), LINEAR.prior)
-    with pytest.raises(ValueError, match="xs ranges from 0 to 0.3, outside of the likelihood's support, 0 or 1"):
+    with pytest.raises(ValueError, match=r"xs ranges from 0 to 0\.3, outside of the likelihood's support, 0 or 1"):
         posterior.encode(LINEAR.init(KEY), np.array([[0.3, 0.0, np.nan]], np.float32), model)
 
 

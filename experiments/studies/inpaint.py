@@ -315,7 +315,7 @@ def _write(
         images |= {f"{name}_mean": task.images(imputed.mean), f"{name}_draws": task.images(imputed.draws)}
     np.savez(workdir / "images.npz", **images)
     if len(task.image_shape) in (2, 3):
-        title = f"{config.data.name} ({config.objective.binarization}), test images: what is seen, and E[x | seen]"
+        title = f"{config.data.name} ({config.objective.binarization}), test images, and E[x | seen]"
         draw(workdir / "inpaint.png", images, {name: _METHODS[name] for name in found}, _FLAGS.num_shown, title)
     names = ("checkpoint", "mask", "noise", "num_samples", *_COUNTS, "num_importance_samples", "seed")
     results = {
