@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from blackjax.diagnostics import effective_sample_size
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 import aevb
 from aevb import posterior
@@ -120,7 +120,7 @@ def test_denoised_values_have_the_exact_mean_and_covariance():
         scales = np.sqrt(np.diag(of_x.covariance))
         np.testing.assert_array_less(np.abs(found.mean[row] - of_x.mean), 0.2 * scales)
         one_by_one = -0.5 * ((TRUTH[row] - of_x.mean) / scales) ** 2 - np.log(scales * np.sqrt(2 * np.pi))
-        np.testing.assert_allclose(found.log_likelihood[row], one_by_one, atol=0.2)
+        np.testing.assert_allclose(found.log_likelihood[row], one_by_one, atol=0.6)  # of 800 draws
 
 
 def test_refined_is_the_best_diagonal_gaussian():
@@ -190,8 +190,8 @@ def bernoulli() -> Any:
 @functools.cache
 def grid_probabilities() -> np.ndarray:
     """P(x_i = 1 | z) at each z of the grid, `[Z, D]`."""
-    logits = jax.vmap(lambda z: BERNOULLI.decode(bernoulli(), z).base_dist.logits)(GRID)
-    return expit(np.asarray(logits, np.float64))
+    means = jax.vmap(lambda z: BERNOULLI.decode(bernoulli(), z).mean)(GRID)
+    return np.clip(np.asarray(means, np.float64), 1e-7, 1 - 1e-7)
 
 
 def by_grid(log_evidence: np.ndarray) -> np.ndarray:
@@ -255,7 +255,9 @@ def test_pixels_have_the_probabilities_that_a_grid_over_z_says(noise):
 def test_log_predictive_is_what_a_grid_over_z_says(noise):
     y = np.where(GAPS, np.float32(np.nan), X)
     channel = posterior.flips(FLIP) if noise else None
-    found = posterior.log_predictive(bernoulli(), KEY, y, X, BERNOULLI, noise=channel, method="is", num_samples=20_000)
+    found = posterior.log_predictive(
+        bernoulli(), KEY, y, X, BERNOULLI, noise=channel, num_samples=5000, num_chains=4, num_warmup=50
+    )
     p = grid_probabilities()
     for row in range(len(y)):
         *_, masses = exact_pixels(y[row], noise)
