@@ -12,7 +12,7 @@ LONG = {
     "test_hierarchical.py::test_digits_by_its_command",
     "test_convolutional.py::test_digits_by_its_command",
     "test_convolutional.py::test_half_precision_is_of_the_products_only",
-    "test_datasets.py::test_mnist_downloads_end_to_end",
+    "test_downloads.py::test_mnist_downloads_end_to_end",
     "test_datasets.py::test_processes_that_start_together_prepare_once",
     "test_distributions.py::test_mapped_and_differentiated[chain]",
     "test_distributions.py::test_mapped_and_differentiated[markov]",
