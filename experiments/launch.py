@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from experiments.configs import Config
 
 _FLAGS = flags.FLAGS
+_INTERRUPTED = 130
 
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
@@ -76,6 +78,8 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     _keep_compiled_programs()
     _one_line_warnings()
     try:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
         distributed.start()
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
@@ -91,7 +95,7 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
             raise
         _fail(f"out of memory{_how_much(str(error))}: {_smaller()}")
     except KeyboardInterrupt:
-        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=130)
+        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=_INTERRUPTED)
     except TerminatedError:
         _fail(f"terminated, and saved; {_same_command()} goes on from here", status=143)
 
@@ -146,4 +150,9 @@ def _fail(message: str, status: int = 2) -> None:
     # A path may hold anything: the answer is one line all the same.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
     print(f"error: {shown}", file=sys.stderr)
+    if status == _INTERRUPTED:
+        # At once, as by a kill: threads that were saving would fail, and say so, as Python takes leave of them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
