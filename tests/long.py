@@ -5,6 +5,7 @@ _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"
 _PADDED = "test_padded_latents_contribute_exactly_nothing"
 
 LONG = {
+    "test_lost_files.py::test_a_folder_that_is_removed_under_a_run",
     "test_objectives.py::test_a_richer_posterior_comes_closer_to_the_marginal_likelihood[flow]",
     "test_buckets.py::test_resumed_equals_uninterrupted_in_mid_epoch_too",
     "test_particles.py::test_training_raises_the_exact_log_marginal",
