@@ -57,12 +57,13 @@ lock: ## Renew the locked versions (needs uv).
 	$(COMPILE) --universal --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(COMPILE) --python-platform linux --resolution=lowest-direct --group test -o requirements-oldest.lock pyproject.toml
 
-.venv/bin/python:
+# Of what makes an environment pip comes last: one that a kill left half made has none, and is made anew.
+.venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: $(PYTHON) is not Python 3.11 to 3.13; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 
-.venv/demo.stamp: requirements.lock pyproject.toml | .venv/bin/python
+.venv/demo.stamp: requirements.lock pyproject.toml | .venv/bin/pip
 	@echo "installing locked versions into .venv (some minutes the first time)"
 	$(INSTALL) -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
@@ -72,7 +73,7 @@ lock: ## Renew the locked versions (needs uv).
 	$(INSTALL) -r requirements-dev.lock
 	@touch $@
 
-.venv/oldest.stamp: requirements-oldest.lock pyproject.toml | .venv/bin/python
+.venv/oldest.stamp: requirements-oldest.lock pyproject.toml | .venv/bin/pip
 	@$(OLDEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "error: the oldest versions are for Python 3.11; name one: make test-oldest OLDEST_PYTHON=python3.11" >&2; exit 1; }
 	$(OLDEST_PYTHON) -m venv --clear .venv/oldest
@@ -84,7 +85,7 @@ newest-python:
 	@test -n "$(NEWEST_PYTHON)" || { echo "error: no Python 3.13 or 3.12 found; name one: make test-newest NEWEST_PYTHON=..." >&2; exit 1; }
 	@echo "$(NEWEST_PYTHON)"
 
-.venv/newest.stamp: requirements-dev.lock requirements.lock pyproject.toml | .venv/bin/python newest-python
+.venv/newest.stamp: requirements-dev.lock requirements.lock pyproject.toml | .venv/bin/pip newest-python
 	@echo "installing locked versions for $(NEWEST_PYTHON) into .venv/newest"
 	$(NEWEST_PYTHON) -m venv --clear .venv/newest
 	$(NEWEST)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-dev.lock

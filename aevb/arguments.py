@@ -36,6 +36,23 @@ def check_shape(name: str, shape: Any) -> None:
     check_counts(1, **{f"{name}[{axis}]": size for axis, size in enumerate(shape)})
 
 
+def float_dtype(name: str, dtype: Any) -> str:
+    """Return the name of a floating-point dtype.
+
+    Raises:
+      ValueError: there is no such dtype, it holds no real numbers, or JAX would compute in 32 bits in its place.
+    """
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {describe(dtype)}") from None
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {found.name}")
+    if found.itemsize > 4 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(f"{name}={found.name} would be float32: set JAX_ENABLE_X64=1 in the environment")
+    return found.name
+
+
 def check_key(key: Any, name: str = "key") -> None:
     """Raise `TypeError` unless `key` is one typed key."""
     wanted = f"{name} must be one typed key, as jax.random.key(0) makes it"

@@ -2,8 +2,6 @@
 
 import errno
 import glob
-import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -16,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from aevb.algorithms.base import TrainState
+from aevb.durable import make_folder, sync_tree
+from aevb.manifests import Manifest, checksums, read_manifest, write_manifest
 from aevb.model import Params
 
 NUM_KEPT = 3
@@ -25,7 +25,8 @@ _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 _KEYS = ("key", "shuffle_key")  # of a state
 
 CHECKPOINT_FOLDER = "checkpoints"
-MANIFEST_FILE = "sha256.json"
+SET_ASIDE_FOLDER = "set_aside"
+"""Beside the checkpoints: those that could not be read, and that the run went on without."""
 
 
 class RunError(Exception):
@@ -65,7 +66,8 @@ class Checkpoints:
         self._keep_all = keep_all
         if not read_only:
             check_folder(folder)
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            make_folder(Path(folder).absolute())
+        self._passed_over: set[int] = set()  # steps that could not be used: set aside, and never deleted
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -81,7 +83,9 @@ class Checkpoints:
     def save(self, state: TrainState, valid_bound: float, seconds: float) -> None:
         """Saves everything that `state` holds.
 
-        Checkpoints of this step and later ones go: the run went back to before them, because they are damaged.
+        Checkpoints of this step and later ones go: the run went back to before them. Those that it went back from
+        because they could not be read are moved to `SET_ASIDE_FOLDER`: what cannot be read today may be tomorrow. On
+        return the state is on the disk.
 
         Args:
           state: to save.
@@ -96,11 +100,14 @@ class Checkpoints:
         self._check_room(step, arrays)
         try:
             for later in self.steps():
-                if later >= step:
+                if later in self._passed_over:
+                    self._set_aside(later)
+                elif later >= step:
                     self._manager.delete(later)
             self._manager.save(step, args=ocp.args.StandardSave(arrays))
+            sync_tree(self._folder(step))
             bound = valid_bound if np.isfinite(valid_bound) else None  # JSON has no NaN
-            _write_manifest(self._folder(step), _Manifest(bound, seconds, _checksums(self._folder(step))))
+            write_manifest(self._folder(step), Manifest(bound, seconds, checksums(self._folder(step))))
         except Exception as error:
             # A full disk comes out of Orbax and TensorStore as nearly anything.
             self._remove_unfinished(step)
@@ -122,7 +129,7 @@ class Checkpoints:
         if not self.steps():
             return None
         step, arrays = self._last_usable(template)
-        manifest = _read_manifest(self._folder(step))
+        manifest = read_manifest(self._folder(step))
         state = _from_arrays(arrays, jax.random.key_impl(template.key))
         return Restored(state, manifest.seconds if manifest else None)
 
@@ -173,6 +180,7 @@ class Checkpoints:
                 arrays = self._restore(step, template)
             except RunError as error:
                 failures.append(str(error))
+                self._passed_over.add(step)
                 continue
             if failures:
                 warnings.warn(f"{'; '.join(failures)}: checkpoint {step} is used instead", RunWarning, stacklevel=4)
@@ -182,9 +190,9 @@ class Checkpoints:
     def _restore(self, step: int, template: TrainState | None = None) -> Any:
         name = f"checkpoint {step} in {self._manager.directory}"
         try:
-            manifest = _read_manifest(self._folder(step))
+            manifest = read_manifest(self._folder(step))
             # Looked for among the files that are there: a path in a manifest is never opened.
-            if manifest is not None and not manifest.sha256.items() <= _checksums(self._folder(step)).items():
+            if manifest is not None and not manifest.sha256.items() <= checksums(self._folder(step)).items():
                 raise RunError(f"{name} is damaged: its files are not those that were written")
             arrays = self._manager.restore(step, args=ocp.args.StandardRestore(self._abstract(step, template)))
             return {**arrays, "params": arrays["params"]}
@@ -205,9 +213,9 @@ class Checkpoints:
             if step != best and found is not None and not found.is_older:
                 self._manager.delete(step)
 
-    def _manifest_or_none(self, step: int) -> "_Manifest | None":
+    def _manifest_or_none(self, step: int) -> Manifest | None:
         try:
-            return _read_manifest(self._folder(step))
+            return read_manifest(self._folder(step))
         except (OSError, ValueError):
             return None
 
@@ -220,9 +228,17 @@ class Checkpoints:
             raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {reason}")
 
     def _remove_unfinished(self, step: int) -> None:
-        """Gives the room back that a checkpoint takes which could not be written whole."""
-        for path in Path(self._manager.directory).glob(f"{step}.*"):
+        """Gives the room back that a checkpoint takes which could not be written whole, under Orbax's own name."""
+        for path in Path(self._manager.directory).glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
+
+    def _set_aside(self, step: int) -> None:
+        folder = Path(self._manager.directory).with_name(SET_ASIDE_FOLDER)
+        make_folder(folder)
+        taken = sum(path.name.split(".")[0] == str(step) for path in folder.iterdir())
+        os.rename(self._folder(step), folder / (f"{step}.{taken}" if taken else str(step)))
+        self._passed_over.discard(step)
+        self._manager.reload()
 
 
 def check_folder(folder: str | os.PathLike) -> None:
@@ -241,7 +257,7 @@ def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
     check_folder(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), jax.device_get(arrays))
-    return _checksums(folder)
+    return checksums(folder)
 
 
 def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Params:
@@ -251,7 +267,7 @@ def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Param
       RunError: it is damaged, or of another structure.
     """
     try:
-        if not sha256.items() <= _checksums(folder).items():
+        if not sha256.items() <= checksums(folder).items():
             raise RunError(f"{folder} is damaged: its files are not those that were written")
         with ocp.StandardCheckpointer() as checkpointer:
             arrays = checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
@@ -297,54 +313,6 @@ def _to_arrays(state: TrainState) -> dict[str, Any]:
 def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
     keys = {name: jax.random.wrap_key_data(arrays[name], impl=key_impl) for name in _KEYS if name in arrays}
     return TrainState(**(arrays | keys))
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file under `folder` but the manifest, by its path there."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE]
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _Manifest(NamedTuple):
-    """What stands beside Orbax's files of a checkpoint.
-
-    Attributes:
-      valid_bound: nats; `None` where there is none.
-      seconds: of training so far.
-      sha256: of each file, by its path in the checkpoint.
-      is_older: whether a version wrote it that chose the best by the test bound.
-    """
-
-    valid_bound: float | None
-    seconds: float
-    sha256: dict[str, str]
-    is_older: bool = False
-
-
-def _write_manifest(folder: Path, manifest: _Manifest) -> None:
-    partial = folder / f".{MANIFEST_FILE}.part"
-    contents = {name: value for name, value in manifest._asdict().items() if name != "is_older"}
-    partial.write_text(json.dumps(contents, indent=2))
-    os.replace(partial, folder / MANIFEST_FILE)
-
-
-def _read_manifest(folder: Path) -> _Manifest | None:
-    """`None` where there is none; raises `OSError` or `ValueError` where it is damaged."""
-    try:
-        found = json.loads((folder / MANIFEST_FILE).read_text())
-        is_older = "test_elbo" in found
-        bound = None if is_older else found["valid_bound"]
-        checksums = {str(name): str(checksum) for name, checksum in found["sha256"].items()}
-        return _Manifest(None if bound is None else float(bound), float(found["seconds"]), checksums, is_older)
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{MANIFEST_FILE} is damaged: {type(error).__name__}: {error}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ import jax
 from aevb import models
 from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.arguments import describe, is_integer
-from aevb.checkpoints import Checkpoints, RunError, open_checkpoints, read_arrays, write_arrays
+from aevb.checkpoints import Checkpoints, RunError, RunWarning, open_checkpoints, read_arrays, write_arrays
 from aevb.data import split_rule_of
 from aevb.model import Model, Params, check_model, check_params
 
@@ -30,6 +30,7 @@ Which: TypeAlias = Literal["best", "last"] | int
 MODEL_FORMAT_VERSION = 1
 """Of what `save` writes."""
 
+_SUMMARY_FILE = "summary.json"  # of a finished run
 _MODEL_FILE = "model.json"
 _PARAMS_FOLDER = "params"
 
@@ -122,10 +123,26 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
     checkpoints = open_checkpoints(workdir)
     try:
         step = None if which == "last" else _best(checkpoints, Path(workdir)) if which == "best" else which
+        if step is None:
+            _check_last(checkpoints, Path(workdir), config)
         params = _like(jax.eval_shape(init, jax.random.key(0)), checkpoints.restore_params(step), Path(workdir))
     finally:
         checkpoints.close()
     return model, posterior_mean(params) if full_vb else params
+
+
+def _check_last(checkpoints: Checkpoints, workdir: Path, config: dict[str, Any]) -> None:
+    """Warn where a finished run has lost its last checkpoint: an older one would stand beside its closing figures."""
+    try:
+        samples = json.loads((workdir / _SUMMARY_FILE).read_text())["num_train_samples"]
+        step = int(samples) // int(config["optimizer"]["batch_size"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # not finished, or of an older format
+    steps = checkpoints.steps()
+    if steps and step not in steps:
+        warnings.warn(
+            f"checkpoint {step}, the last of {workdir}, is missing: there are {steps}", RunWarning, stacklevel=3
+        )
 
 
 def _which(which: Any, older: dict[str, Any]) -> Literal["best", "last"] | int:

@@ -9,7 +9,8 @@ from absl import flags
 
 from aevb.models.families import FAMILIES
 from experiments import configs, model_arguments
-from experiments.configs import Config, Field, Setting
+from experiments.configs import Config, Field
+from experiments.settings import Setting
 
 _FLAGS = flags.FLAGS
 
@@ -204,9 +205,10 @@ def _words(kind: Any, several: bool = False) -> str:
 
 
 def _limits(setting: Setting) -> str:
-    """Return in words the unit of a setting and the least that it may be."""
+    """Return in words the unit of a setting, and the least and the most that it may be."""
     least = "positive" if setting.above == 0 else "" if setting.minimum is None else f"at least {setting.minimum:g}"
-    words = ", ".join(word for word in (setting.unit, least) if word)
+    most = "" if setting.maximum is None else f"at most {setting.maximum:.10g}"
+    words = ", ".join(word for word in (setting.unit, least, most) if word)
     return f" ({words})" if words else ""
 
 

@@ -5,10 +5,9 @@ the arguments of it, whose names, types and meaning are the family's own.
 """
 
 import dataclasses
-import math
 import os
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import aevb
@@ -20,40 +19,11 @@ from aevb.gradients import Gradient
 from aevb.models.families import FAMILIES
 from aevb.objectives import KL, BoundName
 from aevb.training.timetable import EvalEvery
-from experiments import conditions, model_arguments
+from experiments import conditions, flag_checks, model_arguments
 from experiments.optimizers import OPTIMIZERS, SCHEDULES
+from experiments.settings import Setting, setting
 
 OutputBias: TypeAlias = Literal["weight_init", "data_mean"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What is known of a field beside its name, type and default.
-
-    Attributes:
-      help: what it means, for `--help`.
-      minimum: the least value, included.
-      above: the bound that a value must exceed.
-      choices: the values there are; those of a `Literal` need not be named.
-      unit: of a number.
-      flag: the name of its flag where that is another than the field's own.
-      is_length: whether it says how long to train, and not what: a run can be prolonged.
-      is_recorded: whether it is found out when the data are loaded, and has no flag.
-    """
-
-    help: str
-    minimum: float | None = None
-    above: float | None = None
-    choices: Callable[[], Collection[str]] | None = None
-    unit: str = ""
-    flag: str = ""
-    is_length: bool = False
-    is_recorded: bool = False
-
-
-def setting(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002
-    """Return a field of a configuration."""
-    return dataclasses.field(default=default, metadata={"setting": Setting(help, **rest)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +58,9 @@ class OptimizerConfig:
         choices=SCHEDULES.keys,
     )
     epsilon: float | None = setting(None, "Of an adaptive optimizer's denominator; optax's own by default.", minimum=0)
-    beta1: float | None = setting(None, "Of Adam: the decay of its first moments; optax's own by default.", minimum=0)
+    beta1: float | None = setting(
+        None, "Of Adam: the decay of its first moments; optax's own by default.", minimum=0, maximum=1
+    )
     initial_second_moment: float = setting(
         0.0, "Of Adam: what its second moments start at; above 0, a warm-up of the step size.", minimum=0
     )
@@ -141,7 +113,7 @@ class TrainingConfig:
         minimum=1,
         is_length=True,
     )
-    seed: int = setting(0, "Of initial weights, shuffles and noise.")
+    seed: int = setting(0, "Of initial weights, shuffles and noise.", minimum=0, maximum=flag_checks.MAX_SEED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +146,9 @@ class OwnDataConfig:
     max_value: int | None = setting(None, "Of uint8, that means full intensity; 255 by default.", minimum=1)
     image_key: str | None = setting(None, "The name of the images, where there are several arrays or features.")
     label_key: str | None = setting(None, "The name of the labels, likewise.")
-    test_fraction: float = setting(0.1, "For testing, by seed 0, where the data have no test split.", above=0)
+    test_fraction: float = setting(
+        0.1, "For testing, by seed 0, where the data have no test split.", above=0, maximum=1
+    )
     fingerprint: str | None = setting(None, "Checksum of the data.", is_recorded=True)
 
 
@@ -262,16 +236,7 @@ def _replace(config: Any, path: Sequence[str], value: Any) -> Any:
 def check(config: Config) -> None:
     """Raise `ValueError` or `TypeError` for a value that is out of its range or none of its choices."""
     for field in fields_of(config):
-        of, value = field.setting, field.default
-        if of.choices is not None and value is not None and value not in of.choices():
-            raise ValueError(f"{field.flag} must be one of {', '.join(of.choices())}, got {value}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if of.above is not None and not of.above < value < math.inf:
-            least = "positive" if of.above == 0 else f"above {of.above:g}"
-            raise ValueError(f"{field.flag} must be {least} and finite, got {value}")
-        if of.minimum is not None and not of.minimum <= value < math.inf:
-            raise ValueError(f"{field.flag} must be at least {of.minimum:g}, got {value}")
+        field.setting.check(field.flag, field.default)
     conditions.check(config.data.condition, config.model.name)
     if shape := conditions.any_shape(config.model.name):
         _with_arguments(config, shape, 2).build_model()  # to hear its errors

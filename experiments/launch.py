@@ -2,6 +2,8 @@
 
 import gc
 import os
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
+from experiments import flag_checks, standard_streams
 from experiments.runs import distributed, shards
 
 if TYPE_CHECKING:
     from experiments.configs import Config
 
 _FLAGS = flags.FLAGS
+_INTERRUPTED = 130
 
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
@@ -47,24 +51,25 @@ def start(body: Callable[[], None]) -> None:
             _FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # so that --help shows them
     shards.pin()
     os.environ["XLA_FLAGS"] = " ".join([XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
-    try:
-        app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
-    except BrokenPipeError:  # whoever read what is printed has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    standard_streams.keep()
+    app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
     app.define_help_flags()
     logging.set_verbosity(logging.WARNING)  # of JAX's search for accelerators that are not there
     try:
-        return _FLAGS(argv)
-    except flags.Error as error:
+        rest = _FLAGS(argv)
+        flag_checks.check()
+        return rest
+    except (flags.Error, ValueError) as error:
         _fail(" ".join(str(error).split()))
         raise AssertionError from error
 
 
 def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
+    import jax
+
     from aevb.checkpoints import RunError
     from aevb.data import DatasetError
     from aevb.training.divergence import DivergedError
@@ -73,6 +78,8 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     _keep_compiled_programs()
     _one_line_warnings()
     try:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
         distributed.start()
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
@@ -81,10 +88,31 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
         if _FLAGS.pdb or _FLAGS.only_check_args:
             raise
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        _fail(f"out of memory{_how_much(str(error))}: {_smaller()}")
     except KeyboardInterrupt:
-        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=130)
+        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=_INTERRUPTED)
     except TerminatedError:
         _fail(f"terminated, and saved; {_same_command()} goes on from here", status=143)
+
+
+def _how_much(message: str) -> str:
+    """Return what was asked for, if that is known."""
+    found = re.search(r"allocat\w+ (\d+) bytes|allocat\w+ ([\d.]+ ?[KMGT]i?B)", message)
+    if not found:
+        return ""
+    return f", {int(found[1]) / 2**30:,.1f} GiB asked for" if found[1] else f", {found[2]} asked for"
+
+
+def _smaller() -> str:
+    known = ("num_samples", "batch_size", "hidden_dim", "num_particles", "num_draws", "num_datapoints", "num_states")
+    named = [f"--{name}" for name in known if name in _FLAGS]
+    streams = ", or --stream, which does not hold the data," if "stream" in _FLAGS and not _FLAGS.stream else ""
+    return f"a smaller {', '.join(named) or 'problem'}{streams} needs less"
 
 
 def _same_command() -> str:
@@ -122,4 +150,9 @@ def _fail(message: str, status: int = 2) -> None:
     # A path may hold anything: the answer is one line all the same.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
     print(f"error: {shown}", file=sys.stderr)
+    if status == _INTERRUPTED:
+        # At once, as by a kill: threads that were saving would fail, and say so, as Python takes leave of them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

@@ -5,6 +5,8 @@ from typing import Any
 
 from absl import flags
 
+from experiments import flag_checks
+
 _FLAGS = flags.FLAGS
 
 
@@ -63,7 +65,10 @@ def seeds(name: str) -> list[int]:
     given: list[str] = _FLAGS[name].value or []
     if not given or not all(each.isdecimal() for each in given) or len(set(map(int, given))) < len(given):
         raise ValueError(f"--{name} takes different integers separated by commas, got {','.join(given)}")
-    return [int(each) for each in given]
+    found = [int(each) for each in given]
+    for seed in found:
+        flag_checks.check_seed(seed)
+    return found
 
 
 def choices(name: str, allowed: Collection[str]) -> list[str]:

@@ -5,6 +5,7 @@ _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"
 _PADDED = "test_padded_latents_contribute_exactly_nothing"
 
 LONG = {
+    "test_lost_files.py::test_a_folder_that_is_removed_under_a_run",
     "test_objectives.py::test_a_richer_posterior_comes_closer_to_the_marginal_likelihood[flow]",
     "test_buckets.py::test_resumed_equals_uninterrupted_in_mid_epoch_too",
     "test_particles.py::test_training_raises_the_exact_log_marginal",
@@ -12,7 +13,7 @@ LONG = {
     "test_hierarchical.py::test_digits_by_its_command",
     "test_convolutional.py::test_digits_by_its_command",
     "test_convolutional.py::test_half_precision_is_of_the_products_only",
-    "test_datasets.py::test_mnist_downloads_end_to_end",
+    "test_downloads.py::test_mnist_downloads_end_to_end",
     "test_datasets.py::test_processes_that_start_together_prepare_once",
     "test_distributions.py::test_mapped_and_differentiated[chain]",
     "test_distributions.py::test_mapped_and_differentiated[markov]",

@@ -1,12 +1,16 @@
 """Two real processes on 127.0.0.1 that train one run together."""
 
+import concurrent.futures
+import contextlib
 import signal
+import socket
 import subprocess
 import time
 
 import numpy as np
 import pytest
 
+from experiments.runs import meeting
 from tests.processes import assert_one_line_error, ends_of, experiment, metrics, start_processes, wait_for
 
 RUN = ("--latent_dim=2", "--num_epochs=4", "--eval_every=2", "--hidden_dim=20", "--learning_rate=0.05")
@@ -82,7 +86,63 @@ def test_sigterm_to_either_process_stops_both_and_is_saved(data_dir, tmp_path):
             ["--distributed", "--coordinator=127.0.0.1:1", "--process_count=2", "--process_index=2"],
             "--process_index must be below --process_count, got 2",
         ),
+        (
+            ["--distributed", "--coordinator=garbage", "--process_count=2", "--process_index=0"],
+            "--coordinator takes HOST:PORT, got garbage",
+        ),
     ],
 )
 def test_flags_that_do_not_go_together(arguments, message, tmp_path):
     assert_one_line_error(experiment("digits", f"--workdir={tmp_path / 'run'}", *arguments), message)
+
+
+# Before they are joined
+
+
+def test_processes_meet_whoever_comes_first():
+    address = f"127.0.0.1:{free_port()}"
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        others = [threads.submit(meeting.meet, address, 3, index, 20.0) for index in (2, 1)]
+        time.sleep(0.3)
+        stranger = threads.submit(knock, address)
+        first = threads.submit(meeting.meet, address, 3, 0, 20.0)
+        assert [each.result(timeout=25) for each in (first, *others, stranger)] == [None] * 4
+
+
+def test_who_is_missing_is_named():
+    address = f"127.0.0.1:{free_port()}"
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        other = threads.submit(meeting.meet, address, 4, 2, 1.5)
+        with pytest.raises(ValueError, match=rf"processes 1, 3 of 4 did not come to {address} in time"):
+            meeting.meet(address, 4, 0, 1.0)
+        with pytest.raises(ValueError, match=f"process 0 of 4 was not at {address} in time"):
+            other.result(timeout=10)
+
+
+def test_two_of_the_same_index_and_an_address_that_is_taken():
+    address = f"127.0.0.1:{free_port()}"
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        others = [threads.submit(meeting.meet, address, 3, 1, 1.0) for _ in range(2)]
+        with pytest.raises(ValueError, match="two processes have --process_index=1"):
+            meeting.meet(address, 3, 0, 5.0)
+        assert all(isinstance(each.exception(timeout=10), ValueError) for each in others)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"cannot listen at {address}"):
+            meeting.meet(address, 2, 0, 1.0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def knock(address: str) -> None:
+    """Connect to the port and say something else, as a scanner does."""
+    host, port = address.split(":")
+    for _ in range(50):
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return
+        time.sleep(0.05)

@@ -26,12 +26,13 @@ import scipy.io
 
 import aevb
 from aevb.algorithms import init_train_state
-from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
+from aevb.checkpoints import Checkpoints, RunError, RunWarning
 from aevb.data import DatasetError
 from aevb.data.cache import cache_dir, read_cache, write_cache
 from aevb.data.sources.digits import SOURCE as DIGITS
 from aevb.data.sources.frey_face import read_faces
 from aevb.data.sources.mnist import read_idx
+from aevb.manifests import MANIFEST_FILE
 from aevb.training import Evaluation, paper_optimizer
 from experiments import config_files, configs
 from experiments.reports.tables import print_runs

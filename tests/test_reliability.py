@@ -18,7 +18,8 @@ import pytest
 
 import aevb
 from aevb.algorithms import TrainState
-from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError, RunWarning
+from aevb.checkpoints import Checkpoints, RunError, RunWarning
+from aevb.manifests import MANIFEST_FILE
 from aevb.training import Evaluation
 from experiments import configs
 from experiments.configs import Config

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import aevb
-from aevb.checkpoints import MANIFEST_FILE, Checkpoints, RunError
+from aevb.checkpoints import Checkpoints, RunError
 from aevb.data import load
 from aevb.data.binarization import binarize_once
+from aevb.manifests import MANIFEST_FILE
 from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for, without_seconds
 from tests.test_reliability import save
 

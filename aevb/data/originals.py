@@ -5,15 +5,24 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPResponse
 from pathlib import Path
 
 from aevb.data.source import DatasetError, Original, Source
 
 TIMEOUT_SECONDS = 30.0
+"""How long a server may be silent."""
+
+GRACE_SECONDS = 60.0
+MIN_BYTES_PER_SECOND = 1000
+"""From `GRACE_SECONDS` on, what a server that is slower on average is not waited for."""
+
+_LONGEST_REASON = 200  # characters of what a server says
 _CHUNK = 1 << 20
 
 
@@ -38,11 +47,24 @@ def locate_originals(source: Source, source_dir: Path | None, download_dir: Path
         verify_originals(source, source_dir)
         return source_dir
     for original in source.originals:
-        path = download_dir / original.name
-        if not path.exists():
-            _download(source, original, path)
-        _verify(original, path)
+        _provide(source, original, download_dir / original.name)
     return download_dir
+
+
+def _provide(source: Source, original: Original, path: Path) -> None:
+    """Make sure that a file is there and right: one that is damaged is fetched again."""
+    damaged = ""
+    if path.exists():
+        try:
+            _verify(original, path)
+            return
+        except DatasetError as error:
+            damaged = f"{error}; to fetch it again: "
+    try:
+        _download(source, original, path)
+    except DatasetError as error:
+        raise DatasetError(f"{damaged}{error}" if damaged else str(error)) from None
+    _verify(original, path)
 
 
 def verify_originals(source: Source, source_dir: Path) -> None:
@@ -90,9 +112,9 @@ def _download(source: Source, original: Original, path: Path) -> None:
                 _fetch(url, original, Path(partial))
                 os.replace(partial, path)
                 return
-            except (OSError, HTTPException, DatasetError) as error:
+            except Exception as error:  # whatever goes wrong with one address, the next one is tried
                 reason = getattr(error, "reason", None) or error
-                failures.append(f"{url}: {reason}")
+                failures.append(f"{url}: {_shown(str(reason) or type(error).__name__)}")
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
     finally:
@@ -105,6 +127,12 @@ def _download(source: Source, original: Original, path: Path) -> None:
         f"the original files of {source.name}; {install}or run python -m experiments.digits, whose data come with "
         f"scikit-learn"
     )
+
+
+def _shown(text: str) -> str:
+    """Return what a server says as it can be printed: cut, and without control characters."""
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[: _LONGEST_REASON + 1])
+    return shown if len(shown) <= _LONGEST_REASON else f"{shown[:_LONGEST_REASON]}..."
 
 
 def _packaged(original: Original) -> Path | None:
@@ -125,32 +153,71 @@ def _packaged(original: Original) -> Path | None:
     return None
 
 
+class _Fetching:
+    """One attempt at one address, in a thread: a server can be slow in ways that no time-out of a socket sees."""
+
+    def __init__(self, url: str, original: Original, path: Path):
+        self.size, self.error, self.is_given_up = 0, None, False
+        self.thread = threading.Thread(target=self._run, args=(url, original, path), daemon=True)
+        self.thread.start()
+
+    def _run(self, url: str, original: Original, path: Path) -> None:
+        try:
+            self._fetch(url, original, path)
+        except Exception as error:
+            self.error = error
+
+    def _fetch(self, url: str, original: Original, path: Path) -> None:
+        opener = urllib.request.build_opener(_SafeRedirects)
+        with opener.open(url, timeout=TIMEOUT_SECONDS) as response:
+            if not self.is_given_up:
+                self._keep(response, original, path)
+
+    def _keep(self, response: HTTPResponse, original: Original, path: Path) -> None:
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            # A byte too many is enough to know: a server cannot fill the disk.
+            while chunk := response.read1(min(_CHUNK, original.size + 1 - self.size)):
+                if self.is_given_up:
+                    return
+                file.write(chunk)
+                digest.update(chunk)
+                self.size += len(chunk)
+        if self.size > original.size:
+            raise DatasetError(f"longer than the expected {original.size:,} bytes")
+        if self.size < original.size:
+            raise DatasetError(f"ended after {self.size:,} of {original.size:,} bytes")
+        if digest.hexdigest() != original.sha256:
+            raise DatasetError(f"wrong checksum, SHA-256 {digest.hexdigest()} instead of {original.sha256}")
+
+
 def _fetch(url: str, original: Original, path: Path) -> None:
     _check_address(url)
-    opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(url, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
-        digest, size = hashlib.sha256(), 0
-        # A byte too many is enough to know: a server cannot fill the disk.
-        while chunk := response.read(min(_CHUNK, original.size + 1 - size)):
-            file.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-    if size > original.size:
-        raise DatasetError(f"longer than the expected {original.size:,} bytes")
-    if size < original.size:
-        raise DatasetError(f"ended after {size:,} of {original.size:,} bytes")
-    if digest.hexdigest() != original.sha256:
-        raise DatasetError(f"wrong checksum, SHA-256 {digest.hexdigest()} instead of {original.sha256}")
+    began = time.monotonic()
+    fetching = _Fetching(url, original, path)
+    while fetching.thread.is_alive():
+        fetching.thread.join(0.2)
+        seconds = time.monotonic() - began
+        if seconds > GRACE_SECONDS and fetching.size < MIN_BYTES_PER_SECOND * seconds and fetching.thread.is_alive():
+            fetching.is_given_up = True
+            raise DatasetError(f"too slow: {fetching.size:,} bytes in {seconds:.0f} seconds")
+    if fetching.error is not None:
+        raise fetching.error
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def http_error_302(self, req, fp, code, msg, headers):
         try:
-            _check_address(newurl)
-        except DatasetError:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except Exception:  # an address that is refused, or none
             fp.close()
             raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _check_address(url: str) -> None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from aevb.arguments import check_choice, check_counts, check_shape, describe
+from aevb.arguments import check_choice, check_counts, check_shape, describe, float_dtype
 from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
@@ -102,8 +102,8 @@ def conditional_vae(
             LIKELIHOODS.get(likelihood),
             learned_prior,
             weight_init,
-            None if compute_dtype is None else jnp.dtype(compute_dtype).name,
-            jnp.dtype(param_dtype).name,
+            None if compute_dtype is None else float_dtype("compute_dtype", compute_dtype),
+            float_dtype("param_dtype", param_dtype),
         )
     )
 

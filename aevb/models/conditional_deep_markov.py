@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts
+from aevb.arguments import check_choice, check_counts, float_dtype
 from aevb.distributions import Markov, Observed
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
@@ -92,7 +92,7 @@ def conditional_deep_markov_vae(
             rnn_dim,
             LIKELIHOODS.get(likelihood),
             posterior,
-            jnp.dtype(param_dtype).name,
+            float_dtype("param_dtype", param_dtype),
         )
     )
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts, check_shape
+from aevb.arguments import check_choice, check_counts, check_shape, float_dtype
 from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
@@ -74,7 +74,7 @@ def convolutional_vae(
     check_counts(1, latent_dim=latent_dim)
     check_counts(0, num_residual_blocks=num_residual_blocks)
     check_choice("weight_init", weight_init, get_args(WeightInit))
-    compute_dtype = None if compute_dtype is None else jnp.dtype(compute_dtype).name
+    compute_dtype = None if compute_dtype is None else float_dtype("compute_dtype", compute_dtype)
     return _build(
         _Specification(
             tuple(data_shape),
@@ -83,7 +83,7 @@ def convolutional_vae(
             _sizes("hidden_dim", hidden_dim),
             num_residual_blocks,
             LIKELIHOODS.get(likelihood),
-            Weights(weight_init, compute_dtype, jnp.dtype(param_dtype).name),
+            Weights(weight_init, compute_dtype, float_dtype("param_dtype", param_dtype)),
         )
     )
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 import jax
-import jax.numpy as jnp
 
-from aevb.arguments import check_choice, check_counts, check_shape
+from aevb.arguments import check_choice, check_counts, check_shape, float_dtype
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model
 from aevb.models.families import family
@@ -85,8 +84,8 @@ def hierarchical_vae(
             inference,
             LIKELIHOODS.get(likelihood),
             weight_init,
-            None if compute_dtype is None else jnp.dtype(compute_dtype).name,
-            jnp.dtype(param_dtype).name,
+            None if compute_dtype is None else float_dtype("compute_dtype", compute_dtype),
+            float_dtype("param_dtype", param_dtype),
         )
     )
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 import jax
-import jax.numpy as jnp
 
-from aevb.arguments import check_choice, check_counts
+from aevb.arguments import check_choice, check_counts, float_dtype
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model
 from aevb.models.convolutional import arranged_as_image, channels_of, check_image_shape
@@ -77,7 +76,7 @@ def hierarchical_convolutional_vae(
     check_counts(0, num_residual_blocks=num_residual_blocks)
     check_choice("inference", inference, get_args(Inference))
     check_choice("weight_init", weight_init, get_args(WeightInit))
-    compute_dtype = None if compute_dtype is None else jnp.dtype(compute_dtype).name
+    compute_dtype = None if compute_dtype is None else float_dtype("compute_dtype", compute_dtype)
     return _build(
         _Specification(
             tuple(data_shape),
@@ -88,7 +87,7 @@ def hierarchical_convolutional_vae(
             num_residual_blocks,
             inference,
             LIKELIHOODS.get(likelihood),
-            Weights(weight_init, compute_dtype, jnp.dtype(param_dtype).name),
+            Weights(weight_init, compute_dtype, float_dtype("param_dtype", param_dtype)),
         )
     )
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts
+from aevb.arguments import check_choice, check_counts, float_dtype
 from aevb.distributions import Markov, Observed
 from aevb.distributions.observed import still_to_come, zeros_and_mask
 from aevb.model import Model, Params
@@ -80,7 +80,9 @@ def linear_gaussian_state_space(
     check_sequence_shape(data_shape)
     check_counts(1, latent_dim=latent_dim, rnn_dim=rnn_dim)
     check_choice("posterior", posterior, get_args(StateSpacePosterior))
-    return _build(_Specification(tuple(data_shape), latent_dim, posterior, rnn_dim, jnp.dtype(param_dtype).name))
+    return _build(
+        _Specification(tuple(data_shape), latent_dim, posterior, rnn_dim, float_dtype("param_dtype", param_dtype))
+    )
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts, describe
+from aevb.arguments import check_choice, check_counts, describe, float_dtype
 from aevb.likelihoods import LIKELIHOODS, Likelihood
 from aevb.model import Model, Params
 from aevb.models.families import family
@@ -100,8 +100,8 @@ def mlp_vae(
             LIKELIHOODS.get("squashed_gaussian" if squash_mean else likelihood),
             posterior,
             weight_init,
-            None if compute_dtype is None else jnp.dtype(compute_dtype).name,
-            jnp.dtype(param_dtype).name,
+            None if compute_dtype is None else float_dtype("compute_dtype", compute_dtype),
+            float_dtype("param_dtype", param_dtype),
         )
     )
 

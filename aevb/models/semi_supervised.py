@@ -22,7 +22,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from aevb.arguments import check_choice, check_counts, check_shape, describe
+from aevb.arguments import check_choice, check_counts, check_shape, describe, float_dtype
 from aevb.distributions import Chain
 from aevb.distributions.gaussian import diagonal_gaussian
 from aevb.likelihoods import LIKELIHOODS, Likelihood
@@ -103,7 +103,7 @@ def semi_supervised_vae(
             LIKELIHOODS.get(likelihood),
             activation,
             weight_init,
-            jnp.dtype(param_dtype).name,
+            float_dtype("param_dtype", param_dtype),
         )
     )
 

@@ -35,13 +35,20 @@ class DivergedError(FloatingPointError):
 
     @classmethod
     def in_evaluation(
-        cls, step: int, bound: float, indices: Sequence[int], member: int | None, missing: bool = False
+        cls,
+        step: int,
+        bound: float,
+        indices: Sequence[int],
+        member: int | None,
+        missing: bool = False,
+        split: str = "train",
     ) -> "DivergedError":
-        """Return the error of a `bound` that is not finite on the training data after `step` steps.
+        """Return the error of a `bound` that is not finite on the data of a split after `step` steps.
 
         `missing` tells that those datapoints have NaN.
         """
-        what = f"the bound became {bound} at step {step}{_of_member(member)}"
+        of_split = "" if split == "train" else f" of the {split} data"
+        what = f"the bound{of_split} became {bound} at step {step}{_of_member(member)}"
         hint = "; they have NaN, which encode must not see: aevb.distributions.zeros_and_mask(x)" if missing else ""
         return cls(step, f"{what}, because of {_named(indices)}{hint}", indices, member)
 

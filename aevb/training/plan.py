@@ -201,8 +201,8 @@ class TrainingPlan:
         shape = lambda leaf: jax.ShapeDtypeStruct((self.batch_size, *leaf.shape), leaf.dtype)
         return jax.tree.map(shape, self._datapoint)
 
-    def _are_missing(self, indices: list[int]) -> bool:
-        data = self.train_data
+    @staticmethod
+    def _are_missing(data: Datapoint | Stream, indices: list[int]) -> bool:
         if isinstance(data, Stream):
             return False
         first = jax.tree.leaves(rows(data, np.asarray(indices[:1])))
@@ -260,7 +260,7 @@ class TrainingPlan:
         """Return the bounds of the training split and, where there is one, the test split.
 
         Raises:
-          DivergedError: the bound of the training split is not finite.
+          DivergedError: the bound of a split is not finite.
         """
         return self.start_evaluation(key, state, seconds, member)()
 
@@ -290,10 +290,11 @@ class TrainingPlan:
 
         def finish() -> Evaluation:
             found = {name: bound() for name, bound in bounds.items()}
-            if not np.isfinite(found["train"].elbo):
-                indices = non_finite_datapoints(params, keys["train"], self.train_data, **settings)
-                missing = self._are_missing(indices)
-                raise DivergedError.in_evaluation(step, found["train"].elbo, indices, member, missing)
+            for name, bound in found.items():
+                if not np.isfinite(bound.elbo):
+                    indices = non_finite_datapoints(params, keys[name], self.splits[name], **settings)
+                    missing = self._are_missing(self.splits[name], indices)
+                    raise DivergedError.in_evaluation(step, bound.elbo, indices, member, missing, name)
             return row_of(counts, found, seconds)
 
         return finish

@@ -1,5 +1,6 @@
 """The command that trains on one data set: its flags, its runs, its closing table."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,6 +102,7 @@ def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> N
     tables.print_runs([(run.workdir, outcome.summary) for run, outcome in results])
 
 
+_LONGEST_NAME = 255  # bytes, of most file systems
 _NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim", "data", "skip_unreadable")
 
 
@@ -117,7 +119,11 @@ def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> l
 
 
 def _settings_name(settings: ConfigFlags) -> str:
-    """Return a folder name out of the flags that are not at their defaults, and the seed."""
+    """Return a folder name of the flags that are not at their defaults, and the seed; a long one is cut, and a hash."""
     values = [(flag, _FLAGS[flag].value) for flag in settings.changed() if flag not in _NOT_IN_NAMES]
     words = [f"{flag}-{'-'.join(value) if isinstance(value, list) else value}" for flag, value in values]
-    return ",".join([*words, f"seed-{_FLAGS.seed}"])
+    name = ",".join([*words, f"seed-{_FLAGS.seed}"])
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name.encode()[: _LONGEST_NAME - 17].decode(errors='ignore')},{digest}"

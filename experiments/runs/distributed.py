@@ -1,12 +1,16 @@
 """One run over several processes: one machine with many devices each its own, or many machines."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
 
+from experiments.runs import meeting
+
 _FLAGS = flags.FLAGS
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):\d{1,5}")
 
 
 def define_flags() -> None:
@@ -20,6 +24,7 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the others find it.")
     flags.DEFINE_integer("process_count", None, "How many processes.", lower_bound=1)
     flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.", lower_bound=0)
+    flags.DEFINE_integer("join_seconds", 300, "How long processes wait for each other at the start.", lower_bound=1)
 
 
 def start() -> None:
@@ -40,11 +45,20 @@ def start() -> None:
         return
     if named and _FLAGS.process_index >= _FLAGS.process_count:
         raise ValueError(f"--process_index must be below --process_count, got {_FLAGS.process_index}")
+    if named and not _ADDRESS.fullmatch(_FLAGS.coordinator):
+        raise ValueError(f"--coordinator takes HOST:PORT, got {_FLAGS.coordinator}")
     import jax
 
+    if named:
+        meeting.meet(_FLAGS.coordinator, _FLAGS.process_count, _FLAGS.process_index, _FLAGS.join_seconds)
     try:
-        jax.distributed.initialize(given["coordinator"], given["process_count"], given["process_index"])
-    except (RuntimeError, ValueError) as error:
+        jax.distributed.initialize(
+            given["coordinator"],
+            given["process_count"],
+            given["process_index"],
+            initialization_timeout=_FLAGS.join_seconds,
+        )
+    except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"the processes cannot be joined: {' '.join(str(error).split())}") from None
 
 

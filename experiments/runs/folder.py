@@ -1,6 +1,5 @@
 """A run folder: what stands where, and that nothing in it is ever overwritten silently."""
 
-import contextlib
 import csv
 import errno
 import fcntl
@@ -14,6 +13,7 @@ from typing import Any
 
 from aevb.checkpoints import CHECKPOINT_FOLDER, RunError, check_folder
 from aevb.distributions.levels import ONE_LEVEL
+from aevb.durable import make_folder, write_whole
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
 from aevb.training.history import ONLY_SOME_HAVE
@@ -127,7 +127,7 @@ class RunFolder:
           RunError: it cannot be written to.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.absolute())
         except OSError as error:
             raise RunError(f"cannot write to {self.path}: {error.strerror}") from None
         if self._lock is None:
@@ -163,6 +163,7 @@ class RunFolder:
             try:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())  # before the checkpoint that it belongs to
             except OSError:
                 file.truncate(end)
                 raise
@@ -203,15 +204,31 @@ class RunFolder:
                 return
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (RunError, TypeError):
             pass  # damaged: to be written again
         (self.path / SUMMARY_FILE).unlink()
 
     def read_summary(self) -> dict[str, Any]:
-        """The summary of a finished run."""
-        return json.loads((self.path / SUMMARY_FILE).read_text())
+        """Return the summary of a finished run.
+
+        Raises:
+          FileNotFoundError: there is none.
+          RunError: it is damaged.
+        """
+        path = self.path / SUMMARY_FILE
+        try:
+            found = json.loads(path.read_text())
+            missing = [name for name in _ENTRIES_OF_SUMMARY if name not in found]
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from None
+        if missing or not isinstance(found, dict):
+            raise RunError(f"{path} is damaged: it has no {missing[0] if missing else 'entries'}")
+        return found
 
 
+_ENTRIES_OF_SUMMARY = ("num_epochs", "num_train_samples", "train_elbo", "test_elbo", "test_reconstruction", "test_kl")
 _COUNTS = ("epoch", "num_train_samples", "active_units", "active_units_by_level")
 _BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 
@@ -262,13 +279,9 @@ def write_json(path: Path, contents: dict[str, Any]) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_bytes(text.encode())
-        os.replace(partial, path)
+        write_whole(path, text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise RunError(f"cannot write to {path.parent}: {error.strerror}") from None
 
 

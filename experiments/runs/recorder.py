@@ -1,7 +1,8 @@
 """What is kept of a run while it goes on: rows of metrics, checkpoints, and what a person sees."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from aevb.checkpoints import Checkpoints, RunError
 from aevb.model import Params
 from aevb.training import Evaluation
 from experiments.reports.progress import NO_LENGTHS, Reporter, TensorBoard, progress
-from experiments.runs import distributed
+from experiments.runs import distributed, lost
 from experiments.runs.folder import RunFolder
 from experiments.runs.termination import TerminatedError, Termination
 
@@ -59,12 +60,13 @@ class Recorder:
           template: makes a state of the same model and optimizer.
         """
         if not self.folder.checkpoints.is_dir():
-            return None
+            return lost.check_checkpoints(self.folder, self._batch_size, None)
         self._checkpoints = Checkpoints(self.folder.checkpoints, self._keep_all)
         restored = self._checkpoints.restore_latest(template())
         if restored is None:
-            return None
+            return lost.check_checkpoints(self.folder, self._batch_size, None)
         step = int(restored.state.step)
+        lost.check_checkpoints(self.folder, self._batch_size, step)
         samples = step * self._batch_size
         self.history = [row for row in self.folder.read_metrics() if row.num_train_samples <= samples]
         if not self.history:
@@ -84,8 +86,9 @@ class Recorder:
         if not self._reporters:
             self._open(row.num_train_samples, row)
         assert self._checkpoints is not None
-        self.folder.append_metrics(row)
-        self._checkpoints.save(state, row.valid_bound, row.seconds)
+        with self._rescuing([*self.history, row], state, row.valid_bound, row.seconds):
+            self.folder.append_metrics(row)
+            self._checkpoints.save(state, row.valid_bound, row.seconds)
         self._last_save = time.monotonic()
         self.history.append(row)
         for reporter in self._reporters:
@@ -104,8 +107,22 @@ class Recorder:
         assert self._checkpoints is not None
         if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
             return
-        self._checkpoints.save(state, float("nan"), seconds)
+        with self._rescuing(self.history, state, float("nan"), seconds):
+            self._checkpoints.save(state, float("nan"), seconds)
         self._last_save = time.monotonic()
+
+    @contextlib.contextmanager
+    def _rescuing(
+        self, history: Sequence[Evaluation], state: TrainState, valid_bound: float, seconds: float
+    ) -> Iterator[None]:
+        """Save the state elsewhere if, after what is inside, the folder turns out to be gone."""
+        try:
+            yield
+        except (OSError, RunError):
+            if not lost.is_lost(self.folder, seconds=1.0):
+                raise
+        if lost.is_lost(self.folder):
+            raise lost.rescue(self.folder, history, state, valid_bound, seconds)
 
     def best_params(self) -> Params | None:
         """The parameters of the best state by validation; `None` where there is none."""

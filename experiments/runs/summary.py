@@ -54,8 +54,14 @@ def summarize(
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         **provenance(),
     }
-    # JSON has no NaN.
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
+    return {name: _in_json(value) for name, value in summary.items()}
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value as JSON has it, which knows neither NaN nor infinities."""
+    if isinstance(value, Mapping):
+        return {name: _in_json(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _per_step(row: Evaluation, best: Evaluation | None, splits: Splits) -> dict[str, float]:

@@ -1,0 +1,51 @@
+"""What holds of the flags of every command, and is checked once, before anything is computed from them."""
+
+import math
+import os
+import re
+from typing import Any
+
+from absl import flags
+
+MAX_SEED = 2**32 - 1
+"""The largest seed: JAX's keys are made of 32 bits where 64-bit numbers are off, and drop the rest in silence."""
+
+_FLAGS = flags.FLAGS
+
+_PATHS = ("workdir", "data_dir", "source_dir", "run", "data", "output", "cross_validation_dir")
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def check() -> None:
+    """Check the flags that were given, and expand `~` in those that name a file or folder.
+
+    Raises:
+      ValueError: a number is not finite, a seed is out of its range, or a path is not on this machine.
+    """
+    for name in _ours():
+        value: Any = _FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name} must be finite, got {value}")
+        if name == "seed" and isinstance(value, int):
+            check_seed(value)
+        if name in _PATHS and isinstance(value, str):
+            _FLAGS[name].value = _path(name, value)
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ValueError` for a seed that no key can be made of, or that gives the same key as another one."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"--seed must be of 0 to {MAX_SEED}, got {seed}")
+
+
+def _ours() -> list[str]:
+    modules = _FLAGS.flags_by_module_dict().items()
+    return [flag.name for module, known in modules if module.startswith("experiments.") for flag in known]
+
+
+def _path(name: str, text: str) -> str:
+    if _REMOTE.match(text):
+        raise ValueError(f"--{name} must be on this machine, got {text}: copy or mount it")
+    if not text or "\0" in text:
+        raise ValueError(f"--{name} must name a file or folder, got {text!r}")
+    return os.path.expanduser(text)

@@ -1,0 +1,56 @@
+"""What a setting of a configuration is: what is known of a field beside its name, type and default."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+_TINY = 2.0**-126  # the least normal number of float32: smaller ones are 0 on most devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of a field beside its name, type and default.
+
+    Attributes:
+      help: what it means, for `--help`.
+      minimum: the least value, included.
+      above: the bound that a value must exceed.
+      maximum: the largest value, included.
+      choices: the values there are; those of a `Literal` need not be named.
+      unit: of a number.
+      flag: the name of its flag where that is another than the field's own.
+      is_length: whether it says how long to train, and not what: a run can be prolonged.
+      is_recorded: whether it is found out when the data are loaded, and has no flag.
+    """
+
+    help: str
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    choices: Callable[[], Collection[str]] | None = None
+    unit: str = ""
+    flag: str = ""
+    is_length: bool = False
+    is_recorded: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `ValueError` for a value that is out of its range or none of the choices; `name` is for the message."""
+        if self.choices is not None and value is not None and value not in self.choices():
+            raise ValueError(f"{name} must be one of {', '.join(self.choices())}, got {value}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if self.above is not None and not self.above < value < math.inf:
+            least = "positive" if self.above == 0 else f"above {self.above:g}"
+            raise ValueError(f"{name} must be {least} and finite, got {value}")
+        if self.minimum is not None and not self.minimum <= value < math.inf:
+            raise ValueError(f"{name} must be at least {self.minimum:g}, got {value}")
+        if self.maximum is not None and value > self.maximum:
+            raise ValueError(f"{name} must be at most {self.maximum:.10g}, got {value}")
+        if isinstance(value, float) and value and not _TINY <= abs(value) < math.inf:
+            raise ValueError(f"{name} must be finite, and not so small that it is 0 in float32, got {value}")
+
+
+def setting(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002
+    """Return a field of a configuration."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, **rest)})
