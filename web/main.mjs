@@ -1,0 +1,2 @@
+import { buildModel } from "./model.mjs";
+import { selfCheck } from "./check.mjs";
