@@ -108,7 +108,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     for _ in range(4):
         payload = fixed | {"points": _points(params, shown, model, chosen, image)}
         whole = page(title, payload)
-        count = len(payload["points"]["indices"])
+        count = payload["points"]["count"]
         if _FLAGS.num_images or len(whole) <= _MOST_BYTES or count <= _FEWEST_IMAGES:
             break
         share = max(_MOST_BYTES - size_of_rest, 0) / (len(whole) - size_of_rest)
@@ -172,7 +172,7 @@ def _points(params: Any, xs: Any, model: Any, data: "Dataset", image: tuple[int,
     values: np.ndarray = np.asarray(xs.value if isinstance(xs, Given) else xs)
     is_class = data.labels is not None and data.labels.ndim == 1 and data.num_classes
     return {
-        "indices": list(range(count)),
+        "count": count,
         "labels": encode_array(data.labels[:count], "int32") if is_class else None,
         "levels": levels,
         "sprite": sprite(values.reshape(count, *image)),
