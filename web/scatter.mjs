@@ -38,7 +38,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
   }
 
   function fit() {
-    const bounds = [-2, 2, -2, 2];
+    const bounds = [-3.1, 3.1, -3.1, 3.1];
     for (let axis = 0; axis < 2; axis++) {
       const values = coordinates.filter((_, i) => i % 2 === axis).sort();
       const at = (share) => values[Math.round(share * (values.length - 1))];

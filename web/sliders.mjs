@@ -55,7 +55,7 @@ function createRow(name, latent, level, onMove) {
   label.append(text, input, output);
   let shown = null;
   const show = (value) => {
-    const rounded = value.toFixed(2);
+    const rounded = (Math.round(100 * value) / 100 + 0).toFixed(2); // + 0: no -0.00
     if (rounded === shown) return;
     shown = rounded;
     if (document.activeElement !== input || Math.abs(Number(input.value) - value) > 0.006) input.value = rounded;

@@ -78,6 +78,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     import jax
 
     from aevb.data.rows import rows
+    from experiments import defaults
     from experiments.explorer import networks
     from experiments.explorer.arrays import encode_array
     from experiments.explorer.page import page
@@ -95,7 +96,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     described = networks.describe(
         config.model.name, config.model.arguments, params, image, lambda weights: encode_array(weights, dtype)
     )
-    title = f"Latent space of {data.name}"
+    title = f"Latent space of {defaults.title_of(config.data)}"
     fixed = {
         "about": _about(config, data, dtype),
         "model": described,
