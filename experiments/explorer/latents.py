@@ -21,13 +21,11 @@ class Plane(NamedTuple):
     """Directions in the latent space of one level.
 
     Attributes:
-      mean: `[J]`, the mean of the posterior means.
       components: `[K, J]`, their principal components, orthonormal rows.
       explained: `[K]`, the share of their variance along each.
       variances: `[J]`, their variance along each latent: the level's active units are those above 0.01.
     """
 
-    mean: np.ndarray
     components: np.ndarray
     explained: np.ndarray
     variances: np.ndarray
@@ -60,11 +58,10 @@ def plane_of(means: np.ndarray) -> Plane:
     A component's largest entry is positive, so that the picture does not depend on a solver's choice of signs.
     """
     values = means.astype(np.float64)
-    center = values.mean(axis=0)
-    deviations = values - center
+    deviations = values - values.mean(axis=0)
     _, scales, directions = np.linalg.svd(deviations, full_matrices=False)
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     directions = directions * np.where(largest < 0, -1, 1)
     total = max(float(np.sum(scales**2)), np.finfo(float).tiny)
     count = min(_MOST_COMPONENTS, len(directions))
-    return Plane(center, directions[:count], scales[:count] ** 2 / total, deviations.var(axis=0))
+    return Plane(directions[:count], scales[:count] ** 2 / total, deviations.var(axis=0))

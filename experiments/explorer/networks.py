@@ -36,9 +36,9 @@ def check_family(family: str, arguments: Mapping[str, Any]) -> None:
         raise RunError(f"a model of the family {family!r} cannot be explored, only of {', '.join(FAMILIES)}")
     if arguments.get("posterior") == "flow":
         raise RunError('a model with posterior="flow" cannot be explored: its posterior does not know its mean')
-    if arguments["likelihood"] not in LIKELIHOODS:
+    if _likelihood(arguments) not in LIKELIHOODS:
         known = ", ".join(LIKELIHOODS)
-        raise RunError(f"a model with likelihood={arguments['likelihood']!r} cannot be explored, only with {known}")
+        raise RunError(f"a model with likelihood={_likelihood(arguments)!r} cannot be explored, only with {known}")
     if family == "conditional" and arguments.get("num_classes") is None:
         raise RunError("a model given a condition can be explored where that is a label, and not an array")
 
@@ -55,7 +55,7 @@ def describe(
       image: `(H, W, C)` of one datapoint, which an MLP sees flattened.
       encode: makes text of each array of weights.
     """
-    likelihood = arguments["likelihood"]
+    likelihood = _likelihood(arguments)
     phi, theta = params["encoder"], params["decoder"]
     if family.startswith("hierarchical"):
         names = [f"z{number}" for number in range(1, len(arguments["latent_dim"]) + 1)]
@@ -89,6 +89,10 @@ def describe(
         "likelihood": likelihood,
         "image": dict(zip(("height", "width", "channels"), image, strict=True)),
     }
+
+
+def _likelihood(arguments: Mapping[str, Any]) -> str:
+    return "squashed_gaussian" if arguments.get("squash_mean") else arguments["likelihood"]
 
 
 def image_shape(data_shape: Any) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """What JAX computes for a few latents and images, which the page compares itself with."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 
 from aevb import models
 from aevb.data.rows import rows
+from aevb.distributions import Chain
 from aevb.model import Given, Model, Params, bind, likelihood_of, prior_of
 from experiments.explorer.latents import ONE_LEVEL, encoded
 
@@ -49,19 +51,18 @@ def references(params: Params, key: jax.Array, xs: Any, model: Model) -> list[Re
 
     Inputs are rounded to float16, as the page is told them, before anything is computed of them.
     """
+    xs = jax.device_get(xs)
+    is_given = isinstance(xs, Given)
     found = []
     for index in range(NUM_IMAGES):
         x = rows(xs, index)
-        condition = x.condition if isinstance(x, Given) else None
-        image = _rounded(x.value if isinstance(x, Given) else x)
-        x = image if condition is None else Given(image, condition)
-        z, scale = jax.jit(encoded, static_argnums=2)(params, x, model)
-        found.append(_reference(params, z, model, condition)._replace(image=np.asarray(image).ravel(), scale=scale))
+        condition = x.condition if is_given else None
+        image = _rounded(x.value if is_given else x)
+        z, scale = jax.device_get(_encoded(params, Given(image, condition) if is_given else image, model))
+        found.append(_reference(params, z, model, condition)._replace(image=image.ravel(), scale=scale))
+    condition = np.int32(0) if is_given else None
     for own_key in jax.random.split(key, NUM_PRIOR_DRAWS):
-        condition = jnp.int32(0) if isinstance(xs, Given) else None
-        bound = bind(model, None if condition is None else Given(None, condition))[0]
-        drawn = prior_of(bound, params).sample(own_key)
-        found.append(_reference(params, drawn if isinstance(drawn, dict) else {ONE_LEVEL: drawn}, model, condition))
+        found.append(_reference(params, jax.device_get(_drawn(params, own_key, model, condition)), model, condition))
     return found
 
 
@@ -71,7 +72,7 @@ def rounding_is_harmless(params: Params, found: list[Reference], model: Model) -
         rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16).astype(leaf.dtype), params)
     errors = []
     for each in found:
-        condition = None if each.condition is None else jnp.int32(each.condition)
+        condition = None if each.condition is None else np.int32(each.condition)
         other = _reference(rounded, each.z, model, condition)
         errors += [np.abs(other.mean - each.mean).max(), np.abs(other.deviation - each.deviation).max()]
     return bool(np.max(errors) <= _MOST_PIXEL_ERROR)  # not so of NaN
@@ -85,17 +86,33 @@ def _reference(params: Params, z: dict[str, Any], model: Model, condition: Any) 
     return Reference(None, label, z, None, jax.device_get(prior), flat(mean), flat(deviation))
 
 
-def _decoded(params: Params, z: dict[str, Any], model: Model, condition: Any) -> tuple[Any, jax.Array, jax.Array]:
-    def program(params: Params, z: dict[str, Any], given: Given | None) -> tuple[Any, jax.Array, jax.Array]:
-        bound = bind(model, given)[0]
-        prior = prior_of(bound, params)
-        levels = prior.at(z) if len(z) > 1 else {ONE_LEVEL: prior}
-        likelihood = likelihood_of(bound, params, z if len(z) > 1 else z[ONE_LEVEL])
-        moments = {name: jnp.stack([level.mean, jnp.sqrt(level.variance)]) for name, level in levels.items()}
-        return moments, likelihood.mean, jnp.sqrt(likelihood.variance)
-
-    return jax.jit(program)(params, z, None if condition is None else Given(None, condition))
+_encoded = jax.jit(encoded, static_argnames="model")
 
 
-def _rounded(values: Any) -> jax.Array:
-    return jnp.asarray(values).astype(jnp.float16).astype(jnp.asarray(values).dtype)
+@functools.partial(jax.jit, static_argnames="model")
+def _drawn(params: Params, key: jax.Array, model: Model, condition: Any) -> dict[str, jax.Array]:
+    z = prior_of(_at(model, condition), params).sample(key)
+    return z if isinstance(z, dict) else {ONE_LEVEL: z}
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _decoded(
+    params: Params, z: dict[str, Any], model: Model, condition: Any
+) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
+    """Return the mean and scale of p(z) by level, `[2, J]`, and the mean and standard deviation of p(x|z)."""
+    bound = _at(model, condition)
+    prior = prior_of(bound, params)
+    levels = prior.at(z) if isinstance(prior, Chain) else {ONE_LEVEL: prior}
+    likelihood = likelihood_of(bound, params, z if isinstance(prior, Chain) else z[ONE_LEVEL])
+    moments = {name: jnp.stack([level.mean, jnp.sqrt(level.variance)]) for name, level in levels.items()}
+    return moments, likelihood.mean, jnp.sqrt(likelihood.variance)
+
+
+def _at(model: Model, condition: Any) -> Model:
+    """Return the model at a condition, if it takes one."""
+    return bind(model, None if condition is None else Given(None, condition))[0]
+
+
+def _rounded(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    return values.astype(np.float16).astype(values.dtype)

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _FILE = "explore.html"
-_MOST_BYTES = 3_900_000  # of the file, as far as the number of images decides
 _MOST_PIXELS = 12_000_000  # of all thumbnails, whose sheet browsers limit
-_MOST_IMAGES, _FEWEST_IMAGES = 10_000, 200
+_MOST_IMAGES, _FEWEST = 10_000, 4  # as many as the page is checked by
 _LARGEST_MODEL = 64_000_000  # bytes of text of the weights: what a browser reads without complaint
 
 
@@ -49,17 +48,15 @@ def _explore() -> None:
     from aevb.saved import load_run
     from experiments import config_files
     from experiments.explorer import networks
-    from experiments.explorer.references import in_single_precision
     from experiments.runs.splits import load_splits
 
     config = config_files.read(_FLAGS.run)
+    networks.check_family(config.model.name, config.model.arguments)
     names: dict[str, Any] = {"latest": "last", "best": "best"}
     model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
-    arguments = config.model.arguments
-    networks.check_family(config.model.name, arguments)
     data = load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir).test
     _check_images(data)
-    page = _page(config, in_single_precision(model), params, data)
+    page = _page(config, model, params, data)
     _write(output, page)
     print(f"written: {output}, {len(page.encode()) / 1e6:.2f} MB; open it in a browser")
 
@@ -79,61 +76,56 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
 
     from aevb.data.rows import rows
     from experiments import defaults
-    from experiments.explorer import networks
-    from experiments.explorer.arrays import encode_array
+    from experiments.explorer import networks, payload
     from experiments.explorer.page import page
-    from experiments.explorer.references import NUM_IMAGES, references, rounding_is_harmless
 
-    available = len(data.images)
-    if not NUM_IMAGES <= (_FLAGS.num_images or available) <= available:
-        raise ValueError(f"--num_images={_FLAGS.num_images} must be from {NUM_IMAGES} to the {available} of the test split")
-    most = _MOST_PIXELS // _num_values(data.image_shape[:2])
-    chosen = data.subset(_FLAGS.num_images or min(available, most, _MOST_IMAGES))
-    targets = _targets(config, chosen)
-    checks = references(params, jax.random.key(_FLAGS.seed), targets, model)
-    dtype = "float16" if rounding_is_harmless(params, checks, model) else "float32"
-    image = networks.image_shape(data.image_shape)
-    described = networks.describe(
-        config.model.name, config.model.arguments, params, image, lambda weights: encode_array(weights, dtype)
-    )
-    title = f"Latent space of {defaults.title_of(config.data)}"
-    fixed = {
-        "about": _about(config, data, dtype),
-        "model": described,
-        "checks": [_encoded_reference(each) for each in checks],
-    }
-    size_of_rest = len(page(title, fixed))
-    if size_of_rest > _LARGEST_MODEL:
-        raise ValueError(f"the page would take {size_of_rest / 1e6:,.0f} MB, most of it weights: the model is too large")
-    shown = targets
-    for _ in range(4):
-        payload = fixed | {"points": _points(params, shown, model, chosen, image)}
-        whole = page(title, payload)
-        count = payload["points"]["count"]
-        if _FLAGS.num_images or len(whole) <= _MOST_BYTES or count <= _FEWEST_IMAGES:
-            break
-        share = max(_MOST_BYTES - size_of_rest, 0) / (len(whole) - size_of_rest)
-        shown = rows(targets, slice(max(_FEWEST_IMAGES, int(0.98 * share * count))))
-    print(f"{count:,} of {available:,} test images, weights in {dtype}")
-    return whole
+    chosen = data.subset(_num_images(data))
+    targets, labels = _targets(config, chosen), _classes(chosen)
+    image, title = networks.image_shape(data.image_shape), f"Latent space of {defaults.title_of(config.data)}"
+    key = jax.random.key(_FLAGS.seed)
+    fixed = payload.of_model(config.model.name, config.model.arguments, model, params, targets, image, key)
+    fixed |= {"about": _about(config, data)}
+    size = len(page(title, fixed))
+    if size > _LARGEST_MODEL:
+        raise ValueError(f"the page would take {size / 1e6:,.0f} MB, most of it weights: the model is too large for it")
+    made: dict[int, str] = {}
+
+    def size_with(count: int) -> int:
+        own = None if labels is None else labels[:count]
+        points = payload.of_points(params, rows(targets, slice(count)), model, own, image)
+        made[count] = page(title, fixed | {"points": points})
+        return len(made[count])
+
+    count = len(chosen.images)
+    if not _FLAGS.num_images:
+        count = payload.fitted(size_with, count, size)
+    if count not in made:
+        size_with(count)
+    print(f"{count:,} of {len(data.images):,} test images, weights in {fixed['weights']}")
+    return made[count]
 
 
-def _num_values(shape: tuple[int, ...]) -> int:
-    import math
+def _num_images(data: "Dataset") -> int:
+    """Return how many images are asked for, or are looked at for the best number of them."""
+    available, asked = len(data.images), _FLAGS.num_images
+    if available < _FEWEST or asked and not _FEWEST <= asked <= available:
+        raise ValueError(f"the page shows {_FEWEST} images or more of the {available} of the test split, not {asked}")
+    height, width = data.image_shape[:2]
+    return asked or max(min(available, _MOST_PIXELS // (height * width), _MOST_IMAGES), _FEWEST)
 
-    return math.prod(shape)
+
+def _classes(data: "Dataset") -> "np.ndarray | None":
+    is_class = data.labels is not None and data.labels.ndim == 1 and data.num_classes
+    return data.labels if is_class else None
 
 
-def _about(config: "Config", data: "Dataset", dtype: str) -> dict[str, Any]:
+def _about(config: "Config", data: "Dataset") -> dict[str, Any]:
     """Return what the page says of the run."""
     return {
         "data": data.name,
         "numTest": len(data.images),
         "binarization": config.objective.binarization,
         "classNames": list(data.label_names) if data.label_names else None,
-        "numClasses": data.num_classes or 0,
-        "weights": dtype,
-        "epochs": config.training.num_epochs,
     }
 
 
@@ -148,52 +140,6 @@ def _targets(config: "Config", data: "Dataset") -> Any:
     datapoints = data.datapoints(not takes_images(config.model.name), config.data.condition)
     targets = binarize_once(jax.tree.map(jax.numpy.asarray, datapoints), binarization)
     return binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization)
-
-
-def _points(params: Any, xs: Any, model: Any, data: "Dataset", image: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the first images of `data`, where they lie, and their classes."""
-    import numpy as np
-
-    from aevb.data.rows import num_rows
-    from aevb.model import Given
-    from experiments.explorer.arrays import encode_array, sprite
-    from experiments.explorer.latents import plane_of, posterior_means
-
-    count = num_rows(xs)
-    levels = {}
-    for name, means in posterior_means(params, xs, model).items():
-        plane = plane_of(means)
-        levels[name] = {
-            "means": encode_array(means, "float16"),
-            "center": encode_array(plane.mean, "float32"),
-            "components": encode_array(plane.components, "float32"),
-            "explained": plane.explained.tolist(),
-            "variances": plane.variances.tolist(),
-        }
-    values: np.ndarray = np.asarray(xs.value if isinstance(xs, Given) else xs)
-    is_class = data.labels is not None and data.labels.ndim == 1 and data.num_classes
-    return {
-        "count": count,
-        "labels": encode_array(data.labels[:count], "int32") if is_class else None,
-        "levels": levels,
-        "sprite": sprite(values.reshape(count, *image)),
-    }
-
-
-def _encoded_reference(reference: Any) -> dict[str, Any]:
-    from experiments.explorer.arrays import encode_array
-
-    half = lambda values: encode_array(values, "float16")
-    by_level = lambda levels: {name: encode_array(values, "float32") for name, values in levels.items()}
-    return {
-        "image": None if reference.image is None else half(reference.image),
-        "condition": reference.condition,
-        "z": by_level(reference.z),
-        "scale": None if reference.scale is None else by_level(reference.scale),
-        "prior": by_level(reference.prior),
-        "mean": half(reference.mean),
-        "deviation": half(reference.deviation),
-    }
 
 
 def _write(path: Path, text: str) -> None:
