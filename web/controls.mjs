@@ -68,15 +68,12 @@ export function createLegend(container, points, nameOf, scatter, ask) {
 }
 
 // Buttons for the class that a model decodes given.
-export function createClasses(field, model, nameOf, state, onChange) {
+export function createClasses(field, model, nameOf, state) {
   field.hidden = !model.numClasses;
   const buttons = Array.from({ length: model.numClasses }, (_, label) => {
     const button = element("button", "", nameOf(label));
     button.type = "button";
-    button.addEventListener("click", () => {
-      state.setLabel(label);
-      onChange();
-    });
+    button.addEventListener("click", () => state.setLabel(label));
     return button;
   });
   field.append(...buttons);

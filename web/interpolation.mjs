@@ -12,15 +12,17 @@ export function between(one, other, share) {
   return Object.fromEntries(Object.keys(one).map((name) => [name, mixed(name)]));
 }
 
-// Return {ends, setEnd, refresh}: `ends` are the latents of A and B.
-export function createInterpolation({ strip, slider, play }, model, ends, labelOf, onMove) {
+// Return {ends, setEnd, show, stop}: `ends` are the latents of A and B, `show(label)` draws what is between them.
+export function createInterpolation({ strip, slider, play }, model, ends, onMove) {
   const canvases = Array.from({ length: SHOWN }, () => strip.appendChild(element("canvas")));
-  let started = null;
+  let [started, shown] = [null, null];
 
-  function refresh() {
+  function show(label) {
+    if (label === shown) return;
+    shown = label;
     canvases.forEach((canvas, i) => {
       const z = between(...ends, i / (SHOWN - 1));
-      drawValues(canvas, model.decode(z, labelOf()).mean, model.image);
+      drawValues(canvas, model.decode(z, label).mean, model.image);
     });
   }
 
@@ -53,15 +55,14 @@ export function createInterpolation({ strip, slider, play }, model, ends, labelO
     play.textContent = "Stop";
     return requestAnimationFrame(tick);
   });
-  refresh();
   return {
     ends,
-    refresh,
+    show,
     stop,
     setEnd(which, z) {
       ends[which] = Object.fromEntries(Object.entries(z).map(([name, values]) => [name, values.slice()]));
       slider.value = which;
-      refresh();
+      shown = null;
     },
   };
 }

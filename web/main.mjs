@@ -29,7 +29,7 @@ async function start() {
     view.posterior = encoded;
     state.go(z);
   });
-  createClasses(byId("class-field"), app.model, app.nameOf, state, interpolation.refresh);
+  createClasses(byId("class-field"), app.model, app.nameOf, state);
   createButtons(app);
   app.draw = () => {
     scatter.drawDots();
@@ -44,6 +44,7 @@ async function start() {
     view.isMoved = false;
     decoded.show();
     showSliders(state.z);
+    interpolation.show(state.label);
   };
   state.onChange((what) => {
     if (what === "level") chooseAxes(state.level);
@@ -132,13 +133,13 @@ function createInterpolationOf({ model, points, state, view, ask }) {
   const other = points.labels ? Math.max(points.labels.findIndex((label) => label !== points.labels[0]), 1) : 1;
   const ends = [latentsOf(points, 0), latentsOf(points, other)];
   const controls = { strip: byId("strip"), slider: byId("between"), play: byId("play") };
-  const interpolation = createInterpolation(controls, model, ends, () => state.label, (z) => {
+  const interpolation = createInterpolation(controls, model, ends, (z) => {
     [view.posterior, view.isPathShown] = [null, true];
     state.go(z);
   });
   ["set-a", "set-b"].forEach((id, which) => {
     byId(id).addEventListener("click", () => {
-      view.isPathShown = true;
+      [view.isPathShown, view.isMoved] = [true, true];
       interpolation.setEnd(which, state.z);
       ask();
     });

@@ -4,6 +4,7 @@ import { ellipseOf, project, windowAround, windowOf, zoomed } from "./geometry.m
 import { colorOf, themeColor } from "./pictures.mjs";
 
 const DOT = 5; // pixels across
+const THUMBNAIL = 32; // pixels along its longer side
 const MOST_THUMBNAILS = 160; // in view, where dots become images
 const LEAST_SCALE = 60; // pixels per unit, from which on they do
 
@@ -98,10 +99,13 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
   function drawThumbnails(context, found) {
     context.imageSmoothingEnabled = false;
     context.lineWidth = 2;
+    const { width, height } = points.sprite;
+    const [wide, high] = [width, height].map((side) => (THUMBNAIL * side) / Math.max(width, height));
     for (const [index, x, y] of found) {
-      sprite.draw(context, index, x - 15, y - 15, 30, 30);
+      const box = [x - wide / 2, y - high / 2, wide, high];
+      sprite.draw(context, index, ...box);
       context.strokeStyle = points.labels ? colorOf(points.labels[index]) : themeColor("--accent");
-      context.strokeRect(x - 15, y - 15, 30, 30);
+      context.strokeRect(...box);
     }
   }
 
