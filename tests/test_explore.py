@@ -16,6 +16,7 @@ import aevb
 from aevb import models, posterior
 from aevb.checkpoints import RunError
 from aevb.data import Dataset
+from aevb.models.families import takes_images
 from experiments.config_files import to_json
 from experiments.configs import Config, ModelConfig
 from experiments.explorer import networks, page, payload
@@ -66,7 +67,7 @@ def built(name, scale=0.4):
     """Return the payload of a case, of random parameters."""
     family, arguments = CASES[name]
     shape = tuple(arguments.get("data_shape", SHAPE))
-    flat = shape if models.families.takes_images(family) else (int(np.prod(shape)),)
+    flat = shape if takes_images(family) else (int(np.prod(shape)),)
     arguments = {**ModelConfig(family, arguments).arguments, "data_shape": list(flat)}
     model = models.build(family, **arguments)
     random = np.random.RandomState(0)
@@ -126,7 +127,7 @@ def test_weights_that_float16_would_spoil_are_float32(tmp_path):
 def test_arrays_arrive_as_they_were(tmp_path):
     values = np.random.RandomState(0).normal(size=1000) * 10.0 ** np.random.RandomState(1).randint(-7, 4, 1000)
     values[:3] = 0, -0.0, 6e-8  # the last is subnormal in float16
-    arrays = {dtype: values for dtype in ("float16", "float32")}
+    arrays = dict.fromkeys(("float16", "float32"), values)
     arrays |= {"uint8": np.arange(256), "int32": np.array([-(2**31), -1, 0, 2**31 - 1])}
     given = {dtype: encode_array(array, dtype) for dtype, array in arrays.items()}
     body = """
@@ -247,7 +248,9 @@ def test_the_file_holds_everything_and_nothing_breaks_out(tmp_path):
     assert not re.search(r"https?://|@import|url\(|src=\"", text)  # nothing from elsewhere
     (tmp_path / "bundle.mjs").write_text(page.bundle())
     subprocess.run([javascript.node(), "--check", str(tmp_path / "bundle.mjs")], check=True)
-    assert {path.name for path in javascript.WEB.glob("*.mjs")} == set(re.findall(r"^// (\S+\.mjs)$", page.bundle(), re.M))
+    assert {path.name for path in javascript.WEB.glob("*.mjs")} == set(
+        re.findall(r"^// (\S+\.mjs)$", page.bundle(), re.M)
+    )
 
 
 def test_a_page_without_its_source_or_with_a_module_that_cannot_be_put_into_it(tmp_path):
@@ -297,7 +300,7 @@ def test_models_that_the_page_cannot_show(name):
 def test_data_that_are_no_images(shape):
     from experiments.studies.explore import _check_images
 
-    with pytest.raises(ValueError, match=r"the page is for images, \[H, W\] or \[H, W, C\] in grey or in colour"):
+    with pytest.raises(ValueError, match=r"the page is for images, \[H, W\] or \[H, W, C\], in grey or in colour"):
         _check_images(Dataset("mine", "test", np.zeros((9, *shape), np.float32), None, 1, "none"))
 
 

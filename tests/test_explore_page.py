@@ -90,12 +90,11 @@ def test_a_drag_moves_the_point_and_frames_are_quick(pages, chromium):
     """Median of 150 frames under 33 ms; the best of three, for other programs' sake."""
     chromium.open(file_of(pages, "mlp"), 1280, 900)
     before, picture, (x, y) = state(chromium)["z"], shown(chromium), chromium.evaluate(MARKER)
+    turn = [(x + 90 * np.cos(angle), y + 90 * np.sin(angle)) for angle in np.linspace(0, 6, 150)]
     medians = []
     for _ in range(3):
         chromium.evaluate("aevbExplorer.frames.intervals.length = 0")
-        start = chromium.evaluate(MARKER)
-        turn = [(x + 90 * np.cos(angle), y + 90 * np.sin(angle)) for angle in np.linspace(0, 6, 150)]
-        chromium.drag([tuple(start), *turn])
+        chromium.drag([tuple(chromium.evaluate(MARKER)), *turn])
         medians.append(statistics.median(chromium.evaluate("aevbExplorer.frames.intervals")))
     assert min(medians) < 33, medians
     np.testing.assert_allclose(chromium.evaluate(MARKER), turn[-1], atol=1.5)
@@ -191,7 +190,7 @@ def test_keyboard_hover_click_zoom_and_interpolation(pages, chromium):
 
 
 def test_touch(pages, chromium):
-    chromium.open(file_of(pages, "mlp"), *(390, 844), 2.0, touch=True)
+    chromium.open(file_of(pages, "mlp"), 390, 844, ratio=2.0, touch=True)
     chromium.center("#stage")
     x, y = chromium.evaluate(MARKER)
     chromium.touch("touchStart", (x, y))

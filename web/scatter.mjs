@@ -11,7 +11,7 @@ const LEAST_SCALE = 60; // pixels per unit, from which on they do
 export function createScatter({ stage, dots, marks }, points, sprite) {
   const scatter = { width: 0, height: 0, view: null, plane: null, level: null, hidden: new Set() };
   let coordinates = new Float32Array(0);
-  let isStale = true;
+  let [isStale, isFitted] = [true, false];
 
   function resize() {
     const { clientWidth: width, clientHeight: height } = stage;
@@ -21,8 +21,9 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
       canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
     }
     [scatter.width, scatter.height] = [width, height];
-    if (scatter.view) scatter.view = windowOf(width, height, scatter.view.center, scatter.view.scale);
     isStale = true;
+    if (isFitted) fit();
+    else if (scatter.view) scatter.view = windowOf(width, height, scatter.view.center, scatter.view.scale);
   }
 
   function setPlane(level, plane) {
@@ -47,7 +48,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
       bounds[2 * axis + 1] = Math.max(bounds[2 * axis + 1], at(0.997));
     }
     scatter.view = windowAround(scatter.width, scatter.height, bounds);
-    isStale = true;
+    [isStale, isFitted] = [true, true];
   }
 
   function isShown(index) {
@@ -215,11 +216,11 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     pan(dx, dy) {
       const [x, y] = scatter.view.toPlane([scatter.width / 2 - dx, scatter.height / 2 - dy]);
       scatter.view = windowOf(scatter.width, scatter.height, [x, y], scatter.view.scale);
-      isStale = true;
+      [isStale, isFitted] = [true, false];
     },
     zoom(factor, at = [scatter.width / 2, scatter.height / 2]) {
       scatter.view = zoomed(scatter.width, scatter.height, scatter.view, factor, at);
-      isStale = true;
+      [isStale, isFitted] = [true, false];
     },
   });
 }

@@ -90,7 +90,7 @@ _encoded = jax.jit(encoded, static_argnames="model")
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _drawn(params: Params, key: jax.Array, model: Model, condition: Any) -> dict[str, jax.Array]:
+def _drawn(params: Params, key: jax.Array, model: Model, condition: Any) -> dict[str, Any]:
     z = prior_of(_at(model, condition), params).sample(key)
     return z if isinstance(z, dict) else {ONE_LEVEL: z}
 

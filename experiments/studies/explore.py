@@ -65,8 +65,8 @@ def _check_images(data: "Dataset") -> None:
     is_image = not data.is_sequences and len(data.image_shape) in (2, 3)
     if not is_image or (*data.image_shape, 1)[2] not in (1, 3):
         raise ValueError(
-            f"{data.name} has datapoints of shape {list(data.image_shape)}: the page is for images, [H, W] or [H, W, C] "
-            f"in grey or in colour"
+            f"{data.name} has datapoints of shape {list(data.image_shape)}: the page is for images, [H, W] or "
+            f"[H, W, C], in grey or in colour"
         )
 
 
@@ -108,7 +108,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
 def _num_images(data: "Dataset") -> int:
     """Return how many images are asked for, or are looked at for the best number of them."""
     available, asked = len(data.images), _FLAGS.num_images
-    if available < _FEWEST or asked and not _FEWEST <= asked <= available:
+    if available < _FEWEST or (asked and not _FEWEST <= asked <= available):
         raise ValueError(f"the page shows {_FEWEST} images or more of the {available} of the test split, not {asked}")
     height, width = data.image_shape[:2]
     return asked or max(min(available, _MOST_PIXELS // (height * width), _MOST_IMAGES), _FEWEST)
