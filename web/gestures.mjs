@@ -48,7 +48,7 @@ export function listenToPlane(marks, scatter, currentPoint, on) {
       drag.span = span;
       on.view();
     } else if (drag.kind === "pan") {
-      drag.moved ||= Math.hypot(place[0] - drag.start[0], place[1] - drag.start[1]) > STILL;
+      drag.moved = drag.moved || Math.hypot(place[0] - drag.start[0], place[1] - drag.start[1]) > STILL;
       if (!drag.moved) return;
       scatter.pan(place[0] - before[0], place[1] - before[1]);
       on.view();

@@ -6,6 +6,7 @@ import { createDecoded } from "./decoded.mjs";
 import { createDrawing } from "./drawing.mjs";
 import { labelsAsText, save, vectorsAsText } from "./files.mjs";
 import { createInterpolation } from "./interpolation.mjs";
+import { drawMarks } from "./marks.mjs";
 import { buildModel } from "./model.mjs";
 import { loadSprite } from "./pictures.mjs";
 import { createPlane } from "./plane.mjs";
@@ -33,7 +34,7 @@ async function start() {
   createButtons(app);
   app.draw = () => {
     scatter.drawDots();
-    scatter.drawMarks({
+    drawMarks(byId("marks"), scatter, {
       prior: app.model.prior(state.levelIndex, state.z, state.label),
       posterior: view.posterior?.[state.level],
       path: view.isPathShown ? interpolation.ends.map((end) => end[state.level]) : null,
@@ -90,7 +91,7 @@ async function createApp() {
 }
 
 function describe({ model, about }, points) {
-  const spaced = (name) => name.replaceAll("_", " ");
+  const spaced = (name) => name.replace(/_/g, " ");
   const sizes = model.levels.map((level) => level.size).join(" + ");
   const shown = `${points.count.toLocaleString("en")} of ${about.numTest.toLocaleString("en")} test images`;
   const kinds = `${spaced(model.family)} model, ${sizes} latents, ${spaced(model.likelihood)} likelihood`;

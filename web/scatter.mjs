@@ -1,6 +1,7 @@
-// The test images as dots in a plane, and on a second canvas what moves: the point, the prior, a posterior, a path.
+// The test images as dots in a plane, and the window on it.
 
-import { ellipseOf, project, windowAround, windowOf, zoomed } from "./geometry.mjs";
+import { project, windowAround, windowOf, zoomed } from "./geometry.mjs";
+import { circle } from "./marks.mjs";
 import { colorOf, themeColor } from "./pictures.mjs";
 
 const DOT = 5; // pixels across
@@ -130,68 +131,6 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     }
   }
 
-  // Draw what moves: {prior, posterior, path, point, hovered}, some of which may be missing.
-  function drawMarks({ prior, posterior, path, point, hovered }) {
-    const context = marks.getContext("2d");
-    const accent = themeColor("--accent");
-    context.clearRect(0, 0, scatter.width, scatter.height);
-    context.strokeStyle = themeColor("--quiet");
-    context.lineWidth = 1;
-    if (prior) drawEllipses(context, prior, [1, 2, 3], [4, 4]);
-    context.strokeStyle = accent;
-    context.lineWidth = 2;
-    if (posterior) drawEllipses(context, posterior, [2], []);
-    if (path) drawPath(context, path);
-    if (hovered !== null) {
-      context.strokeStyle = themeColor("--text");
-      circle(context, ...pixelOf(hovered), 7);
-      context.stroke();
-    }
-    const [x, y] = scatter.view.toPixel(project(scatter.plane, point));
-    context.fillStyle = accent;
-    context.strokeStyle = themeColor("--card");
-    context.lineWidth = 3;
-    circle(context, x, y, 9);
-    context.fill();
-    context.stroke();
-    context.strokeStyle = accent;
-    context.lineWidth = 2;
-    circle(context, x, y, 14);
-    context.stroke();
-  }
-
-  function drawEllipses(context, gaussian, multiples, dash) {
-    const { center, radii, angle } = ellipseOf(scatter.plane, gaussian);
-    const [x, y] = scatter.view.toPixel(center);
-    context.setLineDash(dash);
-    for (const multiple of multiples) {
-      const [long, short] = radii.map((radius) => Math.max(radius * multiple * scatter.view.scale, 0.5));
-      context.beginPath();
-      context.ellipse(x, y, long, short, -angle, 0, 2 * Math.PI);
-      context.stroke();
-    }
-    context.setLineDash([]);
-  }
-
-  function drawPath(context, [a, b]) {
-    const ends = [a, b].map((z) => scatter.view.toPixel(project(scatter.plane, z)));
-    context.globalAlpha = 0.7;
-    context.beginPath();
-    context.moveTo(...ends[0]);
-    context.lineTo(...ends[1]);
-    context.stroke();
-    context.globalAlpha = 1;
-    context.font = "600 13px system-ui, sans-serif";
-    [context.textAlign, context.textBaseline] = ["center", "middle"];
-    ends.forEach(([x, y], i) => {
-      context.fillStyle = themeColor("--accent");
-      circle(context, x, y, 9);
-      context.fill();
-      context.fillStyle = themeColor("--on-accent");
-      context.fillText("AB"[i], x, y + 0.5);
-    });
-  }
-
   // The image whose dot is nearest to a pixel, within a distance; null if there is none.
   function imageAt([px, py], within) {
     let [best, nearest] = [null, within * within];
@@ -208,7 +147,6 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     resize,
     setPlane,
     drawDots,
-    drawMarks,
     imageAt,
     fit,
     pixelOf,
@@ -223,11 +161,6 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
       [isStale, isFitted] = [true, false];
     },
   });
-}
-
-function circle(context, x, y, radius) {
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
 const drawnDots = new Map();
