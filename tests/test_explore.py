@@ -175,7 +175,9 @@ def test_neighbours_levels_and_files(tmp_path):
         "explained": plane.explained.tolist(),
         "variances": plane.variances.tolist(),
     }
-    points = {"count": 300, "labels": encode_array(np.arange(300) % 7, "int32"), "levels": {"z": level}, "sprite": None}
+    points = {"count": 300, "levels": {"z": level}, "sprite": None}
+    points["labels"] = encode_array(np.arange(300) % 7, "int32")
+    points["positions"] = encode_array(np.arange(300) + 50, "int32")
     body = """
       const { readPoints, nearest, latentsOf } = await load("points.mjs");
       const { vectorsAsText, labelsAsText } = await load("files.mjs");
@@ -209,7 +211,7 @@ def test_neighbours_levels_and_files(tmp_path):
     np.testing.assert_allclose(table, means, rtol=1e-5, atol=1e-6)
     lines = found["labels"].splitlines()
     assert lines[0] == "index\tlabel"
-    assert lines[9] == "8\tclass 1"
+    assert lines[9] == "58\tclass 1"
     assert len(lines) == 301
 
 
@@ -324,6 +326,8 @@ def test_one_command_makes_the_file_of_a_wake_sleep_run(run_folder, data_dir, tm
     assert embedded is not None
     told = json.loads(embedded[1])
     assert told["points"]["count"] == told["about"]["numTest"] > 100
+    positions = np.frombuffer(base64.b64decode(told["points"]["positions"]["data"]), "<i4")
+    assert sorted(positions) == list(range(told["about"]["numTest"]))
     assert javascript.run(CHECK, {"digits": told}, tmp_path)["digits"][0]
     again = experiment("explore", f"--run={run_folder}", f"--output={output}", f"--data_dir={data_dir}")
     assert_one_line_error(again, "exists already: choose another --output, or remove it")

@@ -176,7 +176,8 @@ def test_keyboard_hover_click_zoom_and_interpolation(pages, chromium):
     chromium.mouse("mouseMoved", *chromium.evaluate(place), button="none")
     chromium.settle()
     assert chromium.evaluate("!document.querySelector('#hover').hidden")
-    index = int(chromium.evaluate("document.querySelector('#hover span').textContent").partition("#")[2])
+    position = int(chromium.evaluate("document.querySelector('#hover span').textContent").partition("#")[2])
+    index = chromium.evaluate(f"aevbExplorer.points.positions.indexOf({position})")
     chromium.drag([tuple(chromium.evaluate(place))])
     level = chromium.evaluate(f"Array.from(aevbExplorer.points.levels.z.means.slice(20 * {index}, 20 * {index} + 20))")
     assert state(chromium)["z"] == level

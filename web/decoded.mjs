@@ -11,7 +11,7 @@ const NUM_NEIGHBOURS = 8;
 export function createDecoded({ byId, model, points, sprite, state, scatter, nameOf, select }) {
   let found = [];
   const thumbs = Array.from({ length: Math.min(NUM_NEIGHBOURS, points.count) }, (_, i) => {
-    const thumb = createThumb(sprite, (index) => (points.labels ? nameOf(points.labels[index]) : `#${index}`));
+    const thumb = createThumb(sprite, (index) => (points.labels ? nameOf(points.labels[index]) : `#${points.positions[index]}`));
     thumb.button.addEventListener("click", () => select(found[i].index));
     byId("neighbours").append(thumb.button);
     return thumb;
@@ -46,7 +46,7 @@ function createThumb(sprite, nameOf) {
     shown = index;
     name.textContent = nameOf(index);
     sprite.fill(canvas, index);
-    button.setAttribute("aria-label", `Go to test image ${index}: ${nameOf(index)}`);
+    button.setAttribute("aria-label", `Go to the test image ${nameOf(index)}`);
   }
   return { button, show };
 }

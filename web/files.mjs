@@ -15,7 +15,7 @@ export function labelsAsText(points, nameOf) {
   const lines = ["index\tlabel"];
   for (let index = 0; index < points.count; index++) {
     const name = points.labels ? nameOf(points.labels[index]) : "";
-    lines.push(`${index}\t${name.replace(/[\t\r\n]+/g, " ")}`);
+    lines.push(`${points.positions[index]}\t${name.replace(/[\t\r\n]+/g, " ")}`);
   }
   return `${lines.join("\n")}\n`;
 }

@@ -84,7 +84,7 @@ async function createApp() {
     view.stepped = index;
     view.posterior = null;
     state.go(latentsOf(points, index), model.numClasses ? points.labels[index] : 0);
-    announce(`Test image ${index}${points.labels ? `, class ${nameOf(points.labels[index])}` : ""}`);
+    announce(`Test image ${points.positions[index]}${points.labels ? `, class ${nameOf(points.labels[index])}` : ""}`);
   }
   const { ask, frames } = createFrames(() => app.draw());
   return Object.assign(app, { announce, select, ask, frames });

@@ -49,7 +49,7 @@ function showHover({ byId, points, sprite, scatter, nameOf }, index, place) {
   if (index === null) return;
   sprite.fill(box.querySelector("canvas"), index);
   const label = points.labels ? `${nameOf(points.labels[index])} ` : "";
-  box.querySelector("span").textContent = `${label}#${index}`;
+  box.querySelector("span").textContent = `${label}#${points.positions[index]}`;
   const isRight = place[0] > scatter.width - box.offsetWidth - 24;
   box.style.left = `${isRight ? place[0] - box.offsetWidth - 14 : place[0] + 14}px`;
   box.style.top = `${Math.min(Math.max(place[1] - 34, 4), scatter.height - box.offsetHeight - 4)}px`;

@@ -4,7 +4,7 @@ import { decodeArray } from "./arrays.mjs";
 
 export const ACTIVE = 0.01; // variance of a posterior mean over the images (Burda et al. 2016)
 
-// Return the points of a payload. `levels[name]` has flat `means` [count, size], `components`, `explained`, `variances`.
+// Return the points of a payload. `positions` are those of the images in the test set. `levels[name]` has flat `means` [count, size], `components`, `explained`, `variances`.
 export function readPoints(encoded) {
   const levels = {};
   for (const [name, level] of Object.entries(encoded.levels)) {
@@ -17,7 +17,7 @@ export function readPoints(encoded) {
     };
   }
   const labels = encoded.labels ? decodeArray(encoded.labels) : null;
-  return { count: encoded.count, labels, levels, sprite: encoded.sprite };
+  return { count: encoded.count, positions: decodeArray(encoded.positions), labels, levels, sprite: encoded.sprite };
 }
 
 function rowsOf(values, size) {

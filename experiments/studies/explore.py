@@ -1,5 +1,6 @@
 """One HTML file to explore the latent space of a trained model of images. The command is `experiments.explore`."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from experiments.configs import Config
 
 _FLAGS = flags.FLAGS
-_FILE = "explore.html"
+_FILE, _POSITIONS = "explore.html", "positions"
 _MOST_PIXELS = 12_000_000  # of all thumbnails, whose sheet browsers limit
 _MOST_IMAGES, _FEWEST = 10_000, 4  # as many as the page is checked by
 _LARGEST_MODEL = 64_000_000  # bytes of text of the weights: what a browser reads without complaint
@@ -73,13 +74,16 @@ def _check_images(data: "Dataset") -> None:
 def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     """Return the file with as many images as are asked for or fit."""
     import jax
+    import numpy as np
 
     from aevb.data.rows import rows
     from experiments import defaults
     from experiments.explorer import networks, payload
+    from experiments.explorer.arrays import encode_array
     from experiments.explorer.page import page
 
-    chosen = data.subset(_num_images(data))
+    positions = {_POSITIONS: np.arange(len(data.images))}  # in the split, which a random subset would lose
+    chosen = dataclasses.replace(data, others={**data.others, **positions}).subset(_num_images(data))
     targets, labels = _targets(config, chosen), _classes(chosen)
     image, title = networks.image_shape(data.image_shape), f"Latent space of {defaults.title_of(config.data)}"
     key = jax.random.key(_FLAGS.seed)
@@ -93,6 +97,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     def size_with(count: int) -> int:
         own = None if labels is None else labels[:count]
         points = payload.of_points(params, rows(targets, slice(count)), model, own, image)
+        points["positions"] = encode_array(chosen.others[_POSITIONS][:count], "int32")
         made[count] = page(title, fixed | {"points": points})
         return len(made[count])
 
