@@ -113,16 +113,16 @@ def test_a_save_that_fails_removes_nothing_of_the_users(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["test", "valid"])
-@pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_a_bound_that_is_not_finite_is_a_divergence_of_any_split(split, value):
+@pytest.mark.parametrize("bound", [math.nan, -math.inf])
+def test_a_bound_that_is_not_finite_is_a_divergence_of_any_split(split, bound):
     """A likelihood that is 0, or none, at one datapoint that is not trained on."""
     xs = np.full((40, 3), 0.25, np.float32)
     others = xs.copy()
     others[7] = 0.75
 
     class Broken(Normal):
-        def log_prob(self, x):
-            return jnp.where(x > 0.5, value, super().log_prob(x))
+        def log_prob(self, value):
+            return jnp.where(value > 0.5, bound, super().log_prob(value))
 
     plain = aevb.mlp_vae(data_shape=(3,), latent_dim=2, hidden_dim=4)
     model = aevb.Model(
