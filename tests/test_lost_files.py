@@ -122,7 +122,7 @@ def test_a_bound_that_is_not_finite_is_a_divergence_of_any_split(split, bound):
 
     class Broken(Normal):
         def log_prob(self, value):
-            return jnp.where(value > 0.5, bound, super().log_prob(value))
+            return jnp.where(jnp.asarray(value) > 0.5, bound, super().log_prob(value))
 
     plain = aevb.mlp_vae(data_shape=(3,), latent_dim=2, hidden_dim=4)
     model = aevb.Model(

@@ -200,11 +200,11 @@ class RunFolder:
     def reopen(self, num_train_samples: int) -> None:
         """Takes summary.json away if the run has gone back to before what that says, to `num_train_samples`."""
         try:
-            if self.read_summary()["num_train_samples"] <= num_train_samples:
+            if json.loads((self.path / SUMMARY_FILE).read_text())["num_train_samples"] <= num_train_samples:
                 return
         except FileNotFoundError:
             return
-        except (RunError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # damaged: to be written again
         (self.path / SUMMARY_FILE).unlink()
 
