@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from aevb.compression import bits_back, files
+from aevb.compression.compiled_model import CompiledModel
 from aevb.compression.errors import CompressionError
 from aevb.compression.images import as_images, as_values, pack, unpack
 from aevb.compression.integer_model import IntegerModel, can_be_integer
 from aevb.compression.probabilities import Probabilities
 from aevb.compression.rans import Stack, random_words
-from aevb.model import Model, Params, bind, check_params
+from aevb.model import Model, Params, bind, check_params, data_shape
 
 __all__ = ["CompressionError", "compress", "decompress"]
 
@@ -45,8 +46,8 @@ def compress(params: Params, images: Any, model: Model, *, on_chunk: OnChunk | N
         no probability mass that can be coded.
       TypeError: `model` is no `Model`, or `images` are no array of numbers.
     """
-    coder, data_shape = _coder(params, model)
-    values = as_values(images, data_shape, coder.num_values)
+    coder, shape = _coder(params, model)
+    values = as_values(images, shape, coder.num_values)
     coded = bits_back.encode(coder, values.x, on_chunk)
     message, raw = None, pack(values.x[coded.is_raw], coder.num_values)
     if not coded.is_raw.all():
@@ -77,10 +78,10 @@ def decompress(params: Params, data: bytes, model: Model, *, on_chunk: OnChunk |
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data must be bytes, as compress returns them, got {type(data).__name__}")
     data = bytes(data)
-    coder, data_shape = _coder(params, model)
+    coder, shape = _coder(params, model)
     contents = files.read(data, coder.digest, coder.environment, len(coder.levels), 1 if coder.num_values == 2 else 8)
-    if math.prod(contents.shape) != math.prod(data_shape):
-        raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {data_shape}")
+    if math.prod(contents.shape) != math.prod(shape):
+        raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {shape}")
     x = np.empty((len(contents.is_raw), coder.data_size), np.uint8)
     num_raw = int(np.count_nonzero(contents.is_raw))
     x[contents.is_raw] = unpack(contents.raw, num_raw, coder.data_size, coder.num_values)
@@ -109,8 +110,5 @@ def _coder(params: Params, model: Model) -> tuple[Probabilities, tuple[int, ...]
     """Return a model as integers, and the shape of its datapoints."""
     bind(model, None)
     check_params(model, params)
-    if can_be_integer(model):
-        return IntegerModel(params, model)
-    from aevb.compression.compiled_model import CompiledModel
-
-    return CompiledModel(params, model)
+    coder = IntegerModel(params, model) if can_be_integer(model) else CompiledModel(params, model)
+    return coder, data_shape(model, params)
