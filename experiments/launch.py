@@ -38,8 +38,13 @@ def main(config: "str | Config", title: str = "", latent_dim: Sequence[int] = ()
     start(command.define(config, title, latent_dim))
 
 
-def start(body: Callable[[], None]) -> None:
-    """Parses the flags that are defined, runs `body`, and turns what people can mend into one line."""
+def start(body: Callable[..., None], arguments: Sequence[str] = ()) -> None:
+    """Parses the flags that are defined, runs `body`, and turns what people can mend into one line.
+
+    Args:
+      body: what to run.
+      arguments: the names of what must be given beside flags; `body` takes them.
+    """
     gc.freeze()  # What is imported stays: to look through it whenever a program is traced takes two tenths of a second.
     gc.enable()
     for module, its_flags in _FLAGS.flags_by_module_dict().items():
@@ -48,7 +53,7 @@ def start(body: Callable[[], None]) -> None:
     shards.pin()
     os.environ["XLA_FLAGS"] = " ".join([XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
     try:
-        app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
+        app.run(lambda argv: _one_line_errors(argv, body, arguments), flags_parser=_parse)
     except BrokenPipeError:  # whoever read what is printed has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -64,7 +69,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise AssertionError from error
 
 
-def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
+def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequence[str]) -> None:
     from aevb.checkpoints import RunError
     from aevb.data import DatasetError
     from aevb.training.divergence import DivergedError
@@ -74,9 +79,12 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
     _one_line_warnings()
     try:
         distributed.start()
-        if len(argv) > 1:
-            raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-        body()
+        given = argv[1:]
+        if len(given) > len(arguments):
+            raise ValueError(f"unexpected argument {given[len(arguments)]!r}: flags are written --name=value")
+        if len(given) < len(arguments):
+            raise ValueError(f"{' and '.join(arguments)} must be given, without dashes, beside the flags")
+        body(*given)
     except (ValueError, TypeError, RunError, DatasetError, DivergedError) as error:
         if _FLAGS.pdb or _FLAGS.only_check_args:
             raise

@@ -11,10 +11,11 @@ versions of JAX and on the same kind of device. Elsewhere they are refused.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from aevb.arguments import describe
 from aevb.compression import bits_back, files
 from aevb.compression.compiled_model import CompiledModel
 from aevb.compression.errors import CompressionError
@@ -24,7 +25,7 @@ from aevb.compression.probabilities import Probabilities
 from aevb.compression.rans import Stack, random_words
 from aevb.model import Model, Params, bind, check_params, data_shape
 
-__all__ = ["CompressionError", "compress", "decompress"]
+__all__ = ["CompressionError", "Summary", "compress", "decompress", "summary"]
 
 OnChunk = Callable[[int], None]
 """Called after every chunk with the number of images done."""
@@ -75,24 +76,54 @@ def decompress(params: Params, data: bytes, model: Model, *, on_chunk: OnChunk |
         computes other numbers. It is a `ValueError`.
       TypeError: `model` is no `Model`, or `data` are no bytes.
     """
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"data must be bytes, as compress returns them, got {type(data).__name__}")
-    data = bytes(data)
-    coder, shape = _coder(params, model)
-    contents = files.read(data, coder.digest, coder.environment, len(coder.levels), 1 if coder.num_values == 2 else 8)
-    if math.prod(contents.shape) != math.prod(shape):
-        raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {shape}")
+    coder, contents = _read(params, data, model)
     x = np.empty((len(contents.is_raw), coder.data_size), np.uint8)
     num_raw = int(np.count_nonzero(contents.is_raw))
     x[contents.is_raw] = unpack(contents.raw, num_raw, coder.data_size, coder.num_values)
     if contents.message is not None:
-        x[~contents.is_raw] = _decoded(coder, contents.message, len(x) - num_raw, on_chunk)
+        report = None if on_chunk is None else lambda done: on_chunk(num_raw + done)
+        x[~contents.is_raw] = _decoded(coder, contents.message, len(x) - num_raw, report)
     return as_images(x, contents.shape, coder.num_values, contents.white)
 
 
-def _decoded(
-    coder: Probabilities, message: files.Message, num_coded: int, on_chunk: OnChunk | None
-) -> np.ndarray:
+class Summary(NamedTuple):
+    """What is in a file.
+
+    Attributes:
+      num_images: N.
+      shape: of one image.
+      num_values: of a pixel: 2, or 256.
+      num_raw: images that are stored without the model, which would expand them.
+      initial_bits: bits that had to be there before the first image; they are part of the file's size.
+    """
+
+    num_images: int
+    shape: tuple[int, ...]
+    num_values: int
+    num_raw: int
+    initial_bits: int
+
+
+def summary(params: Params, data: bytes, model: Model) -> Summary:
+    """Return what is in a file, without decoding it. Arguments and errors are those of `decompress`."""
+    coder, contents = _read(params, data, model)
+    num_raw = int(np.count_nonzero(contents.is_raw))
+    num_words = 0 if contents.message is None else contents.message.num_seed_words
+    return Summary(len(contents.is_raw), contents.shape, coder.num_values, num_raw, 32 * num_words)
+
+
+def _read(params: Params, data: Any, model: Model) -> tuple[Probabilities, files.Contents]:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data must be bytes, as compress returns them, got {describe(data)}")
+    coder, shape = _coder(params, model)
+    bits = 1 if coder.num_values == 2 else 8
+    contents = files.read(bytes(data), coder.digest, coder.environment, len(coder.levels), bits)
+    if math.prod(contents.shape) != math.prod(shape):
+        raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {shape}")
+    return coder, contents
+
+
+def _decoded(coder: Probabilities, message: files.Message, num_coded: int, on_chunk: OnChunk | None) -> np.ndarray:
     """Return the datapoints of a message, `[n, D]`."""
     stack = Stack.of_message(message.heads, message.words)
     grids = dict(zip(coder.levels, message.grids, strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 from aevb.compression import tables
 from aevb.compression.coders import ByCumulative, Coder, bits_of
 from aevb.compression.errors import CompressionError
-from aevb.compression.probabilities import X, Grids, Probabilities, Step
+from aevb.compression.probabilities import Grids, Probabilities, Step, X
 from aevb.compression.rans import Stack, random_words
 
 OnChunk = Callable[[int], None]
@@ -88,7 +88,7 @@ def decode(
     log2_lanes: int,
     on_chunk: OnChunk | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the chunks of datapoints `[b, D]` on a stack, the last one first; nothing remains of the stack but the seed.
+    """Yield the chunks of datapoints `[b, D]` on a stack, the last one first. What remains of the stack is the seed.
 
     Raises:
       CompressionError: the stack cannot be decoded.
@@ -166,7 +166,5 @@ def _undo(
         known[step.name] = _generative(model, step.name, known, grids, size).pop(stack)
 
 
-def _generative(
-    model: Probabilities, name: str, known: dict[str, np.ndarray], grids: Grids, size: int
-) -> Coder:
+def _generative(model: Probabilities, name: str, known: dict[str, np.ndarray], grids: Grids, size: int) -> Coder:
     return model.likelihood(known, grids) if name == X else model.prior(name, known, grids, size)

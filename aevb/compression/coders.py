@@ -85,7 +85,10 @@ class ByCumulative:
         return low, start.astype(np.uint64), (self.cumulative(low + 1, row) - start).astype(np.uint64)
 
     def _with_floor(self, edges: np.ndarray, mass: np.ndarray, floor: int) -> np.ndarray:
-        """Return the mass, in units of 2^-30, as of 2^24, and a floor of 0 or 1; all of it inside of the first and last edge."""
+        """Return masses in units of 2^-30 as ones in units of 2^-24, with a floor of 0 or 1 under each symbol's.
+
+        All of it lies between the first and the last edge.
+        """
         mass *= TOTAL - self.num_values * floor
         mass >>= tables.UNIT
         if floor:

@@ -19,7 +19,7 @@ from aevb.compression import programs, tables
 from aevb.compression.coders import NUM_LEVELS, Bernoulli, Block, ByMass, Coder, DiscretizedLogistic, Gaussian
 from aevb.compression.dependencies import needed
 from aevb.compression.grids import POSITION, Grid, suited
-from aevb.compression.probabilities import X, Grids, Known, order
+from aevb.compression.probabilities import Grids, Known, X, order
 from aevb.compression.programs import Numbers, layout_of, numbers_of, numbers_of_batch
 from aevb.compression.rans import random_words
 from aevb.model import Model, Params
@@ -90,9 +90,7 @@ class CompiledModel:
 
     def _needed_by(self, of: str, name: str) -> set[str]:
         variables = {each: jax.ShapeDtypeStruct(shape, np.float32) for each, shape in self._layout.shapes}
-        program = lambda params, variables: numbers_of(
-            params, variables, self._model, of, name, self._layout.is_chain
-        )
+        program = lambda params, variables: numbers_of(params, variables, self._model, of, name, self._layout.is_chain)
         return needed(program, self._params, variables)
 
     def _values(self, of: str, name: str, known: Known, grids: Grids, size: int) -> tuple[np.ndarray, ...]:
@@ -133,7 +131,9 @@ class CompiledModel:
     def _environment(self) -> bytes:
         """Return what is another one where the programs compute other numbers."""
         device = jax.devices()[0]
-        found = hashlib.sha256(f"{jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}".encode())
+        found = hashlib.sha256(
+            f"{jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}".encode()
+        )
         inputs = self._random_inputs()
         for of, name in self._needed:
             lowered = numbers_of_batch.lower(

@@ -98,7 +98,7 @@ def _bytes(images: np.ndarray) -> tuple[np.ndarray, int]:
         wrong = images[np.abs(scaled - rounded) > _ROUNDING]
         shown = f"{(wrong if wrong.size else images).max():g}"
         raise ValueError(
-            f"images as floating-point numbers must be k / 255, k = 0..255, got {shown}: np.round(255 * x) / 255 brings "
-            "them there, and pixels of 0 to 255 can stay integers"
+            f"images as floating-point numbers must be k / 255, k = 0..255, got {shown}: np.round(255 * x) / 255 "
+            "brings them there, and pixels of 0 to 255 can stay integers"
         )
     return rounded.astype(np.uint8), 1

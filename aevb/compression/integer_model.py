@@ -12,7 +12,7 @@ from aevb.compression.coders import Coder, Gaussian
 from aevb.compression.grids import POSITION, Grid, suited
 from aevb.compression.integer_likelihoods import INTEGER_LIKELIHOODS
 from aevb.compression.integer_network import ACTIVATION, OUTPUT, IntegerNetwork
-from aevb.compression.probabilities import X, Grids, Known, Step
+from aevb.compression.probabilities import Grids, Known, Step, X
 from aevb.model import Model, Params
 
 LEVEL = "z"

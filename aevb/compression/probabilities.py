@@ -62,7 +62,9 @@ class Probabilities(Protocol):
         ...
 
 
-def order(levels: Sequence[str], needed_by_q: Mapping[str, set[str]], needed_by_p: Mapping[str, set[str]]) -> list[Step]:
+def order(
+    levels: Sequence[str], needed_by_q: Mapping[str, set[str]], needed_by_p: Mapping[str, set[str]]
+) -> list[Step]:
     """Return the order of steps that needs the fewest bits to begin with: Bit-Swap (Kingma et al. 2019).
 
     A variable is pushed as soon as that can be undone: the variables that its p is given are there, and every

@@ -90,7 +90,9 @@ def layout_of(model: Model, params: Params) -> Layout:
     """
     shape, template = data_shape(model, params), latent_template(model, params)
     is_chain = isinstance(template, dict)
-    shapes = {name: getattr(each, "shape", None) for name, each in (template if is_chain else {ONE_LEVEL: template}).items()}
+    shapes = {
+        name: getattr(each, "shape", None) for name, each in (template if is_chain else {ONE_LEVEL: template}).items()
+    }
     if not _is_shape(shape) or not all(map(_is_shape, shapes.values())):
         raise ValueError("compression needs datapoints that are one array, and latents that are one array per level")
     found = []
@@ -208,7 +210,6 @@ def _bits(*parameters: jax.Array) -> jax.Array:
         weights = 2 * jnp.arange(words.size, dtype=jnp.uint32) + 1
         found = found * jnp.uint32(31) + jnp.sum(words * weights, dtype=jnp.uint32)
     return found
-
 
 
 def _is_shape(shape: Any) -> bool:

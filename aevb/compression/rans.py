@@ -7,7 +7,7 @@ Each lane has a head, an integer in [2^31, 2^63). What overflows goes onto one t
 lanes. Everything is integers, so any machine does the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -194,22 +194,12 @@ def unpack_heads(data: bytes, number: int) -> tuple[np.ndarray, int]:
     """
     longest = number * (_LENGTH_BITS + 62)
     bits = np.unpackbits(np.frombuffer(data[: longest // 8 + 1], np.uint8))
-    heads, fields = np.zeros(number, np.uint64), _fields(bits, number)
-    place = 0
-    for lane, (head, place) in enumerate(fields):
-        heads[lane] = head
-    return heads, -(-place // 8)
-
-
-def _fields(bits: np.ndarray, number: int) -> Iterator[tuple[int, int]]:
-    """Yield each head, and where the next begins."""
-    text, place = "".join(map(str, bits.tolist())), 0
+    text, place, heads = "".join(map(str, bits.tolist())), 0, []
     for _ in range(number):
         start = place + _LENGTH_BITS
-        if start > len(text):
-            raise CompressionError(_UNDECODABLE)
-        length = 31 + int(text[place:start], 2)
+        length = 31 + int(text[place:start] or "0", 2)
         place = start + length
         if place > len(text):
             raise CompressionError(_UNDECODABLE)
-        yield (1 << length) + int(text[start:place], 2), place
+        heads.append((1 << length) + int(text[start:place], 2))
+    return np.array(heads, np.uint64), -(-place // 8)

@@ -114,7 +114,9 @@ def log2(values: np.ndarray) -> np.ndarray:
     place = (mantissa * 2.0**25).astype(np.int64) - (1 << 24)
     table, index, rest = _logarithms(), place >> 12, place & 4095
     low = table[index]
-    return ((exponent.astype(np.int64) - 1) << LOG_UNIT) + low + ((table[np.minimum(index + 1, 4096)] - low) * rest >> 12)
+    return (
+        ((exponent.astype(np.int64) - 1) << LOG_UNIT) + low + ((table[np.minimum(index + 1, 4096)] - low) * rest >> 12)
+    )
 
 
 def log2_of_fraction(numerator: int, denominator: int, bits: int) -> int:
