@@ -4,8 +4,9 @@ What must be able to code any symbol, prior and likelihood, has a floor under ev
 popped has probability, and a floor would cost several percent.
 """
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from scipy import special
@@ -21,6 +22,10 @@ LOCATION = 6
 _LARGEST_LOCATION = 1 << 20
 _LOGIT_BOUND, _LOGIT_RESOLUTION = 16, 8
 _ROUNDS = 4  # of stepping to a neighbour before all of a row is searched
+
+
+Where: TypeAlias = slice | int | tuple[int, np.ndarray]
+"""All of `[n, b]`, one row, or some lanes of it."""
 
 
 class Coder(Protocol):
@@ -42,11 +47,11 @@ class ByCumulative:
         """Define the sizes: b, n, and the values that a symbol may have."""
         self.num_lanes, self.num_symbols, self.num_values = num_lanes, num_symbols, num_values
 
-    def cumulative(self, edges: np.ndarray, rows: int | slice) -> np.ndarray:
-        """Return the mass below `edges`, in 0..2^24; `rows` are the symbols j whose parameters are meant."""
+    def cumulative(self, edges: np.ndarray, where: Where) -> np.ndarray:
+        """Return the mass below `edges`, in 0..2^24, of the symbols at `where` in `[n, b]`."""
         raise NotImplementedError
 
-    def guess(self, points: np.ndarray, row: int) -> np.ndarray:
+    def guess(self, points: np.ndarray, where: Where) -> np.ndarray:
         """Return symbols near those whose intervals `points` are in. It may be wrong, and differ between machines."""
         raise NotImplementedError
 
@@ -65,24 +70,32 @@ class ByCumulative:
         return stack.pop(self.num_symbols, self.num_lanes, self._find).T
 
     def _find(self, row: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        points = points.astype(np.int64)
-        symbols = np.clip(self.guess(points, row), 0, self.num_values - 1)
-        for _ in range(_ROUNDS):
-            start, end = self.cumulative(np.stack([symbols, symbols + 1]), row)
-            step = (points >= end).astype(np.int64) - (points < start)
-            if not np.count_nonzero(step):
-                return symbols, start.astype(np.uint64), (end - start).astype(np.uint64)
-            symbols = symbols + step
-        return self._searched(row, points)
+        symbols, start, end = self._intervals_at(points.astype(np.int64), row)
+        return symbols, start.astype(np.uint64), (end - start).astype(np.uint64)
 
-    def _searched(self, row: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _intervals_at(self, points: np.ndarray, where: Where) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return symbols, and where their intervals start and end."""
+        edges = np.empty((2, len(points)), np.int64)
+        edges[0] = self.guess(points, where)
+        np.maximum(edges[0], 0, out=edges[0])
+        np.minimum(edges[0], self.num_values - 1, out=edges[0])
+        for _ in range(_ROUNDS):
+            np.add(edges[0], 1, out=edges[1])
+            start, end = self.cumulative(edges, where)
+            is_above, is_below = points >= end, points < start
+            if not (np.count_nonzero(is_above) or np.count_nonzero(is_below)):
+                return edges[0], start, end
+            edges[0] += is_above
+            edges[0] -= is_below
+        return self._searched(points, where)
+
+    def _searched(self, points: np.ndarray, where: Where) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         low, high = np.zeros_like(points), np.full_like(points, self.num_values)
         while np.any(high - low > 1):
             middle = (low + high) >> 1
-            is_below = self.cumulative(middle, row) <= points
+            is_below = self.cumulative(middle, where) <= points
             low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-        start = self.cumulative(low, row)
-        return low, start.astype(np.uint64), (self.cumulative(low + 1, row) - start).astype(np.uint64)
+        return low, self.cumulative(low, where), self.cumulative(low + 1, where)
 
     def _with_floor(self, edges: np.ndarray, mass: np.ndarray, floor: int) -> np.ndarray:
         """Return masses in units of 2^-30 as ones in units of 2^-24, with a floor of 0 or 1 under each symbol's.
@@ -110,21 +123,21 @@ class Gaussian(ByCumulative):
           grid: of the bins.
           has_floor: whether every bin has a mass of at least 2^-24.
         """
-        super().__init__(*mean.shape, grid.num_bins)
+        super().__init__(len(mean), mean.shape[1], grid.num_bins)
         self._mean, self._inverse = grid.clipped(mean).T.copy(), tables.inverse_scales()[scale.T]
         self._grid, self._floor = grid, int(has_floor)
         self._float_mean = self._mean / 2.0**POSITION
         self._float_scale = 2.0**POSITION / self._inverse
 
-    def cumulative(self, edges: np.ndarray, rows: int | slice) -> np.ndarray:
-        deviation = (self._grid.edges(edges) - self._mean[rows]) * self._inverse[rows]
+    def cumulative(self, edges: np.ndarray, where: Where) -> np.ndarray:
+        deviation = (self._grid.edges(edges) - self._mean[where]) * self._inverse[where]
         position = (deviation >> _GAUSSIAN_SHIFT) + _GAUSSIAN_MIDDLE
         return self._with_floor(edges, tables.interpolated(tables.gaussian(), position), self._floor)
 
-    def guess(self, points: np.ndarray, row: int) -> np.ndarray:
-        z = self._float_mean[row] + self._float_scale[row] * special.ndtri((points + 0.5) / TOTAL)
+    def guess(self, points: np.ndarray, where: Where) -> np.ndarray:
+        z = self._float_mean[where] + self._float_scale[where] * special.ndtri((points + 0.5) / TOTAL)
         limit = 2.0**self._grid.reach
-        z = np.clip(z, -limit, limit)
+        z = np.minimum(np.maximum(z, -limit), limit)
         return np.floor(z * 2.0**self._grid.fineness + 0.5).astype(np.int64) + self.num_values // 2
 
 
@@ -143,21 +156,35 @@ class DiscretizedLogistic(ByCumulative):
           location: `[b, n]` in units of 2^-6 of an intensity.
           scale: `[b, n]`, indices i of the scale 2^(10 - i / 16), in intensities.
         """
-        super().__init__(*location.shape, NUM_LEVELS)
+        super().__init__(len(location), location.shape[1], NUM_LEVELS)
         self._location = np.clip(location, -_LARGEST_LOCATION, _LARGEST_LOCATION).T.copy()
         self._inverse = tables.inverse_scales()[scale.T]
         self._float_location = self._location / 2.0**LOCATION
         self._float_scale = 2.0**22 / self._inverse
 
-    def cumulative(self, edges: np.ndarray, rows: int | slice) -> np.ndarray:
-        deviation = ((edges << LOCATION) - (1 << (LOCATION - 1)) - self._location[rows]) * self._inverse[rows]
+    def cumulative(self, edges: np.ndarray, where: Where) -> np.ndarray:
+        deviation = ((edges << LOCATION) - (1 << (LOCATION - 1)) - self._location[where]) * self._inverse[where]
         position = (deviation >> _LOGISTIC_SHIFT) + _LOGISTIC_MIDDLE
         return self._with_floor(edges, tables.interpolated(tables.logistic(), position), 1)
 
-    def guess(self, points: np.ndarray, row: int) -> np.ndarray:
-        # What lies below the floors of the lower intensities is left out of account.
-        x = self._float_location[row] + self._float_scale[row] * special.logit((points + 0.5) / TOTAL)
-        return np.floor(np.clip(x, -1.0, 256.0) + 0.5).astype(np.int64)
+    def guess(self, points: np.ndarray, where: Where) -> np.ndarray:
+        x = self._float_location[where] + self._float_scale[where] * special.logit((points + 0.5) / TOTAL)
+        return (np.minimum(np.maximum(x, 0.0), 255.0) + 0.5).astype(np.int64)
+
+    def _find(self, row: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Black is looked at first, in all rows at once: most pixels of many images are nothing else.
+        black = self._black[row]
+        lanes = np.flatnonzero(points >= black)
+        symbols, starts, lengths = np.zeros(len(points), np.int64), np.zeros_like(points), black
+        if len(lanes):
+            found, start, end = self._intervals_at(points[lanes].astype(np.int64), (row, lanes))
+            lengths = black.copy()
+            symbols[lanes], starts[lanes], lengths[lanes] = found, start, end - start
+        return symbols, starts, lengths
+
+    @functools.cached_property
+    def _black(self) -> np.ndarray:
+        return self.cumulative(np.ones_like(self._location), slice(None)).astype(np.uint64)
 
 
 # deviation / scale is in units of 2^-6 2^-22: the table's positions are in units of 2^-(7 + 12).
@@ -185,7 +212,7 @@ class Bernoulli:
         return frequencies
 
     def pop(self, stack: Stack) -> np.ndarray:
-        return stack.pop(*self._zero.shape, self._find).T
+        return stack.pop(len(self._zero), self._zero.shape[1], self._find).T
 
     def _find(self, row: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         zero = self._zero[row]

@@ -9,7 +9,7 @@ one, a file is refused.
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jaxlib
@@ -70,10 +70,12 @@ class CompiledModel:
         return grids
 
     def posterior(self, level: str, known: Known, grids: Grids) -> Coder:
-        return Gaussian(*self._values("q", level, known, grids, _size(known)), grids[level], has_floor=False)
+        mean, scale = self._values("q", level, known, grids, _size(known))
+        return Gaussian(mean, scale, grids[level], has_floor=False)
 
     def prior(self, level: str, known: Known, grids: Grids, num_datapoints: int) -> Coder:
-        return Gaussian(*self._values("p", level, known, grids, num_datapoints), grids[level], has_floor=True)
+        mean, scale = self._values("p", level, known, grids, num_datapoints)
+        return Gaussian(mean, scale, grids[level], has_floor=True)
 
     def likelihood(self, known: Known, grids: Grids) -> Coder:
         size = _size(known)
@@ -130,15 +132,13 @@ class CompiledModel:
 
     def _environment(self) -> bytes:
         """Return what is another one where the programs compute other numbers."""
-        device = jax.devices()[0]
+        device, compiled = jax.devices()[0], cast(Any, numbers_of_batch)
         found = hashlib.sha256(
             f"{jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}".encode()
         )
         inputs = self._random_inputs()
         for of, name in self._needed:
-            lowered = numbers_of_batch.lower(
-                self._params, self._batch({}), self._model, of, name, self._layout.is_chain
-            )
+            lowered = compiled.lower(self._params, self._batch({}), self._model, of, name, self._layout.is_chain)
             numbers = self._run(of, name, inputs)
             found.update(f"{of} {name} {sorted(self._needed[of, name])} {lowered.as_text()}".encode())
             found.update(b"".join(np.asarray(leaf).tobytes() for leaf in (*numbers.values, numbers.bits)))

@@ -44,7 +44,8 @@ def as_values(images: Any, data_shape: tuple[int, ...], num_values: int) -> Valu
     if images.ndim == 0 or len(images) == 0:
         raise ValueError("images are empty: there is nothing to compress")
     shape = images.shape[1:]
-    if shape != data_shape and (len(data_shape) > 1 or math.prod(shape) != data_shape[0]):
+    is_flat = len(data_shape) == 1 and math.prod(shape) == math.prod(data_shape)
+    if shape != data_shape and not is_flat:
         raise ValueError(f"images have shape {shape} each, the model's have shape {data_shape}")
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= _LARGEST_BYTE):

@@ -90,9 +90,8 @@ def layout_of(model: Model, params: Params) -> Layout:
     """
     shape, template = data_shape(model, params), latent_template(model, params)
     is_chain = isinstance(template, dict)
-    shapes = {
-        name: getattr(each, "shape", None) for name, each in (template if is_chain else {ONE_LEVEL: template}).items()
-    }
+    levels: dict[str, Any] = template if isinstance(template, dict) else {ONE_LEVEL: template}
+    shapes: dict[str, Any] = {name: getattr(each, "shape", None) for name, each in levels.items()}
     if not _is_shape(shape) or not all(map(_is_shape, shapes.values())):
         raise ValueError("compression needs datapoints that are one array, and latents that are one array per level")
     found = []

@@ -80,7 +80,7 @@ def logistic() -> np.ndarray:
 
 @functools.cache
 def tanh() -> np.ndarray:
-    """Return tanh(u) in units of 2^-16, at 4,096 points per unit from -8 to 8, `[65537]` float64."""
+    """Return the hyperbolic tangent in units of 2^-16, at 4,096 points per unit from -8 to 8, `[65537]` float64."""
     size = TANH_BOUND << TANH_RESOLUTION
     powers = _powers(TANH_RESOLUTION - 1, size)  # exp(-2 u)
     upper = [_rounded((_ONE - power) * _ONE // (_ONE + power), 16) for power in powers]
@@ -119,11 +119,13 @@ def log2(values: np.ndarray) -> np.ndarray:
     )
 
 
+@functools.cache
 def log2_of_fraction(numerator: int, denominator: int, bits: int) -> int:
     """Return log2(numerator / denominator) in units of 2^-bits, rounded."""
     return _rounded(_log2_of(numerator, denominator), bits)
 
 
+@functools.cache
 def log2_of_e(bits: int) -> int:
     """Return 1 / log(2) in units of 2^-bits, rounded."""
     return _rounded(_ONE * _ONE // _log_two(), bits)

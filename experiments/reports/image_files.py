@@ -57,7 +57,7 @@ def write(target: Path, images: np.ndarray) -> None:
     if target.suffix.lower() == ".npy":
         _write_file(target, lambda file: np.save(file, images))
     elif target.suffix.lower() == ".npz":
-        _write_file(target, lambda file: np.savez_compressed(file, **{_ARRAY: images}))
+        _write_file(target, lambda file: np.savez_compressed(file, images=images))
     else:
         _write_pictures(target, images)
 

@@ -61,7 +61,8 @@ def _sheet(pictures: np.ndarray) -> np.ndarray:
     rows = -(-len(pictures) // columns)
     filled = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
     filled[: len(pictures)] = pictures
-    _, height, width, *channels = filled.shape
+    shape: tuple[int, ...] = filled.shape
+    height, width, channels = shape[1], shape[2], shape[3:]
     by_row = filled.reshape(rows, columns, height, width, *channels).swapaxes(1, 2)
     return by_row.reshape(rows * height, columns * width, *channels)
 
