@@ -115,9 +115,11 @@ def summary(params: Params, data: bytes, model: Model) -> Summary:
 def _read(params: Params, data: Any, model: Model) -> tuple[Probabilities, files.Contents]:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data must be bytes, as compress returns them, got {describe(data)}")
+    data = bytes(data)
+    files.check(data)
     coder, shape = _coder(params, model)
     bits = 1 if coder.num_values == 2 else 8
-    contents = files.read(bytes(data), coder.digest, coder.environment, len(coder.levels), bits)
+    contents = files.read(data, coder.digest, coder.environment, len(coder.levels), bits)
     if math.prod(contents.shape) != math.prod(shape):
         raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {shape}")
     return coder, contents

@@ -124,7 +124,7 @@ class CompiledModel:
         return batch
 
     def _digest(self) -> bytes:
-        found = hashlib.sha256(f"{self._layout} {BATCH}".encode() + tables.all_bytes())
+        found = hashlib.sha256(f"{self._layout} {BATCH}".encode() + tables.digest())
         for path, leaf in jax.tree_util.tree_leaves_with_path(self._params):
             array = np.asarray(leaf)
             found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode() + array.tobytes())

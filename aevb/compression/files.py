@@ -85,27 +85,30 @@ def write(contents: Contents) -> bytes:
     return whole + _checksum(whole)
 
 
+def check(data: bytes) -> None:
+    """Raise `CompressionError` unless `data` are a whole file of this version: before a model is looked at."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise CompressionError("this is no file of compressed images: it does not begin as one")
+    if data[len(MAGIC) :][:1] not in (b"", bytes([VERSION])):
+        raise CompressionError(f"the file is of format {data[len(MAGIC)]}, this version reads format {VERSION}")
+    if _checksum(data[:-NUM_DIGEST_BYTES]) != data[-NUM_DIGEST_BYTES:]:
+        raise CompressionError("the file is damaged or cut short: its checksum is another than that of its contents")
+
+
 def read(data: bytes, digest: bytes, environment: bytes, num_levels: int, bits_per_value: int) -> Contents:
     """Return what a file holds.
 
     Args:
-      data: the file.
+      data: the file, which `check` accepts.
       digest: of the model that is to decode it.
       environment: where that model computes; empty for anywhere.
       num_levels: levels of its latents.
       bits_per_value: of a value that is raw.
 
     Raises:
-      CompressionError: it is no such file, of a newer version, damaged, or of another model or environment.
+      CompressionError: it is of another model or environment, or contradicts itself.
     """
-    if data[: len(MAGIC)] != MAGIC:
-        raise CompressionError("this is no file of compressed images: it does not begin as one")
-    if data[len(MAGIC) :][:1] not in (b"", bytes([VERSION])):
-        raise CompressionError(f"the file is of format {data[len(MAGIC)]}, this version reads format {VERSION}")
-    whole = data[:-NUM_DIGEST_BYTES]
-    if _checksum(whole) != data[-NUM_DIGEST_BYTES:]:
-        raise CompressionError("the file is damaged or cut short: its checksum is another than that of its contents")
-    reader = _Reader(whole, len(MAGIC) + 1)
+    reader = _Reader(data[:-NUM_DIGEST_BYTES], len(MAGIC) + 1)
     if reader.bytes(NUM_DIGEST_BYTES) != digest:
         raise CompressionError("the file was compressed with another model, or with other parameters of this one")
     flags = reader.bytes(1)[0]

@@ -53,7 +53,7 @@ class IntegerModel:
         self._decoder = IntegerNetwork(params["decoder"], _LARGEST_LATENT)
         self.num_outputs = 2
         described = f"{arguments['likelihood']} {arguments['data_shape']} {arguments['latent_dim']}".encode()
-        parts = (described, self._encoder.digest(), self._decoder.digest(), tables.all_bytes())
+        parts = (described, self._encoder.digest(), self._decoder.digest(), tables.digest())
         self.digest = hashlib.sha256(b"".join(parts)).digest()[:NUM_DIGEST_BYTES]
 
     def grids(self, x: np.ndarray, num_datapoints: int) -> Grids:
