@@ -19,7 +19,7 @@ from aevb.compression.probabilities import order
 from aevb.compression.rans import TOTAL, Stack, pack_heads, random_words, unpack_heads
 from aevb.likelihoods.beta_binomial import GreyBetaBinomial
 from aevb.likelihoods.discretized_logistic import DiscretizedLogistic
-from aevb.models import convolutional_vae, hierarchical_vae, start_at_mean
+from aevb.models import convolutional_vae, hierarchical_vae
 from tests.processes import run
 
 SIZE = 36
@@ -185,7 +185,7 @@ def test_mutated_files_with_a_right_checksum_are_bounded(binary):
     model, params, images = binary
     data, rng = compress(params, images[:60], model), np.random.RandomState(0)
     num_refused = 0
-    for number in range(300):
+    for number in range(100):
         mutated = bytearray(data[: -files.NUM_DIGEST_BYTES])
         first = 22  # after the digest of the model
         place = rng.randint(first, first + 20 if number % 2 else len(mutated))
@@ -196,7 +196,7 @@ def test_mutated_files_with_a_right_checksum_are_bounded(binary):
             assert decompress(params, whole, model).size <= len(whole) * SIZE
         except CompressionError:
             num_refused += 1
-    assert num_refused > 250
+    assert num_refused > 80
 
 
 def test_random_bytes_with_a_right_beginning_and_end(binary):
@@ -266,11 +266,17 @@ def test_models_without_probability_are_refused():
 
 
 def near_black(model, number=300):
-    """Initial parameters that suit images of few white pixels, with a q that is near the prior, and such images."""
-    shape = aevb.model.data_shape(model, model.init(jax.random.key(0)))
+    """The model with all pixels darker, parameters whose q is near the prior, and images of few white pixels."""
+
+    def decode(params, z):
+        logits = model.decode(params, z).base_dist.logits - 3.5
+        return dist.BernoulliLogits(logits).to_event(jnp.ndim(logits))
+
+    darker = aevb.Model(model.init, model.encode, decode, model.prior)
+    params = model.init(jax.random.key(0))
+    shape = aevb.model.data_shape(model, params)
     images = (np.random.RandomState(0).rand(number, *shape) < 0.03).astype(np.uint8)
-    params = start_at_mean(model, images.astype(np.float32).mean(axis=0)).init(jax.random.key(0))
-    return {**params, "encoder": jax.tree.map(lambda leaf: 0.2 * leaf, params["encoder"])}, images
+    return darker, {**params, "encoder": jax.tree.map(lambda leaf: 0.2 * leaf, params["encoder"])}, images
 
 
 MODELS = {
@@ -285,10 +291,11 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["bottom up", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ladder", "convolutional"))]
+)
 def test_any_model(name, monkeypatch):
-    model = MODELS[name]
-    params, images = near_black(model)
+    model, params, images = near_black(MODELS[name])
     coder = CompiledModel(params, model)
     assert ", ".join(f"{'pop' if step.is_pop else 'push'} {step.name}" for step in coder.steps) == STEPS[name]
     data = compress(params, images, model)
@@ -311,7 +318,7 @@ GREY = {
 }
 
 
-@pytest.mark.parametrize("name", GREY)
+@pytest.mark.parametrize("name", ["logistic", pytest.param("beta-binomial", marks=pytest.mark.slow)])
 def test_bare_functions_over_intensities(name):
     model = aevb.Model(
         lambda key: {"w": 0.1 * jax.random.normal(key, (SIZE, 2))},

@@ -93,6 +93,8 @@ def decode(
     Raises:
       CompressionError: the stack cannot be decoded.
     """
+    if log2_lanes > largest_chunk(model):
+        raise CompressionError(f"the file asks for chunks of {1 << log2_lanes:,} images, which need too much memory")
     sizes = list(chunk_sizes(num_datapoints, log2_lanes))
     largest = np.maximum.accumulate([0, *sizes]).tolist()
     if len(stack.heads) != largest[-1]:

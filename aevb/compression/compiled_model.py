@@ -8,18 +8,18 @@ one, a file is refused.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 
 from aevb.compression import programs, tables
 from aevb.compression.coders import NUM_LEVELS, Bernoulli, Block, ByMass, Coder, DiscretizedLogistic, Gaussian
 from aevb.compression.dependencies import needed
 from aevb.compression.grids import POSITION, Grid, suited
-from aevb.compression.probabilities import Grids, Known, X, order
+from aevb.compression.probabilities import NUM_DIGEST_BYTES, Grids, Known, X, order
 from aevb.compression.programs import Numbers, layout_of, numbers_of, numbers_of_batch
 from aevb.compression.rans import random_words
 from aevb.model import Model, Params
@@ -27,7 +27,6 @@ from aevb.model import Model, Params
 BATCH = 64
 """Datapoints in a batch."""
 
-NUM_DIGEST_BYTES = 16
 
 _DEVIATIONS = 6  # standard deviations from a mean that a grid is to reach
 _BLOCK = 1 << 22  # log-masses in memory at a time
@@ -47,11 +46,11 @@ class CompiledModel:
         self._layout = layout_of(model, params)
         self._shapes = dict(self._layout.shapes)
         self.data_size = math.prod(self._shapes[X])
-        self.levels = {name: math.prod(shape) for name, shape in self._layout.shapes if name != X}
+        self.levels: Mapping[str, int] = {name: math.prod(shape) for name, shape in self._layout.shapes if name != X}
         self.num_values, self.num_outputs = self._layout.family.num_values, self._layout.family.num_outputs
         of_q, of_p = [("q", level) for level in self.levels], [("p", name) for name in self._shapes]
         self._needed = {(of, name): self._needed_by(of, name) for of, name in of_q + of_p}
-        self.steps = order(
+        self.steps: Sequence[Step] = order(
             list(self.levels), *({name: self._needed[of, name] for of, name in each} for each in (of_q, of_p))
         )
         self.digest = self._digest()
@@ -134,7 +133,7 @@ class CompiledModel:
         """Return what is another one where the programs compute other numbers."""
         device, compiled = jax.devices()[0], cast(Any, numbers_of_batch)
         found = hashlib.sha256(
-            f"{jax.__version__} {jaxlib.__version__} {device.platform} {device.device_kind}".encode()
+            f"{jax.__version__} {jaxlib.version.__version__} {device.platform} {device.device_kind}".encode()
         )
         inputs = self._random_inputs()
         for of, name in self._needed:

@@ -17,11 +17,11 @@ import numpy as np
 from aevb.compression.bits_back import LARGEST_LANES
 from aevb.compression.errors import CompressionError
 from aevb.compression.grids import Grid
+from aevb.compression.probabilities import NUM_DIGEST_BYTES
 from aevb.compression.rans import pack_heads, unpack_heads
 
 MAGIC = b"\x8baevb"
 VERSION = 1
-NUM_DIGEST_BYTES = 16
 
 _IS_WHITE_255, _HAS_ENVIRONMENT = 1, 2
 _MOST_AXES = 8

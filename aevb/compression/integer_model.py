@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,10 @@ from aevb.compression.coders import Coder, Gaussian
 from aevb.compression.grids import POSITION, Grid, suited
 from aevb.compression.integer_likelihoods import INTEGER_LIKELIHOODS
 from aevb.compression.integer_network import ACTIVATION, OUTPUT, IntegerNetwork
-from aevb.compression.probabilities import Grids, Known, Step, X
+from aevb.compression.probabilities import NUM_DIGEST_BYTES, Grids, Known, Step, X
 from aevb.model import Model, Params
 
 LEVEL = "z"
-NUM_DIGEST_BYTES = 16
 
 _LARGEST_LATENT = 8 << ACTIVATION
 _STANDARD_SCALE = 4 * tables.SCALES_PER_OCTAVE  # the index of 1
@@ -34,7 +34,7 @@ def can_be_integer(model: Model) -> bool:
 class IntegerModel:
     """See `aevb.compression.probabilities.Probabilities`."""
 
-    steps = (Step(True, LEVEL), Step(False, X), Step(False, LEVEL))
+    steps: Sequence[Step] = (Step(True, LEVEL), Step(False, X), Step(False, LEVEL))
     environment = b""
 
     def __init__(self, params: Params, model: Model):
@@ -47,7 +47,7 @@ class IntegerModel:
         arguments: dict[str, Any] = json.loads(model.recipe.arguments)
         self.num_values, self._likelihood = INTEGER_LIKELIHOODS[arguments["likelihood"]]
         self.data_size = math.prod(arguments["data_shape"])
-        self.levels = {LEVEL: arguments["latent_dim"]}
+        self.levels: Mapping[str, int] = {LEVEL: arguments["latent_dim"]}
         largest = self.num_values - 1
         self._encoder = IntegerNetwork(params["encoder"], largest, largest)
         self._decoder = IntegerNetwork(params["decoder"], _LARGEST_LATENT)

@@ -11,6 +11,9 @@ from aevb.compression.grids import Grid
 X = "x"
 """The name of the datapoint among the variables."""
 
+NUM_DIGEST_BYTES = 16
+"""Of a SHA-256: enough that nothing else has the same by chance."""
+
 Known: TypeAlias = Mapping[str, np.ndarray]
 """Variables by name: `x` `[b, D]`, values, and levels `[b, J]`, bins of their grids."""
 

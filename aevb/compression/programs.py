@@ -167,7 +167,8 @@ def family_of(distribution: Any) -> Family:
 
 def likelihood(distribution: Any) -> Numbers:
     """Return the distribution of x: `[D]` each, of log-masses to base 2 `[D, 256]`."""
-    family, base, shape = family_of(distribution), _base(distribution), distribution.event_shape
+    family, base = family_of(distribution), _base(distribution)
+    shape: Any = distribution.event_shape
     if family is BERNOULLI:
         logits = jnp.ravel(jnp.broadcast_to(base.logits, shape))
         # A probability of 0 or 1 has an infinite logit, and is given a floor.

@@ -61,7 +61,7 @@ def _sheet(pictures: np.ndarray) -> np.ndarray:
     rows = -(-len(pictures) // columns)
     filled = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)
     filled[: len(pictures)] = pictures
-    shape: tuple[int, ...] = filled.shape
+    shape: Any = filled.shape
     height, width, channels = shape[1], shape[2], shape[3:]
     by_row = filled.reshape(rows, columns, height, width, *channels).swapaxes(1, 2)
     return by_row.reshape(rows * height, columns * width, *channels)
