@@ -19,7 +19,7 @@ from aevb.compression import programs, tables
 from aevb.compression.coders import NUM_LEVELS, Bernoulli, Block, ByMass, Coder, DiscretizedLogistic, Gaussian
 from aevb.compression.dependencies import needed
 from aevb.compression.grids import POSITION, Grid, suited
-from aevb.compression.probabilities import NUM_DIGEST_BYTES, Grids, Known, X, order
+from aevb.compression.probabilities import NUM_DIGEST_BYTES, Grids, Known, Step, X, order
 from aevb.compression.programs import Numbers, layout_of, numbers_of, numbers_of_batch
 from aevb.compression.rans import random_words
 from aevb.model import Model, Params

@@ -134,13 +134,14 @@ def gaussian(distribution: Any, level: str, z: dict[str, Any]) -> Numbers:
     """
     if isinstance(distribution, Chain):
         distribution = distribution.at(z)[level]
-    base = _base(distribution)
+    base: Any = _base(distribution)
     if type(base) is not dist.Normal:
         raise ValueError(
             f"compression needs latents that are diagonal Gaussians in q and in p, {level} is "
             f"{family_name(distribution)}"
         )
-    loc, scale = (jnp.ravel(jnp.broadcast_to(each, distribution.event_shape)) for each in (base.loc, base.scale))
+    shape: Any = distribution.event_shape
+    loc, scale = (jnp.ravel(jnp.broadcast_to(each, shape)) for each in (base.loc, base.scale))
     mean = _rounded(loc * 2.0**POSITION, -_LARGEST_POSITION, _LARGEST_POSITION)
     index = _scale_index(jnp.log2(scale), 4)
     return Numbers((mean, index), jnp.all(jnp.isfinite(loc) & (scale > 0) & jnp.isfinite(scale)), _bits(loc, scale))
@@ -170,7 +171,8 @@ def likelihood(distribution: Any) -> Numbers:
     family, base = family_of(distribution), _base(distribution)
     shape: Any = distribution.event_shape
     if family is BERNOULLI:
-        logits = jnp.ravel(jnp.broadcast_to(base.logits, shape))
+        own_logits: Any = base.logits
+        logits = jnp.ravel(jnp.broadcast_to(own_logits, shape))
         # A probability of 0 or 1 has an infinite logit, and is given a floor.
         is_finite = jnp.all(~jnp.isnan(logits))
         return Numbers((_rounded(logits * 256, -_LARGEST_LOGIT, _LARGEST_LOGIT),), is_finite, _bits(logits))
