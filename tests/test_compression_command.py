@@ -1,6 +1,5 @@
 """`experiments.compress`, as a person runs it."""
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,10 +12,9 @@ from tests.runs import tiny_config, tiny_splits, train_into
 def runs(tmp_path_factory):
     """A run on binary pixels and one on grey ones that is no probability mass, of images of 3 x 4."""
     folder, splits = tmp_path_factory.mktemp("runs"), tiny_splits()
-    with jax.enable_x64(True):
-        for binarization in ("threshold", "grey"):
-            config = tiny_config(splits, binarization=binarization, num_epochs=1, param_dtype="float64")
-            train_into(folder / binarization, config, splits)
+    for binarization in ("threshold", "grey"):
+        config = tiny_config(splits, binarization=binarization, num_epochs=1, param_dtype="float32")
+        train_into(folder / binarization, config, splits)
     images = (np.random.RandomState(0).rand(60, 3, 4) < 0.4).astype(np.uint8)
     np.save(folder / "images.npy", images)
     np.savez(folder / "images.npz", images=255 * images, labels=np.arange(60))
@@ -45,6 +43,7 @@ def test_files_come_back_in_every_format(runs):
     np.testing.assert_array_equal(np.stack(back), 255 * images)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(runs, tmp_path):
     folder, _ = runs
     run, images = f"--run={folder / 'threshold'}", str(folder / "images.npy")
