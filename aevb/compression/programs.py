@@ -141,7 +141,8 @@ def gaussian(distribution: Any, level: str, z: dict[str, Any]) -> Numbers:
             f"{family_name(distribution)}"
         )
     shape: Any = distribution.event_shape
-    loc, scale = (jnp.ravel(jnp.broadcast_to(each, shape)) for each in (base.loc, base.scale))
+    parameters: tuple[Any, Any] = (base.loc, base.scale)
+    loc, scale = (jnp.ravel(jnp.broadcast_to(each, shape)) for each in parameters)
     mean = _rounded(loc * 2.0**POSITION, -_LARGEST_POSITION, _LARGEST_POSITION)
     index = _scale_index(jnp.log2(scale), 4)
     return Numbers((mean, index), jnp.all(jnp.isfinite(loc) & (scale > 0) & jnp.isfinite(scale)), _bits(loc, scale))
