@@ -25,7 +25,7 @@ from aevb.training import (
 )
 
 if TYPE_CHECKING:
-    from aevb import hidden_markov, marginal_likelihood, posterior, prediction, sequences
+    from aevb import compression, hidden_markov, marginal_likelihood, posterior, prediction, sequences
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -49,6 +49,7 @@ __all__ = [
     "algorithms",
     "auto_encoding",
     "classify",
+    "compression",
     "data",
     "descent",
     "discrete",
@@ -85,6 +86,7 @@ _LATE = {
     "load": "aevb.saved",
     "load_run": "aevb.saved",
     "save": "aevb.saved",
+    "compression": "aevb.compression",
     "hidden_markov": "aevb.hidden_markov",
     "marginal_likelihood": "aevb.marginal_likelihood",
     "posterior": "aevb.posterior",

@@ -42,8 +42,13 @@ def main(config: "str | Config", title: str = "", latent_dim: Sequence[int] = ()
     start(command.define(config, title, latent_dim))
 
 
-def start(body: Callable[[], None]) -> None:
-    """Parses the flags that are defined, runs `body`, and turns what people can mend into one line."""
+def start(body: Callable[..., None], arguments: Sequence[str] = ()) -> None:
+    """Parses the flags that are defined, runs `body`, and turns what people can mend into one line.
+
+    Args:
+      body: what to run.
+      arguments: the names of what must be given beside flags; `body` takes them.
+    """
     gc.freeze()  # What is imported stays: to look through it whenever a program is traced takes two tenths of a second.
     gc.enable()
     for module, its_flags in _FLAGS.flags_by_module_dict().items():
@@ -52,7 +57,7 @@ def start(body: Callable[[], None]) -> None:
     shards.pin()
     os.environ["XLA_FLAGS"] = " ".join([XLA_FLAG, os.environ.get("XLA_FLAGS", "")]).strip()
     standard_streams.keep()
-    app.run(lambda argv: _one_line_errors(argv, body), flags_parser=_parse)
+    app.run(lambda argv: _one_line_errors(argv, body, arguments), flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -67,7 +72,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise AssertionError from error
 
 
-def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
+def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequence[str]) -> None:
     import jax
 
     from aevb.checkpoints import RunError
@@ -81,9 +86,12 @@ def _one_line_errors(argv: list[str], body: Callable[[], None]) -> None:
         if callable(signal.getsignal(signal.SIGINT)):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
         distributed.start()
-        if len(argv) > 1:
-            raise ValueError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-        body()
+        given = argv[1:]
+        if len(given) > len(arguments):
+            raise ValueError(f"unexpected argument {given[len(arguments)]!r}: flags are written --name=value")
+        if len(given) < len(arguments):
+            raise ValueError(f"{' and '.join(arguments)} must be given, without dashes, beside the flags")
+        body(*given)
     except (ValueError, TypeError, RunError, DatasetError, DivergedError) as error:
         if _FLAGS.pdb or _FLAGS.only_check_args:
             raise

@@ -19,6 +19,7 @@ NAMES = [
     "algorithms",
     "objectives",
     "trained model",
+    "compression",
     "population",
     "own data",
     "sequences",
