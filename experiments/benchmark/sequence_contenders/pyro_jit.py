@@ -1,4 +1,4 @@
-"""Pyro with its `JitTrace_ELBO`, which PyTorch's tracer compiles once for each number of steps: for one, the longest."""
+"""Pyro with its `JitTrace_ELBO`, which PyTorch's tracer compiles for each number of steps: for the longest alone."""
 
 from pyro.infer import JitTrace_ELBO  # pyright: ignore[reportMissingImports]  # optional
 
