@@ -4,6 +4,8 @@
 modules of this project, so that what differs is how they are used; all minibatches are as long as the longest sequence.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,10 @@ def build(workload: SequenceWorkload) -> Train:
     def model(x: jax.Array, is_there: jax.Array) -> None:
         transition = flax_module("transition", GatedTransition(latent_dim, workload.transition_dim), state_of_one)
         emission = flax_module("emission", Emission(workload.emission_dim, (data_dim, 1)), state_of_one)
-        start = numpyro.param("start", state_of_one)
+        start: Any = numpyro.param("start", state_of_one)
         mask = along_time(is_there)
         # Of the guide; scored below, where the steps before are known.
-        z = numpyro.sample("z", dist.Normal(jnp.zeros((*mask.shape, latent_dim)), 1).to_event(1).mask(False))
+        z: Any = numpyro.sample("z", dist.Normal(jnp.zeros((*mask.shape, latent_dim)), 1).to_event(1).mask(False))
         previous = jnp.concatenate([jnp.broadcast_to(start, (1, *z.shape[1:])), z[:-1]])
         numpyro.sample("steps", dist.Normal(*transition(previous)).to_event(1).mask(mask), obs=z)
         keys = dist.Bernoulli(logits=emission(z)[0]).to_event(1)
@@ -47,11 +49,11 @@ def build(workload: SequenceWorkload) -> Train:
         unit = GatedRecurrentUnit(rnn_dim, is_reversed=True)
         backward = flax_module("backward", unit, inputs[0, :1], is_there[0, :1])
         combiner = flax_module("combiner", Combiner(latent_dim), [jnp.zeros(rnn_dim)], state_of_one)
-        start = numpyro.param("start", state_of_one)
+        start: Any = numpyro.param("start", state_of_one)
 
         def step(previous: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             read, mask = at
-            z = numpyro.sample("z", dist.Normal(*combiner([read], previous)).to_event(1).mask(mask))
+            z: Any = numpyro.sample("z", dist.Normal(*combiner([read], previous)).to_event(1).mask(mask))
             return z, None
 
         states = along_time(jax.vmap(backward)(inputs, is_there))
