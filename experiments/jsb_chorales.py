@@ -2,6 +2,7 @@
 
     python -m experiments.jsb_chorales
     python -m experiments.jsb_chorales --posterior=mean_field
+    python -m experiments.jsb_chorales --posterior=flow --kl=sampled
     python -m experiments.jsb_chorales --latent_dim=16,32,64 --resume
     python -m experiments.marginal_likelihood --run=runs/jsb_chorales/seed-0/latent_32 --methods=is,particle
 

@@ -14,8 +14,9 @@ import aevb
 from aevb import Given, hidden_markov
 from aevb.classification import bayes_rule, reliability
 from aevb.models import conditional_deep_markov_vae, deep_markov_vae
-from experiments.studies import actions_data, actions_hmm, actions_runs
+from experiments.studies import actions_data, actions_dmm_per_class, actions_hmm, actions_runs
 from experiments.studies.actions_data import Task
+from experiments.studies.actions_dmm import DeepMarkovSettings
 from experiments.studies.actions_hmm import HiddenMarkovSettings
 from experiments.studies.actions_scores import confusion, scores, summary
 from tests.models import DATA
@@ -284,6 +285,28 @@ def test_mistakes_of_a_label_are_one_line():
         assert "\n" not in str(caught.value)
 
 
+# A deep Markov model of each class
+
+DEEP = DeepMarkovSettings(
+    latent_dim=2, hidden_dim=8, num_epochs=250, learning_rate=1e-2, weight_decay=0.01, batch_size=10, num_particles=10
+)
+
+
+def test_a_deep_markov_model_of_each_class_learns_from_that_class_alone():
+    """And tells classes apart that have the same steps in another order."""
+    train, test = waves(40), waves(40, seed=1)
+    params = actions_dmm_per_class.learn(*train, 2, DEEP, seed=0)
+    others = train.value.copy()
+    others[train.condition == 1] *= -3.0
+    again = actions_dmm_per_class.learn(others, train.condition, 2, DEEP, seed=0)
+    for label, is_same in ((0, True), (1, False)):
+        leaves = zip(*(jax.tree.leaves(each[label]) for each in (params, again)), strict=True)
+        assert all(np.array_equal(one, other) for one, other in leaves) is is_same
+    found = actions_dmm_per_class.log_likelihoods(params, test.value, DEEP, seed=0)
+    assert found.shape == (40, 2)
+    assert scores(found, test, np.log([0.5, 0.5])).accuracy > 0.85
+
+
 # The command
 
 SMALL = (
@@ -323,7 +346,7 @@ def test_mistakes_of_the_command_are_one_line(real_data, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", f"--source_dir={real_data}")
     (tmp_path / "file").write_text("")
     for flags, message in {
-        ("--model=forest",): "--model must be of hmm,dmm, got forest",
+        ("--model=forest",): "--model must be of hmm,dmm,dmm_per_class, got forest",
         ("--seed=0,0",): "--seed takes different integers separated by commas",
         ("--dataset=mnist",): "value should be one of <basic_motions|japanese_vowels>",
         ("--num_states=2,x",): "--num_states takes integers separated by commas, got 2,x",

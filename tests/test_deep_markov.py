@@ -1,16 +1,22 @@
 """Families along time: deep Markov models, and linear-Gaussian state spaces against a Kalman filter."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.optimize
+import scipy.stats
+from numpyro.distributions import TransformedDistribution
+from numpyro.distributions.transforms import ComposeTransform
 
 import aevb
-from aevb import Markov, Observed
+from aevb import Markov, Model, Observed
 from aevb.models import deep_markov_vae, linear_gaussian_state_space, start_at_mean
+from aevb.models.recognition import recurrent_recognition
 from tests.gaussians import recording, state_space
 
 pytestmark = pytest.mark.usefixtures("barely_optimized")
@@ -103,7 +109,7 @@ def test_training_a_linear_model_ends_at_a_maximum_of_the_likelihood(x64):
 # Deep Markov models
 
 
-POSTERIORS = ("structured", "mean_field")
+POSTERIORS = ("structured", "mean_field", "flow")
 
 
 def model_of(length, **options):
@@ -129,7 +135,22 @@ def steps_of(path, z):
     return path.conditionals(z).base_dist  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("posterior", "kl"), [("structured", "analytic"), ("mean_field", "sampled")])
+def centres_of(path, z):
+    """What noise of 0 becomes at every step along a path."""
+    steps = path.conditionals(z)
+    if not isinstance(steps, TransformedDistribution):
+        return steps.base_dist.loc
+    return ComposeTransform(steps.transforms)(steps.base_dist.base_dist.loc)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("posterior", "kl"),
+    [
+        ("structured", "analytic"),
+        ("mean_field", "sampled"),
+        pytest.param("flow", "sampled", marks=pytest.mark.slow),
+    ],
+)
 def test_padding_to_twice_the_length_changes_nothing(x64, posterior, kl):
     """Neither the bound nor its gradient, by the same noise; parameters serve any length."""
     short, long = model_of(6, posterior=posterior), model_of(12, posterior=posterior)
@@ -144,7 +165,7 @@ def test_padding_to_twice_the_length_changes_nothing(x64, posterior, kl):
         np.testing.assert_allclose(other, one, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", ["structured", "mean_field"])
 def test_a_padded_step_is_the_priors(x64, posterior):
     model = model_of(8, posterior=posterior)
     params, x = trained(model), roll(5, 3)
@@ -162,20 +183,132 @@ def test_a_padded_step_is_the_priors(x64, posterior):
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_what_a_step_of_the_posterior_depends_on(x64, posterior):
-    """Structured: the step before, and what is still to come. Mean field: all of x, and no step."""
+    """Structured, or a flow: the step before, and what is still to come. Mean field: all of x, and no step."""
     model = model_of(5, posterior=posterior)
     params, x = trained(model), jnp.asarray(np.random.RandomState(0).rand(5, 3))
     z = jnp.asarray(np.random.RandomState(1).randn(5, 2))
-    means = lambda x, z: steps_of(model.encode(params, x), z).loc
+    means = lambda x, z: centres_of(model.encode(params, x), z)
     of_x, of_z = jax.jit(jax.jacobian(means, argnums=(0, 1)))(x, z)
     depends_on_x = np.any(np.asarray(of_x) != 0, axis=(1, 3))
     depends_on_z = np.any(np.asarray(of_z) != 0, axis=(1, 3))
-    if posterior == "structured":
+    if posterior != "mean_field":
         np.testing.assert_array_equal(depends_on_x, np.triu(np.ones((5, 5), bool)))
         np.testing.assert_array_equal(depends_on_z, np.eye(5, k=-1, dtype=bool))
     else:
         assert np.all(depends_on_x)
         assert not np.any(depends_on_z)
+
+
+# A flow along time
+
+
+def flow_model(length, padding=0):
+    """A model of three latents, its parameters away from the first ones, and a sequence."""
+    model = deep_markov_vae((length + padding, 3), 3, 6, 4, 6, posterior="flow", param_dtype="float64")
+    return model, trained(model), roll(length, padding)
+
+
+def _drawn_with_both_densities(q, key):
+    """A path, and the density of each step along the way there and at the path alone, which inverts the flow."""
+    z, kept = q.sample_with_intermediates(key)
+    return z, q.log_probs(z, kept), q.log_probs(z)
+
+
+def test_a_flows_density_is_that_of_its_noise_and_the_jacobian(x64):
+    """Step by step: noise found by a root finder, its normal density, less the log determinant of float64 Jacobians."""
+    model, params, x = flow_model(6)
+    q = jax.jit(model.encode)(params, x)
+    assert isinstance(q, Markov)
+    z, *found_on_the_way = jax.jit(lambda: _drawn_with_both_densities(q, KEY))()
+    before, expected = jnp.concatenate([q.start[None], z[:-1]]), []
+
+    @jax.jit
+    def forwards(noise, t):
+        step = q.step(q.params, before[t], jax.tree.map(lambda leaf: leaf[t], q.inputs))
+        assert isinstance(step, TransformedDistribution)
+        gaussian: Any = step.base_dist
+        return ComposeTransform(step.transforms)(gaussian.base_dist.loc + gaussian.base_dist.scale * noise)
+
+    jacobian_of = jax.jit(jax.jacobian(forwards))
+    for t in range(6):
+        found = scipy.optimize.root(lambda noise, t=t: np.asarray(forwards(noise, t) - z[t]), np.zeros(3), tol=1e-13)
+        assert found.success
+        jacobian = np.asarray(jacobian_of(jnp.asarray(found.x), t))
+        assert all(np.abs(half).max() > 1e-3 for half in (np.tril(jacobian, -1), np.triu(jacobian, 1)))
+        expected.append(scipy.stats.norm.logpdf(found.x).sum() - np.linalg.slogdet(jacobian)[1])
+    for log_probs in found_on_the_way:
+        np.testing.assert_allclose(log_probs, expected, rtol=1e-9)
+
+
+def test_a_flows_padding_costs_exactly_nothing(x64):
+    """Draws after the end are those of the prior's steps, and so are densities, whichever way they are found."""
+    model, params, x = flow_model(5, 3)
+    q, p = model.encode(params, x), model.prior(params)
+    assert isinstance(q, Markov)
+    assert isinstance(p, Markov)
+    z, kept = q.sample_with_intermediates(KEY, (4,))
+    for intermediates in (kept, None):
+        ours, priors = q.log_probs(z, intermediates), p.log_probs(z)
+        np.testing.assert_array_equal(ours[:, 5:], priors[:, 5:])
+        assert np.all(ours[:, :5] != priors[:, :5])  # in the gap, too
+    key, inputs = jax.random.split(KEY, 8)[6], jax.tree.map(lambda leaf: leaf[6], q.inputs)
+    np.testing.assert_array_equal(
+        q.step(q.params, z[:, 5], inputs).sample(key), p.step(p.params, z[:, 5], 6).sample(key)
+    )
+    terms = aevb.elbo_terms(params, KEY, x, model, num_samples=3, kl="sampled")
+    np.testing.assert_array_equal(terms.kl_by_level["z"][5:], 0)
+    with pytest.raises(ValueError, match=r'steps that are TransformedDistribution.*use kl="sampled"'):
+        aevb.elbo(params, KEY, x, model)
+
+
+def linear_model_and_posterior(posterior):
+    """A linear state space of three states whose sum alone is seen, with a recognition model by networks."""
+
+    def transition(theta, z):
+        return z @ theta["transition"].T, jnp.exp(0.5 * theta["transition_log_variance"])
+
+    model = linear_gaussian_state_space((3, 4), 3, "recurrent", 6, param_dtype="float64")
+    recognition = recurrent_recognition(4, 3, 6, posterior, transition, "float64")
+    emission, log_variance = jnp.zeros((4, 3)).at[0].set(1.0), jnp.zeros(4).at[0].set(-2.0)
+    theta = model.init(KEY)["decoder"] | {"emission": emission, "log_variance": log_variance}
+    params = {"encoder": recognition.init(jax.random.key(1)), "decoder": theta}
+    return Model(model.init, recognition.encode, model.decode, model.prior), params
+
+
+def test_a_flow_comes_closer_to_the_kalman_filter_than_independent_dimensions(x64):
+    """What is seen ties the three states to each other; and particles that move by it find the filter's log p."""
+    x, gaps = jnp.asarray(np.random.RandomState(0).randn(3, 4)), {}
+    for posterior in ("structured", "flow"):
+        model, params = linear_model_and_posterior(posterior)
+        truth = float(jax.jit(kalman)(params["decoder"], x))
+        params, bound = fitted(model, params, x)
+        gaps[posterior] = truth - bound
+        if posterior == "flow":
+            found = aevb.marginal_likelihood.particle_filter(params, KEY, x, model, 1000)
+            assert float(found.log_marginal) == pytest.approx(truth, abs=0.2)
+    assert 0 < gaps["flow"] < 0.5 * gaps["structured"]
+
+
+def fitted(model, params, x):
+    """Parameters with phi fitted to one sequence, theta as it was, and the bound there."""
+    bound = functools.partial(aevb.elbo, num_samples=10, kl="sampled")
+    optimizer = optax.adam(3e-2)
+
+    def loss(phi, key):
+        return -bound({"encoder": phi, "decoder": params["decoder"]}, key, x, model)
+
+    def step(state, key):
+        phi, moments = state
+        updates, moments = optimizer.update(jax.grad(loss)(phi, key), moments)
+        return (optax.apply_updates(phi, updates), moments), None
+
+    @jax.jit
+    def train(phi):
+        (phi, _), _ = jax.lax.scan(step, (phi, optimizer.init(phi)), jax.random.split(KEY, 200))
+        return phi, -jnp.mean(jax.vmap(loss, (None, 0))(phi, jax.random.split(jax.random.key(9), 200)))
+
+    phi, value = train(params["encoder"])
+    return {"encoder": phi, "decoder": params["decoder"]}, float(value)
 
 
 def sigmoid(x):
@@ -274,3 +407,5 @@ def test_refused(arguments, message):
     if "likelihood" not in arguments:
         with pytest.raises(ValueError, match=message.replace("'mean_field'", "'exact'")):
             linear_gaussian_state_space(**({"data_shape": (8, 3)} | arguments))
+    with pytest.raises(ValueError, match='posterior="flow" needs latent_dim of at least 2, got 1'):
+        deep_markov_vae((8, 3), 1, posterior="flow")

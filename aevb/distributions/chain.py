@@ -166,7 +166,7 @@ class Chain(Distribution):
 
 def _density(distribution: Distribution, value: Any, intermediates: Any) -> jax.Array:
     if isinstance(distribution, Markov):
-        return distribution.log_probs(value)
+        return distribution.log_probs(value, intermediates)
     if intermediates:
         return jnp.asarray(distribution.log_prob(value, intermediates))
     return jnp.asarray(distribution.log_prob(value))

@@ -23,7 +23,7 @@ def log_densities(distribution: Distribution, z: Any, intermediates: Any = None)
     if isinstance(distribution, Chain):
         return distribution.log_probs(z, intermediates)
     if isinstance(distribution, Markov):
-        return {ONE_LEVEL: distribution.log_probs(z)}
+        return {ONE_LEVEL: distribution.log_probs(z, intermediates)}
     density = distribution.log_prob(z, intermediates) if intermediates else distribution.log_prob(z)
     return {ONE_LEVEL: jnp.asarray(density)}
 
@@ -138,11 +138,17 @@ def _registered(posterior: Distribution, prior: Distribution, z: Any, where: str
             return jnp.broadcast_to(by_step, (*leading, posterior.event_shape[0]))
         return kl_divergence(posterior, prior)
     except NotImplementedError:
-        names = f"{family_name(posterior)} from {family_name(prior)}"
+        names = f"{_named(posterior)} from {_named(prior)}"
         raise ValueError(
             f'no closed-form KL divergence of {names} is registered{where}: use kl="sampled", for fit and evaluate '
             f'estimator=aevb.Estimator(kl="sampled")'
         ) from None
+
+
+def _named(distribution: Distribution) -> str:
+    if isinstance(distribution, Markov):
+        return f"steps that are {family_name(distribution.first)}"
+    return family_name(distribution)
 
 
 def _before(chain: Chain, name: str) -> set[str]:

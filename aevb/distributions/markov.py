@@ -55,24 +55,30 @@ class Markov(Distribution):
 
     @property
     def support(self) -> Any:
-        first: Any = self._first.support
+        first: Any = self.first.support
         return constraints.independent(first, 1)
 
     @property
     def has_rsample(self) -> bool:
-        return self._first.has_rsample
+        return self.first.has_rsample
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        def draw(previous: jax.Array, at: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+    def sample_with_intermediates(self, key: Any, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, Any]:
+        """Return paths, and what their densities are known from: of steps that are flows, where each came from."""
+
+        def draw(previous: jax.Array, at: tuple[jax.Array, Any]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             key, inputs = at
             # A step that does not look at `previous` has no axes for the draws.
-            z = jnp.asarray(self._step(previous, inputs).expand(sample_shape).sample(key))
-            return z, z
+            drawn, kept = self._step(previous, inputs).expand(sample_shape).sample_with_intermediates(key)
+            z = jnp.asarray(drawn)
+            return z, (z, kept)
 
         length, *event = self.event_shape
         first = jnp.broadcast_to(self.start, (*sample_shape, *event)).astype(self._drawn_dtype)
-        path = jax.lax.scan(draw, first, (jax.random.split(key, length), self.inputs))[1]
-        return jnp.moveaxis(path, 0, len(sample_shape))
+        drawn = jax.lax.scan(draw, first, (jax.random.split(key, length), self.inputs))[1]
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, len(sample_shape)), drawn)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        return self.sample_with_intermediates(key, sample_shape)[0]
 
     def conditionals(self, z: jax.Array) -> Distribution:
         """Return the distributions of every z_t given z_{t-1} along paths `[..., T, J]`: batch shape `[..., T]`."""
@@ -81,19 +87,20 @@ class Markov(Distribution):
         previous = jnp.concatenate([start, jax.lax.slice_in_dim(z, 0, self.event_shape[0] - 1, axis=axis)], axis=axis)
         return self._step(previous, self.inputs)
 
-    def log_probs(self, z: jax.Array) -> jax.Array:
+    def log_probs(self, z: jax.Array, intermediates: Any = None) -> jax.Array:
         """Return the log density of every step of paths `[..., T, J]`, `[..., T]`, in nats."""
-        return jnp.asarray(self.conditionals(z).log_prob(z))
+        steps = self.conditionals(z)
+        return jnp.asarray(steps.log_prob(z, intermediates) if intermediates else steps.log_prob(z))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
-        return jnp.sum(self.log_probs(value), axis=-1)
+        return jnp.sum(self.log_probs(value, intermediates), axis=-1)
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         check_static(self.step, "step of a Markov")
         return super().tree_flatten()
 
     @property
-    def _first(self) -> Distribution:
+    def first(self) -> Distribution:
         """The distribution of the first step, traced and not computed: for its family, not its numbers."""
         found = []
         jax.eval_shape(lambda: found.append(self._step(self.start, jax.tree.map(lambda leaf: leaf[0], self.inputs))))

@@ -7,39 +7,20 @@ posterior    q(z_t | z_{t-1}, x_t, ..., x_T, c), by a recurrent network that rea
 The classes share all weights but z_0 and those of the label's own inputs, so that few sequences of each are enough.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from aevb.arguments import check_choice, check_counts, float_dtype
-from aevb.distributions import Markov, Observed
-from aevb.likelihoods import LIKELIHOODS, Likelihood
+from aevb.arguments import check_counts
 from aevb.model import Model, Params
 from aevb.models.conditional import one_hot
-from aevb.models.deep_markov import check_sequence_shape
+from aevb.models.deep_markov import Specification, networks, specification
 from aevb.models.families import family
-from aevb.models.recognition import RecurrentPosterior, recurrent_recognition
-from aevb.networks.recurrent import Emission, GatedTransition
-
-
-@dataclasses.dataclass(frozen=True)
-class _Specification:
-    """The arguments of `conditional_deep_markov_vae`, checked and in one spelling."""
-
-    data_shape: tuple[int, ...]
-    num_classes: int
-    latent_dim: int
-    emission_dim: int
-    transition_dim: int
-    rnn_dim: int
-    likelihood: Likelihood
-    posterior: RecurrentPosterior
-    param_dtype: str
+from aevb.models.recognition import RecurrentPosterior
 
 
 @family("conditional_deep_markov", labels=True, sequences=True)
@@ -78,77 +59,39 @@ def conditional_deep_markov_vae(
       ValueError: a shape that is not `[T, D]`, a size that is not positive, fewer than two classes, or an unknown name.
       TypeError: a size that is not an integer.
     """
-    check_sequence_shape(data_shape)
-    check_counts(2, num_classes=num_classes)
-    check_counts(1, latent_dim=latent_dim, emission_dim=emission_dim, transition_dim=transition_dim, rnn_dim=rnn_dim)
-    check_choice("posterior", posterior, get_args(RecurrentPosterior))
-    return _build(
-        _Specification(
-            tuple(data_shape),
-            num_classes,
-            latent_dim,
-            emission_dim,
-            transition_dim,
-            rnn_dim,
-            LIKELIHOODS.get(likelihood),
-            posterior,
-            float_dtype("param_dtype", param_dtype),
-        )
+    spec = specification(
+        data_shape, latent_dim, emission_dim, transition_dim, rnn_dim, likelihood, posterior, param_dtype
     )
+    check_counts(2, num_classes=num_classes)
+    return _build(spec, num_classes)
 
 
 @functools.cache
-def _build(spec: _Specification) -> Model:
-    (length, data_dim), dtype = spec.data_shape, jnp.dtype(spec.param_dtype)
-    gated = GatedTransition(spec.latent_dim, spec.transition_dim, spec.param_dtype)
-    emission = Emission(spec.emission_dim, (data_dim, spec.likelihood.num_outputs), spec.param_dtype)
-
-    def transition(theta: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return gated.apply({"params": theta["transition"]}, _beside(z, theta["label"]))  # type: ignore[return-value]
-
-    recognition = recurrent_recognition(
-        data_dim + spec.num_classes, spec.latent_dim, spec.rnn_dim, spec.posterior, transition, spec.param_dtype
-    )
+def _build(spec: Specification, num_classes: int) -> Model:
+    dtype, labelled = jnp.dtype(spec.param_dtype), networks(spec, num_classes)
 
     def init(key: jax.Array) -> Params:
-        encoder_key, transition_key, emission_key = jax.random.split(key, 3)
-        inputs = jnp.zeros(spec.latent_dim + spec.num_classes, dtype)
-        theta = {
-            "transition": gated.init(transition_key, inputs)["params"],
-            "emission": emission.init(emission_key, inputs)["params"],
-            "start": jnp.zeros((spec.num_classes, spec.latent_dim), dtype),
-        }
-        return {"encoder": recognition.init(encoder_key), "decoder": theta}
+        params = labelled.init(key)
+        start = jnp.zeros((num_classes, spec.latent_dim), dtype)
+        return params | {"decoder": params["decoder"] | {"start": start}}
 
     def given(params: Params, condition: Any) -> Params:
         """Return the parameters of the class's own model: its z_0, and its label where the networks are to read it."""
-        theta, label = params["decoder"], one_hot(condition, spec.num_classes, dtype)
+        theta, label = params["decoder"], one_hot(condition, num_classes, dtype)
         start = jnp.matmul(label, theta["start"], precision=jax.lax.Precision.HIGHEST)
         return {"encoder": params["encoder"], "decoder": theta | {"start": start, "label": label}}
 
-    def encode(params: Params, x: jax.Array, condition: jax.Array) -> Markov:
+    def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
         params = given(params, condition)
         # What is read beside a step that was not observed was not observed either: padding stays padding.
         is_seen = ~jnp.all(jnp.isnan(x), axis=-1, keepdims=True)
         label = jnp.where(is_seen, params["decoder"]["label"], jnp.nan)
-        return recognition.encode(params, jnp.concatenate([x, label], axis=-1))
+        return labelled.encode(params, jnp.concatenate([x, label], axis=-1))
 
-    def decode(params: Params, z: jax.Array, condition: jax.Array) -> Observed:
-        theta = given(params, condition)["decoder"]
-        outputs = emission.apply({"params": theta["emission"]}, _beside(z, theta["label"]))
-        return Observed(spec.likelihood.of(jnp.asarray(outputs)))
+    def decode(params: Params, z: jax.Array, condition: jax.Array) -> dist.Distribution:
+        return labelled.decode(given(params, condition), z)
 
-    def step(theta: Params, z: jax.Array, time: Any) -> dist.Distribution:
-        del time
-        return dist.Normal(*transition(theta, z)).to_event(1)
-
-    def prior(params: Params, condition: jax.Array) -> Markov:
-        theta = given(params, condition)["decoder"]
-        return Markov(step, theta, theta["start"], jnp.arange(length))
+    def prior(params: Params, condition: jax.Array) -> dist.Distribution:
+        return labelled.prior(given(params, condition))
 
     return Model(init, encode, decode, prior)
-
-
-def _beside(z: jax.Array, label: jax.Array) -> jax.Array:
-    """Return `[..., J + C]` of states `[..., J]` and a label `[C]`."""
-    return jnp.concatenate([z, jnp.broadcast_to(label, (*z.shape[:-1], label.shape[-1]))], axis=-1)

@@ -28,7 +28,7 @@ from aevb.networks.recurrent import Emission, GatedTransition
 
 
 @dataclasses.dataclass(frozen=True)
-class _Specification:
+class Specification:
     """The arguments of `deep_markov_vae`, checked and in one spelling."""
 
     data_shape: tuple[int, ...]
@@ -67,7 +67,9 @@ def deep_markov_vae(
       likelihood: of every value of x, given its step's state: "bernoulli", "gaussian" with a variance that the network
         gives too, or another of `aevb.likelihoods`.
       posterior: "structured", q(z_t | z_{t-1}, x_t, ..., x_T), which is what the exact posterior depends on; or
-        "mean_field", q(z_t | x), where steps are independent of each other given x.
+        "mean_field", q(z_t | x), where steps are independent of each other given x; or "flow", "structured" with the
+        dimensions of a step tied to each other by two inverse autoregressive layers. Of the latter no KL is registered:
+        use `kl="sampled"`.
       param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
@@ -78,48 +80,76 @@ def deep_markov_vae(
       ValueError: a shape that is not `[T, D]`, a size that is not positive, or an unknown name.
       TypeError: a size that is not an integer.
     """
+    return networks(
+        specification(data_shape, latent_dim, emission_dim, transition_dim, rnn_dim, likelihood, posterior, param_dtype)
+    )
+
+
+def specification(
+    data_shape: Sequence[int],
+    latent_dim: int,
+    emission_dim: int,
+    transition_dim: int,
+    rnn_dim: int,
+    likelihood: str,
+    posterior: RecurrentPosterior,
+    param_dtype: str,
+) -> Specification:
+    """Return the arguments of `deep_markov_vae`, checked; raise what it raises."""
     check_sequence_shape(data_shape)
     check_counts(1, latent_dim=latent_dim, emission_dim=emission_dim, transition_dim=transition_dim, rnn_dim=rnn_dim)
     check_choice("posterior", posterior, get_args(RecurrentPosterior))
-    return _build(
-        _Specification(
-            tuple(data_shape),
-            latent_dim,
-            emission_dim,
-            transition_dim,
-            rnn_dim,
-            LIKELIHOODS.get(likelihood),
-            posterior,
-            float_dtype("param_dtype", param_dtype),
-        )
+    if posterior == "flow" and latent_dim < 2:
+        raise ValueError(f'posterior="flow" needs latent_dim of at least 2, got {latent_dim}')
+    return Specification(
+        tuple(data_shape),
+        latent_dim,
+        emission_dim,
+        transition_dim,
+        rnn_dim,
+        LIKELIHOODS.get(likelihood),
+        posterior,
+        float_dtype("param_dtype", param_dtype),
     )
 
 
 @functools.cache
-def _build(spec: _Specification) -> Model:
+def networks(spec: Specification, num_classes: int = 0) -> Model:
+    """Return the model whose networks read, beside each state and each step of x, the C values of a label.
+
+    With C > 0 `encode` takes x with the label beside it, `[T, D + C]`, and whoever calls `encode`, `decode` or `prior`
+    puts the label, `[C]`, into the decoder's parameters as "label".
+    """
     length, data_dim = spec.data_shape
     gated = GatedTransition(spec.latent_dim, spec.transition_dim, spec.param_dtype)
     emission = Emission(spec.emission_dim, (data_dim, spec.likelihood.num_outputs), spec.param_dtype)
 
+    def read(theta: Params, z: jax.Array) -> jax.Array:
+        if not num_classes:
+            return z
+        label = jnp.broadcast_to(theta["label"], (*z.shape[:-1], num_classes))
+        return jnp.concatenate([z, label], axis=-1)
+
     def transition(theta: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return gated.apply({"params": theta["transition"]}, z)  # type: ignore[return-value]
+        return gated.apply({"params": theta["transition"]}, read(theta, z))  # type: ignore[return-value]
 
     recognition = recurrent_recognition(
-        data_dim, spec.latent_dim, spec.rnn_dim, spec.posterior, transition, spec.param_dtype
+        data_dim + num_classes, spec.latent_dim, spec.rnn_dim, spec.posterior, transition, spec.param_dtype
     )
 
     def init(key: jax.Array) -> Params:
         encoder_key, transition_key, emission_key = jax.random.split(key, 3)
-        start = jnp.zeros(spec.latent_dim, spec.param_dtype)
+        inputs = jnp.zeros(spec.latent_dim + num_classes, spec.param_dtype)
         theta = {
-            "transition": gated.init(transition_key, start)["params"],
-            "emission": emission.init(emission_key, start)["params"],
-            "start": start,
+            "transition": gated.init(transition_key, inputs)["params"],
+            "emission": emission.init(emission_key, inputs)["params"],
+            "start": inputs[: spec.latent_dim],
         }
         return {"encoder": recognition.init(encoder_key), "decoder": theta}
 
     def decode(params: Params, z: jax.Array) -> Observed:
-        return Observed(spec.likelihood.of(jnp.asarray(emission.apply({"params": params["decoder"]["emission"]}, z))))
+        theta = params["decoder"]
+        return Observed(spec.likelihood.of(jnp.asarray(emission.apply({"params": theta["emission"]}, read(theta, z)))))
 
     def step(theta: Params, z: jax.Array, time: Any) -> dist.Distribution:
         del time

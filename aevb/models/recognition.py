@@ -3,6 +3,8 @@
     structured    q(z_t | z_{t-1}, x_t, ..., x_T), the form of the exact posterior: a network reads x backwards, and its
                   state at t is combined with z_{t-1}                 ("ST-R" in Krishnan et al. 2017)
     mean_field    q(z_t | x), of all of x: one network reads forwards and one backwards       ("MF-LR")
+    flow          structured, and each step passed through inverse autoregressive layers (Kingma et al. 2016), the same
+                  for all steps: its dimensions depend on each other. Its KL has no closed form: use kl="sampled"
 
 Where nothing more is observed, the exact posterior of a step is the prior's step, and so it is here: what a sequence is
 padded with costs no KL, and a forecast is the prior's.
@@ -18,9 +20,10 @@ import numpyro.distributions as dist
 from aevb.distributions import Markov
 from aevb.distributions.observed import still_to_come, zeros_and_mask
 from aevb.model import Params
+from aevb.networks.flow import InverseAutoregressiveFlow
 from aevb.networks.recurrent import Combiner, GatedRecurrentUnit
 
-RecurrentPosterior: TypeAlias = Literal["structured", "mean_field"]
+RecurrentPosterior: TypeAlias = Literal["structured", "mean_field", "flow"]
 
 Transition: TypeAlias = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 """`(theta, z) -> (mean, scale)` of p(z_t | z_{t-1}), `[..., J]` each."""
@@ -46,7 +49,7 @@ def recurrent_recognition(
     transition: Transition,
     param_dtype: str,
 ) -> Recognition:
-    """Return a recognition model of diagonal Gaussian steps by recurrent networks.
+    """Return a recognition model by recurrent networks, of steps that are diagonal Gaussians or flows from them.
 
     Args:
       data_dim: D, the values of one step.
@@ -56,11 +59,12 @@ def recurrent_recognition(
       transition: the prior's step, which is q's where nothing more is observed.
       param_dtype: dtype of the parameters.
     """
-    is_structured = posterior == "structured"
+    is_structured = posterior != "mean_field"
     readers = {"backward": GatedRecurrentUnit(hidden_dim, is_reversed=True, param_dtype=param_dtype)}
     if not is_structured:
         readers["forward"] = GatedRecurrentUnit(hidden_dim, param_dtype=param_dtype)
     combiner = Combiner(latent_dim, param_dtype)
+    flow = InverseAutoregressiveFlow(latent_dim, param_dtype) if posterior == "flow" else None
 
     def init(key: jax.Array) -> Params:
         combiner_key, *keys = jax.random.split(key, 1 + len(readers))
@@ -68,19 +72,21 @@ def recurrent_recognition(
         phi = {name: of.init(each, *one_step)["params"] for each, (name, of) in zip(keys, readers.items(), strict=True)}
         states = [jnp.zeros(hidden_dim)] * len(readers)
         previous = (jnp.zeros(latent_dim),) if is_structured else ()
-        return phi | {"combiner": combiner.init(combiner_key, states, *previous)["params"]}
+        phi["combiner"] = combiner.init(combiner_key, states, *previous)["params"]
+        return phi if flow is None else phi | {"flow": flow.init(jax.random.fold_in(key, 1))}
 
     def combined(params: Params, *read: Any) -> tuple[jax.Array, jax.Array]:
         return combiner.apply({"params": params["encoder"]["combiner"]}, *read)  # type: ignore[return-value]
 
     def step(params: Params, z: jax.Array, inputs: tuple) -> dist.Distribution:
-        """Return the networks' Gaussian where more is to come, and the prior's elsewhere."""
+        """Return what the networks say where more is to come, and the prior's step elsewhere."""
         read, is_informed = inputs
         if is_structured:
             read = combined(params, read, z)
         found = zip(read, transition(params["decoder"], z), strict=True)
         mean, scale = (jnp.where(is_informed[..., None], q, p) for q, p in found)
-        return dist.Normal(mean, scale).to_event(1)
+        base = dist.Normal(mean, scale).to_event(1)
+        return base if flow is None else flow.transform_where(is_informed, params["encoder"]["flow"], base)
 
     def encode(params: Params, x: jax.Array) -> Markov:
         phi, is_informed = params["encoder"], still_to_come(x)

@@ -1,6 +1,7 @@
 """Inverse autoregressive flow (Kingma et al. 2016)."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpyro.distributions as dist
 
 from aevb.model import Params
 
-NUM_LAYERS = 2
+NUM_LAYERS = 2  # even: see `transform_where`
 
 
 class InverseAutoregressiveFlow:
@@ -24,7 +25,8 @@ class InverseAutoregressiveFlow:
 
         self._affine, self._permute = InverseAutoregressiveTransform, PermuteTransform
         hidden_dims = [max(32, 2 * latent_dim)]
-        self._networks = [AutoregressiveNN(latent_dim, hidden_dims) for _ in range(NUM_LAYERS)]
+        with jax.ensure_compile_time_eval():  # masks are constants, also where a model is built while another is traced
+            self._networks = [AutoregressiveNN(latent_dim, hidden_dims) for _ in range(NUM_LAYERS)]
         self._latent_dim, self._param_dtype = latent_dim, param_dtype
 
     def init(self, key: jax.Array) -> Params:
@@ -36,10 +38,28 @@ class InverseAutoregressiveFlow:
 
     def transform(self, params: Params, base: dist.Distribution) -> dist.Distribution:
         """Return `base` passed through the layers."""
+        return dist.TransformedDistribution(base, self._layers(params, lambda outputs: outputs)[:-1])
+
+    def transform_where(self, condition: jax.Array, params: Params, base: dist.Distribution) -> dist.Distribution:
+        """Return `base` passed through the layers where `condition` `[...]` holds, and as it is elsewhere.
+
+        Elsewhere a layer shifts by 0 and scales by exp(0): draws and densities are those of `base`, bit for bit.
+        """
+        gated = lambda outputs: jnp.where(condition[..., None], outputs, 0)
+        # The dimensions are reversed as often as there are layers, an even number: they end in their own order.
+        return dist.TransformedDistribution(base, self._layers(params, gated))
+
+    def _layers(self, params: Params, gate: Callable[[jax.Array], jax.Array]) -> list[Any]:
+        """Return affine layers, of outputs of their networks that `gate` has changed, and a reversal after each."""
+
+        def outputs(apply: Callable[..., Any], weights: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+            shift, log_scale = apply(weights, z)
+            return gate(shift), gate(log_scale)
+
         layers = []
         for (_, apply), weights in zip(self._networks, params, strict=True):
-            layers += [self._affine(functools.partial(apply, weights)), self._reverse()]
-        return dist.TransformedDistribution(base, layers[:-1])
+            layers += [self._affine(functools.partial(outputs, apply, weights)), self._reverse()]
+        return layers
 
     def _reverse(self) -> Any:
         return self._permute(jnp.arange(self._latent_dim)[::-1])

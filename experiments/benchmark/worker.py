@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from experiments.benchmark.workload import Workload
-
 _SECONDS_TO_END = 10.0
 
 
@@ -41,8 +39,8 @@ class Worker:
     def __init__(
         self,
         name: str,
-        build: Callable[[Workload], Callable[[int], Any]],
-        workload: Workload,
+        build: Callable[[Any], Callable[[int], Any]],
+        workload: Any,
         xla_flags: str,
         cores: Collection[int] | None = None,
     ):
@@ -51,7 +49,7 @@ class Worker:
         Args:
           name: for messages.
           build: a function that can be pickled.
-          workload: what it is called with.
+          workload: what it is called with, and can be pickled.
           xla_flags: the whole of XLA_FLAGS.
           cores: which the process may use, `None` for all that this one may.
         """
@@ -123,8 +121,8 @@ class Together:
 
 def _serve(
     connection: Connection,
-    build: Callable[[Workload], Callable[[int], Any]],
-    workload: Workload,
+    build: Callable[[Any], Callable[[int], Any]],
+    workload: Any,
     xla_flags: str,
     cores: Collection[int] | None,
 ) -> None:

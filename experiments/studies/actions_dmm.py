@@ -11,12 +11,12 @@ from aevb import Given, Model, marginal_likelihood
 from aevb.model import Params
 
 _LAST_RATE = 0.05  # what the learning rate ends at, of what it starts at
-_CHUNK = 50
+CHUNK_SIZE = 50  # sequences whose particles are in memory at once
 
 
 @dataclasses.dataclass(frozen=True)
 class DeepMarkovSettings:
-    """What a deep Markov model of all classes is trained with.
+    """What a deep Markov model of all classes, or one of each, is trained with.
 
     Attributes:
       latent_dim: J.
@@ -54,21 +54,25 @@ def learned_log_likelihoods(
 
 def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int) -> Params:
     """Train the model on sequences `[N, T, D]` and their classes `[N]`, from weights drawn by `seed`."""
-    batch_size = min(settings.batch_size, len(labels))
-    num_steps = settings.num_epochs * (len(labels) // batch_size)
-    rate = optax.cosine_decay_schedule(settings.learning_rate, num_steps, _LAST_RATE)
     result = aevb.fit(
         Given(x, labels),
         build(x.shape[1:], num_classes, settings),
         key=jax.random.key(seed),
-        optimizer=optax.adamw(rate, weight_decay=settings.weight_decay),
+        optimizer=optimizer_of(settings, len(labels)),
         num_epochs=settings.num_epochs,
-        batch_size=batch_size,
+        batch_size=min(settings.batch_size, len(labels)),
         map_prior=False,
         eval_every=settings.num_epochs,
         active_units=False,
     )
     return result.state.params
+
+
+def optimizer_of(settings: DeepMarkovSettings, num_sequences: int) -> optax.GradientTransformation:
+    """Return AdamW, whose learning rate falls along a cosine over all epochs of so many sequences."""
+    num_steps = settings.num_epochs * (num_sequences // min(settings.batch_size, num_sequences))
+    rate = optax.cosine_decay_schedule(settings.learning_rate, num_steps, _LAST_RATE)
+    return optax.adamw(rate, weight_decay=settings.weight_decay)
 
 
 def log_likelihoods(
@@ -83,7 +87,7 @@ def log_likelihoods(
     def of_class(label: int) -> np.ndarray:
         data = Given(x, np.full(len(x), label, np.int32))
         found = marginal_likelihood.evaluate(
-            params, jax.random.key(seed), data, model, "particle", _CHUNK, num_samples=settings.num_particles
+            params, jax.random.key(seed), data, model, "particle", CHUNK_SIZE, num_samples=settings.num_particles
         )
         return np.asarray(found.per_datapoint.log_marginal, np.float64)
 
