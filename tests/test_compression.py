@@ -17,7 +17,7 @@ from tests.processes import run
 
 SIZE = 36
 OVERHEAD = 50  # bytes of a file beside its message
-LIKELIHOODS = {"bernoulli": 1, "discretized_logistic": 2, "beta_binomial": 2, "categorical": 256}
+LIKELIHOODS = {"bernoulli": 1, "discretized_logistic": 2, "spiked_logistic": 4, "beta_binomial": 2, "categorical": 256}
 
 
 def weights(sizes, rng, scale=1.0):
@@ -35,9 +35,10 @@ def model_and_params(likelihood="bernoulli", latent_dim=4):
     rng, num_outputs = np.random.RandomState(0), LIKELIHOODS[likelihood]
     params = {
         "encoder": weights((SIZE, 12, 2 * latent_dim), rng, 0.3),
-        "decoder": weights((latent_dim, 12, SIZE * num_outputs), rng, 0.1 if num_outputs == 2 else 0.5),
+        "decoder": weights((latent_dim, 12, SIZE * num_outputs), rng, 0.1 if num_outputs in (2, 4) else 0.5),
     }
     offsets = {"bernoulli": [-2.0], "discretized_logistic": [0.0, -2.0], "beta_binomial": [-1.0, 3.0]}
+    offsets["spiked_logistic"] = [0.0, -2.0, 1.0, -1.0]
     bias = 0.3 * rng.randn(num_outputs, SIZE) + np.reshape(offsets.get(likelihood, 3 * rng.randn(256)), (-1, 1))
     params["decoder"]["Dense_1"]["bias"] = bias.ravel().astype(np.float32)
     return model, params
@@ -57,7 +58,7 @@ def near_the_mean(params, likelihood):
     if likelihood == "categorical":
         likely = np.argsort(-bias, axis=0)[:20]
         return likely[rng.randint(20, size=(400, SIZE)), np.arange(SIZE)].astype(np.uint8)
-    mean = bias[0] + 0.5 if likelihood == "discretized_logistic" else 1 / (1 + np.exp(-bias[0]))
+    mean = bias[0] + 0.5 if likelihood in ("discretized_logistic", "spiked_logistic") else 1 / (1 + np.exp(-bias[0]))
     return np.clip(np.round(255 * mean + 12 * rng.randn(400, SIZE)), 0, 255).astype(np.uint8)
 
 
@@ -96,6 +97,7 @@ def test_the_file_is_the_same_everywhere(binary):
 HASHES = {
     "bernoulli": "b111d581dc3a2836",
     "discretized_logistic": "9a21bff244a8cded",
+    "spiked_logistic": "91a7d39f747058ee",
     "beta_binomial": "5a53d3ee304d0c39",
     "categorical": "9a7b08ad24f706ef",
 }

@@ -33,6 +33,7 @@ CASES = {
     "gaussian": ("mlp", {"latent_dim": 1, "hidden_dim": 8, "likelihood": "gaussian"}),
     "fixed scale": ("mlp", {"latent_dim": 2, "hidden_dim": 8, "likelihood": "gaussian_fixed_scale"}),
     "logistic": ("mlp", {"latent_dim": 2, "hidden_dim": 8, "likelihood": "discretized_logistic"}),
+    "spiked": ("mlp", {"latent_dim": 2, "hidden_dim": 8, "likelihood": "spiked_logistic"}),
     "beta binomial": ("mlp", {"latent_dim": 2, "hidden_dim": 8, "likelihood": "beta_binomial"}),
     "half precision": ("mlp", {"latent_dim": 2, "hidden_dim": 8, "compute_dtype": "bfloat16"}),
     "conditional": ("conditional", {"latent_dim": 3, "hidden_dim": 8, "num_classes": 3}),

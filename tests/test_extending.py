@@ -155,7 +155,7 @@ BUILT_IN_DATA = (
 )
 BUILT_IN_LIKELIHOODS = (
     *("bernoulli", "gaussian", "squashed_gaussian", "gaussian_fixed_scale"),
-    *("discretized_logistic", "beta_binomial", "categorical"),
+    *("discretized_logistic", "spiked_logistic", "beta_binomial", "categorical"),
 )
 REGISTRIES = (FAMILIES, LIKELIHOODS, ALGORITHMS, SOURCES)
 Write = Callable[[str, str], ModuleType]

@@ -19,6 +19,7 @@ from aevb.likelihoods import LIKELIHOODS, Likelihood, bits_per_dimension
 from aevb.likelihoods.beta_binomial import GreyBetaBinomial
 from aevb.likelihoods.categorical import GreyCategorical
 from aevb.likelihoods.discretized_logistic import DiscretizedLogistic
+from aevb.likelihoods.spiked_logistic import SpikedLogistic
 from experiments import defaults
 from tests.own import assert_one_line
 from tests.processes import assert_one_line_error, experiment
@@ -33,6 +34,14 @@ FAR = [np.repeat([-1e3, 1e3, 0.5, 1e6], 5), np.tile([-60.0, -20, 0, 7, 60], 4)]
 LOGITS = np.random.RandomState(0).randn(64, 256) * np.logspace(-2, 4, 64)[:, None]
 MASSES: dict[str, tuple[Any, tuple[np.ndarray, ...]]] = {
     "discretized_logistic": (DiscretizedLogistic, tuple(map(np.concatenate, zip(GRID, FAR, strict=True)))),
+    "spiked_logistic": (
+        SpikedLogistic,
+        (
+            *map(np.concatenate, zip(GRID, FAR, strict=True)),
+            np.resize([0.0, -3.0, 2.0, 40.0, -40.0, 1e3, -1e3], len(GRID[0]) + len(FAR[0])),
+            np.resize([0.0, 5.0, -2.0, 30.0, -1e3], len(GRID[0]) + len(FAR[0])),
+        ),
+    ),
     "beta_binomial": (GreyBetaBinomial, tuple(map(np.concatenate, zip(GRID, FAR, strict=True)))),
     "categorical": (GreyCategorical, (LOGITS,)),
 }
@@ -161,6 +170,12 @@ def test_gradients_are_finite_differences(name, x64):
 
 DRAWN = {
     "discretized_logistic": [[0.5, -0.2, 1.0, 0.31, 0.5], [-1.5, -1.0, -3.0, -9.0, 4.0]],
+    "spiked_logistic": [
+        [0.5, -0.2, 1.0, 0.31, 0.5],
+        [-1.5, -1.0, -3.0, -9.0, 4.0],
+        [0.0, 1.0, -3.0, -20.0, 3.0],
+        [0.0, -2.0, 2.0, -20.0, -3.0],
+    ],
     "beta_binomial": [[0.0, 2.0, -8.0, 0.3, 1.0], [0.7, -6.0, 3.0, 20.0, 3.0]],
     "categorical": [LOGITS[[0, 20, 24, 28, 63]]],
 }
@@ -251,11 +266,15 @@ def test_the_registry_knows_which_are_masses():
     assert {name for name, number in of.items() if number is not None} == set(MASSES)
     assert all(of[name] == 256 for name in MASSES)
     assert Likelihood(2, dist.Normal).is_mass_of is None
-    for name, number in {"discretized_logistic": 2, "beta_binomial": 2, "categorical": 256}.items():
+    numbers = {"discretized_logistic": 2, "spiked_logistic": 4, "beta_binomial": 2, "categorical": 256}
+    for name, number in numbers.items():
         assert LIKELIHOODS.get(name).num_outputs == number
 
 
-@pytest.mark.parametrize(("name", "most"), [("beta_binomial", 8), ("categorical", 8), ("discretized_logistic", 8.5)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("beta_binomial", 8), ("categorical", 8), ("discretized_logistic", 8.5), ("spiked_logistic", 8.5)],
+)
 def test_outputs_of_zero_cover_all_values(name, most):
     likelihood = LIKELIHOODS.get(name)
     start = likelihood.of(jnp.zeros((likelihood.num_outputs, 256)))

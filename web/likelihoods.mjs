@@ -52,6 +52,24 @@ const LIKELIHOODS = {
     }
     setScaled(found, first, second);
   },
+  // Over 1..254 as above, the tails at 1 and 254; black and white have masses of their own.
+  spiked_logistic(outputs, i, size, found) {
+    const center = LARGEST * (0.5 + outputs[i]);
+    const width = Math.exp(Math.min(1.5 - outputs[size + i] - Math.log(LARGEST), 30));
+    const top = Math.max(outputs[2 * size + i] - 2, outputs[3 * size + i] - 2, 0);
+    const black = Math.exp(outputs[2 * size + i] - 2 - top);
+    const white = Math.exp(outputs[3 * size + i] - 2 - top);
+    const inner = Math.exp(-top);
+    const total = black + white + inner;
+    let first = 1;
+    let second = 1;
+    for (let k = 1; k < LARGEST - 1; k++) {
+      const above = sigmoid((center - k - 0.5) * width);
+      first += above;
+      second += (2 * k + 1) * above;
+    }
+    setScaled(found, (inner * first + white * LARGEST) / total, (inner * second + white * LARGEST * LARGEST) / total);
+  },
   beta_binomial(outputs, i, size, found) {
     const p = sigmoid(Math.min(Math.max(outputs[i], -20), 20));
     const s = Math.exp(Math.min(Math.max(outputs[size + i] + Math.LN2, -20), 20));

@@ -187,6 +187,43 @@ class DiscretizedLogistic(ByCumulative):
         return self.cumulative(np.ones_like(self._location), slice(None)).astype(np.uint64)
 
 
+class SpikedLogistic(DiscretizedLogistic):
+    """A discretized logistic over 1..254, the tails at its two ends, and masses of their own for 0 and 255."""
+
+    def __init__(self, location: np.ndarray, scale: np.ndarray, black: np.ndarray, white: np.ndarray):
+        """Define the distribution.
+
+        Args:
+          location: `[b, n]` in units of 2^-6 of an intensity.
+          scale: `[b, n]`, indices i of the scale 2^(10 - i / 16), in intensities.
+          black: `[b, n]` float64, P(0) / P(1..254).
+          white: `[b, n]` float64, P(255) / P(1..254).
+        """
+        super().__init__(location, scale)
+        # Sums, products and quotients of float64 are rounded alike on every machine.
+        share = float(TOTAL - NUM_LEVELS) / (1.0 + black + white)
+        self._at_black = np.floor(black * share).astype(np.int64).T.copy()
+        at_white = np.floor(white * share).astype(np.int64).T
+        self._grey = TOTAL - NUM_LEVELS - self._at_black - at_white
+
+    def cumulative(self, edges: np.ndarray, where: Where) -> np.ndarray:
+        deviation = ((edges << LOCATION) - (1 << (LOCATION - 1)) - self._location[where]) * self._inverse[where]
+        mass = tables.interpolated(tables.logistic(), (deviation >> _LOGISTIC_SHIFT) + _LOGISTIC_MIDDLE)
+        mass[edges <= 1] = 0
+        mass[edges >= NUM_LEVELS - 1] = 1 << tables.UNIT
+        mass *= self._grey[where]
+        mass >>= tables.UNIT
+        mass += edges + self._at_black[where]
+        mass[edges <= 0] = 0
+        mass[edges >= NUM_LEVELS] = TOTAL
+        return mass
+
+    def guess(self, points: np.ndarray, where: Where) -> np.ndarray:
+        inside = (points - self._at_black[where] + 0.5) / np.maximum(self._grey[where], 1)
+        x = self._float_location[where] + self._float_scale[where] * special.logit(np.clip(inside, 1e-9, 1 - 1e-9))
+        return (np.minimum(np.maximum(x, 0.0), 255.0) + 0.5).astype(np.int64)
+
+
 # deviation / scale is in units of 2^-6 2^-22: the table's positions are in units of 2^-(7 + 12).
 _LOGISTIC_SHIFT = LOCATION + 22 - tables.LOGISTIC_RESOLUTION - tables.FRACTION
 _LOGISTIC_MIDDLE = tables.LOGISTIC_BOUND << (tables.LOGISTIC_RESOLUTION + tables.FRACTION)

@@ -9,7 +9,16 @@ from typing import TypeAlias
 import numpy as np
 
 from aevb.compression import tables
-from aevb.compression.coders import LOCATION, NUM_LEVELS, Bernoulli, Block, ByMass, Coder, DiscretizedLogistic
+from aevb.compression.coders import (
+    LOCATION,
+    NUM_LEVELS,
+    Bernoulli,
+    Block,
+    ByMass,
+    Coder,
+    DiscretizedLogistic,
+    SpikedLogistic,
+)
 from aevb.compression.integer_network import OUTPUT, IntegerNetwork
 
 IntegerLikelihood: TypeAlias = Callable[[IntegerNetwork, np.ndarray, int], Coder]
@@ -27,11 +36,22 @@ def _bernoulli(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
 def _discretized_logistic(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
     """Location 1/2 + output in the unit of 255 intensities, log-scale output - 3/2."""
     outputs = _fine(decoder.head(hidden))
-    location, log_scale = outputs[:, :size], outputs[:, size:]
+    return DiscretizedLogistic(*_location_and_scale(outputs[:, :size], outputs[:, size:]))
+
+
+def _spiked_logistic(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
+    """The same over 1..254, and the logits of 0 and 255 against all of those: outputs - 2."""
+    outputs = _fine(decoder.head(hidden))
+    location, log_scale, black, white = (outputs[:, part * size : (part + 1) * size] for part in range(4))
+    black, white = (_exponential(np.clip(each - (2 << _FINE), -_EXTREME, _EXTREME)) for each in (black, white))
+    return SpikedLogistic(*_location_and_scale(location, log_scale), black, white)
+
+
+def _location_and_scale(location: np.ndarray, log_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     in_levels = (255 << (LOCATION - 1)) + ((location * (255 << LOCATION)) >> _FINE)
     log2_scale = tables.log2_of_fraction(255, 1, _FINE) + _in_octaves(log_scale - (3 << (_FINE - 1)))
     index = (10 * tables.SCALES_PER_OCTAVE) - ((log2_scale * tables.SCALES_PER_OCTAVE + (1 << (_FINE - 1))) >> _FINE)
-    return DiscretizedLogistic(in_levels, np.clip(index, 0, tables.NUM_SCALES - 1))
+    return in_levels, np.clip(index, 0, tables.NUM_SCALES - 1)
 
 
 def _categorical(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
@@ -66,6 +86,7 @@ def _beta_binomial(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Co
 INTEGER_LIKELIHOODS: dict[str, tuple[int, IntegerLikelihood]] = {
     "bernoulli": (2, _bernoulli),
     "discretized_logistic": (NUM_LEVELS, _discretized_logistic),
+    "spiked_logistic": (NUM_LEVELS, _spiked_logistic),
     "beta_binomial": (NUM_LEVELS, _beta_binomial),
     "categorical": (NUM_LEVELS, _categorical),
 }

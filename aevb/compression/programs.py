@@ -163,7 +163,8 @@ def family_of(distribution: Any) -> Family:
         return BY_MASS
     raise ValueError(
         f"the model's likelihood, {family_name(distribution)}, is no probability mass that can be coded: compression "
-        f"is for bernoulli on binarized images, and for discretized_logistic, beta_binomial and categorical"
+        f"is for bernoulli on binarized images, and for discretized_logistic, spiked_logistic, beta_binomial and "
+        f"categorical"
     )
 
 

@@ -35,6 +35,7 @@ LIKELIHOODS: Registry[Likelihood] = Registry(
         "squashed_gaussian": "aevb.likelihoods.gaussian:SQUASHED_GAUSSIAN",
         "gaussian_fixed_scale": "aevb.likelihoods.gaussian:GAUSSIAN_FIXED_SCALE",
         "discretized_logistic": "aevb.likelihoods.discretized_logistic:DISCRETIZED_LOGISTIC",
+        "spiked_logistic": "aevb.likelihoods.spiked_logistic:SPIKED_LOGISTIC",
         "beta_binomial": "aevb.likelihoods.beta_binomial:BETA_BINOMIAL",
         "categorical": "aevb.likelihoods.categorical:CATEGORICAL",
     },

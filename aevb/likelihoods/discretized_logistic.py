@@ -47,7 +47,7 @@ class DiscretizedLogistic(OverIntensities):
         below = jnp.where(k < LARGEST, log_sigmoid((k + 0.5 - center) * width), 0)
         above = jnp.where(k > 0, log_sigmoid((center - (k - 0.5)) * width), 0)
         is_inner = (k > 0) & (k < LARGEST)
-        return below + above + jnp.where(is_inner, _log_one_minus_exp(width, log_width), 0)
+        return below + above + jnp.where(is_inner, log_one_minus_exp(width, log_width), 0)
 
     def cdf(self, value: ArrayLike) -> jax.Array:
         """Return P(x <= value), for any real numbers."""
@@ -67,7 +67,7 @@ class DiscretizedLogistic(OverIntensities):
         return jnp.minimum(-self.log_scale - math.log(LARGEST), _STEEPEST)
 
 
-def _log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
+def log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
     """Return log(1 - exp(-width)), to full precision at any width."""
     width = jnp.maximum(width, jnp.finfo(width.dtype).eps ** 2)  # the derivative divides by its square
     return log_width + jnp.log(-jnp.expm1(-width) / width)

@@ -22,6 +22,7 @@ LIKELIHOODS = {
     "squashed_gaussian": 2,
     "gaussian_fixed_scale": 1,
     "discretized_logistic": 2,
+    "spiked_logistic": 4,
     "beta_binomial": 2,
     "categorical": 256,
 }
