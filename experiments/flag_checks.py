@@ -12,7 +12,7 @@ MAX_SEED = 2**32 - 1
 
 _FLAGS = flags.FLAGS
 
-_PATHS = ("workdir", "data_dir", "source_dir", "run", "data", "output", "cross_validation_dir")
+_PATHS = ("workdir", "data_dir", "source_dir", "run", "data", "output", "mask")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
