@@ -1,10 +1,11 @@
 """Ctrl-C at any moment, and standard output that is lost: real processes."""
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,27 +19,41 @@ COMMAND = (
 )  # fmt: skip
 
 
+@contextlib.contextmanager
+def started(folder: Path, signal_action: str = "SIG_DFL") -> Iterator[subprocess.Popen]:
+    """Start a long run, whatever the process of the tests itself does on Ctrl-C, and end it in any case."""
+    first = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{signal_action}); "
+    first += "os.execv(sys.argv[1], sys.argv[1:])"
+    epochs = 100_000 if signal_action == "SIG_DFL" else 6
+    process = start([sys.executable, "-c", first, *COMMAND, f"--num_epochs={epochs}", f"--workdir={folder}"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("library", ["_multiarray_umath", "libjax_common", "_sparsetools"])
 def test_control_c_while_importing_is_one_line(library, tmp_path):
     """As soon as a library is there, of NumPy, JAX and SciPy, in the order of their coming."""
-    process = start([*COMMAND, f"--workdir={tmp_path / 'run'}", "--num_epochs=100000"])
-    while library not in Path(f"/proc/{process.pid}/maps").read_text():
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with started(tmp_path / "run") as process:
+        while library not in Path(f"/proc/{process.pid}/maps").read_text():
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.startswith("error: interrupted")
     assert len(errors.splitlines()) == 1
 
 
 def test_control_c_while_training_says_how_to_go_on(tmp_path):
-    process = start([*COMMAND, f"--workdir={tmp_path / 'run'}", "--num_epochs=100000"])
-    wait_for(tmp_path / "run" / "metrics.csv", process)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with started(tmp_path / "run") as process:
+        wait_for(tmp_path / "run" / "metrics.csv", process)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
         "error: interrupted; the same command with --resume goes on from the last checkpoint"
@@ -65,10 +80,8 @@ def test_help_into_a_closed_pipe_is_silent():
 
 def test_a_process_started_in_the_background_ignores_control_c_as_its_shell_says(tmp_path):
     """As `nohup` and shells without job control do: the signal is ignored from the start, and stays so."""
-    command = [sys.executable, "-c", "import signal, os, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-               "os.execv(sys.argv[1], sys.argv[1:])", *COMMAND, f"--workdir={tmp_path / 'run'}"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    with started(tmp_path / "run", "SIG_IGN") as process:
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
     assert process.returncode == 0
