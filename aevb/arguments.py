@@ -40,7 +40,7 @@ def float_dtype(name: str, dtype: Any) -> str:
     """Return the name of a floating-point dtype.
 
     Raises:
-      ValueError: there is no such dtype, it holds no real numbers, or JAX would compute in 32 bits in its place.
+      ValueError: there is no such dtype, or it holds no real numbers.
     """
     try:
         found = jnp.dtype(dtype)
@@ -48,8 +48,6 @@ def float_dtype(name: str, dtype: Any) -> str:
         raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {describe(dtype)}") from None
     if not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {found.name}")
-    if found.itemsize > 4 and not jax.config.read("jax_enable_x64"):
-        raise ValueError(f"{name}={found.name} would be float32: set JAX_ENABLE_X64=1 in the environment")
     return found.name
 
 

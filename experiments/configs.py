@@ -10,6 +10,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import jax
+
 import aevb
 from aevb.algorithms import ALGORITHMS
 from aevb.arguments import describe
@@ -237,6 +239,8 @@ def check(config: Config) -> None:
     """Raise `ValueError` or `TypeError` for a value that is out of its range or none of its choices."""
     for field in fields_of(config):
         field.setting.check(field.flag, field.default)
+        if field.default == "float64" and not jax.config.read("jax_enable_x64"):
+            raise ValueError(f"{field.flag}=float64 would be float32: set JAX_ENABLE_X64=1 in the environment")
     conditions.check(config.data.condition, config.model.name)
     if shape := conditions.any_shape(config.model.name):
         _with_arguments(config, shape, 2).build_model()  # to hear its errors

@@ -87,11 +87,10 @@ def _compress(source: Path, target: Path, params: "Params", model: "Model") -> N
 
 def _check_trained_on_mass() -> None:
     """Raise `ValueError` for a run whose likelihood was trained as a cross-entropy."""
-    from aevb.saved import read_config
+    from experiments import config_files
 
-    config = read_config(_FLAGS.run)
-    is_bernoulli = config["model"]["arguments"].get("likelihood") == "bernoulli"
-    if is_bernoulli and config["objective"].get("binarization") == "grey":
+    config = config_files.read(_FLAGS.run)
+    if config.model.arguments.get("likelihood") == "bernoulli" and config.objective.binarization == "grey":
         raise ValueError(
             f"{_FLAGS.run} was trained on grey pixels, of which a Bernoulli likelihood is no probability: train with "
             f"--binarization=stochastic, or with --likelihood=discretized_logistic"
