@@ -13,7 +13,7 @@ from aevb.distributions.intensities import LARGEST, NUM_INTENSITIES, OverIntensi
 from aevb.likelihoods.likelihood import Likelihood
 
 _STEEPEST = 30.0  # the log of the largest 1 / (255 scale): all mass is in one interval long before
-_WIDEST = 60.0  # the log of the largest scale that draws have: all mass is at 0 and 255 long before
+WIDEST = 60.0  # the log of the largest scale that draws have: all mass is at 0 and 255 long before
 
 
 class DiscretizedLogistic(OverIntensities):
@@ -40,34 +40,40 @@ class DiscretizedLogistic(OverIntensities):
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
 
     def log_mass(self, k: jax.Array) -> jax.Array:
-        # With upper and lower edges u > l: sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), where
-        # nothing cancels. Edges in units of k are exact, so that neighbours share theirs to the last bit.
-        log_width = self._log_width()
-        width, center = jnp.exp(log_width), LARGEST * self.loc
-        below = jnp.where(k < LARGEST, log_sigmoid((k + 0.5 - center) * width), 0)
-        above = jnp.where(k > 0, log_sigmoid((center - (k - 0.5)) * width), 0)
-        is_inner = (k > 0) & (k < LARGEST)
-        return below + above + jnp.where(is_inner, log_one_minus_exp(width, log_width), 0)
+        return log_interval_mass(k, self.loc, self.log_scale, 0, LARGEST)
 
     def cdf(self, value: ArrayLike) -> jax.Array:
         """Return P(x <= value), for any real numbers."""
         k = level_below(value)
         edge = jnp.clip(k, 0, LARGEST) + 0.5
-        inner = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(self._log_width()))
+        inner = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(log_interval_width(self.log_scale)))
         return jnp.where(k < 0, 0.0, jnp.where(k >= LARGEST, 1.0, inner))
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw `[*sample_shape, *batch_shape]`: a logistic draw, rounded."""
         noise = jax.random.logistic(key, (*sample_shape, *self.batch_shape), self._dtype)
-        continuous = self.loc + jnp.exp(jnp.minimum(self.log_scale, _WIDEST)) * noise
+        continuous = self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * noise
         return jnp.round(LARGEST * jnp.clip(continuous, 0, 1)) / LARGEST
 
-    def _log_width(self) -> jax.Array:
-        """Return log 1 / (255 scale), the log of the width of an interval in the unit of the scale."""
-        return jnp.minimum(-self.log_scale - math.log(LARGEST), _STEEPEST)
+
+def log_interval_width(log_scale: jax.Array) -> jax.Array:
+    """Return log 1 / (255 scale), the log of the width of an interval in the unit of the scale."""
+    return jnp.minimum(-log_scale - math.log(LARGEST), _STEEPEST)
 
 
-def log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
+def log_interval_mass(k: jax.Array, loc: jax.Array, log_scale: jax.Array, first: int, last: int) -> jax.Array:
+    """Return the log of a logistic's mass in the interval of k in `first`..`last`, where its tails are collected."""
+    # With upper and lower edges u > l: sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), where
+    # nothing cancels. Edges in units of k are exact, so that neighbours share theirs to the last bit.
+    log_width = log_interval_width(log_scale)
+    width, center = jnp.exp(log_width), LARGEST * loc
+    below = jnp.where(k < last, log_sigmoid((k + 0.5 - center) * width), 0)
+    above = jnp.where(k > first, log_sigmoid((center - (k - 0.5)) * width), 0)
+    is_inner = (k > first) & (k < last)
+    return below + above + jnp.where(is_inner, _log_one_minus_exp(width, log_width), 0)
+
+
+def _log_one_minus_exp(width: jax.Array, log_width: jax.Array) -> jax.Array:
     """Return log(1 - exp(-width)), to full precision at any width."""
     width = jnp.maximum(width, jnp.finfo(width.dtype).eps ** 2)  # the derivative divides by its square
     return log_width + jnp.log(-jnp.expm1(-width) / width)

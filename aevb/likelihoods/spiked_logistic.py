@@ -1,20 +1,15 @@
 """A discretized logistic likelihood with masses of its own at 0 and at 255: black and white are values apart."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.nn import log_sigmoid
 from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 from aevb.distributions.intensities import LARGEST, NUM_INTENSITIES, OverIntensities, level_below
-from aevb.likelihoods.discretized_logistic import log_one_minus_exp
+from aevb.likelihoods.discretized_logistic import WIDEST, log_interval_mass, log_interval_width
 from aevb.likelihoods.likelihood import Likelihood
-
-_STEEPEST = 30.0  # the log of the largest 1 / (255 scale): all mass is in one interval long before
-_WIDEST = 60.0  # the log of the largest scale that draws have: all mass is at 1 and 254 long before
 
 
 class SpikedLogistic(OverIntensities):
@@ -53,13 +48,7 @@ class SpikedLogistic(OverIntensities):
 
     def log_mass(self, k: jax.Array) -> jax.Array:
         black, white, inner = self._log_parts()
-        log_width = self._log_width()
-        width, center = jnp.exp(log_width), LARGEST * self.loc
-        # As of the discretized logistic, where nothing cancels.
-        below = jnp.where(k < LARGEST - 1, log_sigmoid((k + 0.5 - center) * width), 0)
-        above = jnp.where(k > 1, log_sigmoid((center - (k - 0.5)) * width), 0)
-        is_inside = (k > 1) & (k < LARGEST - 1)
-        grey = inner + below + above + jnp.where(is_inside, log_one_minus_exp(width, log_width), 0)
+        grey = inner + log_interval_mass(k, self.loc, self.log_scale, 1, LARGEST - 1)
         return jnp.where(k < 1, black, jnp.where(k >= LARGEST, white, grey))
 
     def cdf(self, value: ArrayLike) -> jax.Array:
@@ -67,7 +56,7 @@ class SpikedLogistic(OverIntensities):
         k = level_below(value)
         black, _, inner = map(jnp.exp, self._log_parts())
         edge = jnp.clip(k, 1, LARGEST) + 0.5
-        logistic = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(self._log_width()))
+        logistic = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(log_interval_width(self.log_scale)))
         grey = black + inner * jnp.where(k >= LARGEST - 1, 1.0, jnp.where(k < 1, 0.0, logistic))
         return jnp.where(k < 0, 0.0, jnp.where(k >= LARGEST, 1.0, grey))
 
@@ -76,7 +65,7 @@ class SpikedLogistic(OverIntensities):
         part_key, noise_key = jax.random.split(key)
         shape = (*sample_shape, *self.batch_shape)
         noise = jax.random.logistic(noise_key, shape, self._dtype)
-        continuous = self.loc + jnp.exp(jnp.minimum(self.log_scale, _WIDEST)) * noise
+        continuous = self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * noise
         grey = jnp.clip(jnp.round(LARGEST * jnp.clip(continuous, 0, 1)), 1, LARGEST - 1)
         black, white, _ = map(jnp.exp, self._log_parts())
         uniform = jax.random.uniform(part_key, shape, self._dtype)
@@ -86,10 +75,6 @@ class SpikedLogistic(OverIntensities):
         """Return the logs of P(0), P(255) and P(1..254)."""
         total = jnp.logaddexp(jnp.logaddexp(self.black, self.white), 0.0)
         return self.black - total, self.white - total, -total
-
-    def _log_width(self) -> jax.Array:
-        """Return log 1 / (255 scale), the log of the width of an interval in the unit of the scale."""
-        return jnp.minimum(-self.log_scale - math.log(LARGEST), _STEEPEST)
 
 
 def _from_outputs(location: Any, log_scale: Any, black: Any, white: Any) -> SpikedLogistic:

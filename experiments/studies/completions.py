@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, shared_flags, trained_run
 from experiments.runs.folder import write_json
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class Completed(NamedTuple):
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
-    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
+    trained_run.define_flags()
     flags.DEFINE_integer("num_sequences", 0, "Random sequences of the test split; 0 takes all.", lower_bound=0)
     flags.DEFINE_list("tasks", list(_TASKS), f"Out of {','.join(_TASKS)}.")
     flags.DEFINE_integer("stretch", 8, "Steps of the stretch that is missing.", lower_bound=1)
@@ -78,15 +77,10 @@ def run() -> None:
 def _complete() -> None:
     start = time.perf_counter()
     names = shared_flags.choices("tasks", _TASKS)
-    if not _FLAGS.run:
-        raise ValueError("--run must name a run folder")
-    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
-    from aevb.saved import load_run
+    trained_run.check_flags()
     from experiments.studies.key_chains import KeyChains
 
-    which: dict[str, Any] = {"latest": "last", "best": "best"}
-    model, params = load_run(_FLAGS.run, which.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    model, params = trained_run.load()
     workdir = Path(_FLAGS.workdir or Path(_FLAGS.run) / "completions")
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, trained_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,7 @@ _FLAGS = flags.FLAGS
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
-    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
+    trained_run.define_flags()
     flags.DEFINE_bool("decompress", False, "IN is a file that this command wrote, OUT becomes its images.")
     flags.DEFINE_bool("compare", True, "Print the lower bound and the sizes by other formats beside the file's.")
     flags.DEFINE_integer("num_samples", 4, "Draws of z for each image, of the lower bound.", lower_bound=1)
@@ -30,16 +29,11 @@ def run() -> None:
 
 
 def _convert(source: str, target: str) -> None:
-    if not _FLAGS.run:
-        raise ValueError("--run must name a run folder")
-    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
+    trained_run.check_flags()
     if os.path.lexists(target):
         raise ValueError(f"{target} is there already: choose another name, or remove it")
-    from aevb.saved import load_run
 
-    which: dict[str, Any] = {"latest": "last", "best": "best"}
-    model, params = load_run(_FLAGS.run, which.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    model, params = trained_run.load()
     if _FLAGS.decompress:
         _decompress(Path(source), Path(target), params, model)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, shared_flags, trained_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,7 @@ _LARGEST_MODEL = 64_000_000  # bytes of text of the weights: what a browser read
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
-    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
+    trained_run.define_flags()
     flags.DEFINE_integer(
         "num_images",
         0,
@@ -39,22 +38,17 @@ def run() -> None:
 
 
 def _explore() -> None:
-    if not _FLAGS.run:
-        raise ValueError("--run must name a run folder")
-    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
+    trained_run.check_flags()
     output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _FILE
     if output.exists():
         raise ValueError(f"{output} exists already: choose another --output, or remove it")
-    from aevb.saved import load_run
     from experiments import config_files
     from experiments.explorer import networks
     from experiments.runs.splits import load_splits
 
     config = config_files.read(_FLAGS.run)
     networks.check_family(config.model.name, config.model.arguments)
-    names: dict[str, Any] = {"latest": "last", "best": "best"}
-    model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    model, params = trained_run.load()
     data = load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir).test
     _check_images(data)
     page = _page(config, model, params, data)

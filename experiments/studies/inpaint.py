@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, shared_flags, trained_run
 from experiments.runs.folder import write_json
 from experiments.studies import hidden_pixels
 
@@ -60,8 +60,7 @@ def value_of(xs: Any) -> Any:
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
-    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
+    trained_run.define_flags()
     flags.DEFINE_string("mask", None, "What is hidden: lower, random, block, none, or a .npy file of one mask.")
     flags.DEFINE_string("noise", None, "What images are seen through: flips:PROBABILITY or gaussian:SCALE.")
     flags.DEFINE_list("methods", list(_METHODS), f"Out of {','.join(_METHODS)}: how z is drawn given what is seen.")
@@ -90,13 +89,11 @@ def _inpaint() -> None:
     start = time.perf_counter()
     methods = _checked_flags()
     noise = hidden_pixels.channel(_FLAGS.noise)
-    from aevb.saved import load_run
     from experiments import config_files
     from experiments.reports import inpainting
 
     config = config_files.read(_FLAGS.run)
-    which: dict[str, Any] = {"latest": "last", "best": "best"}
-    model, params = load_run(_FLAGS.run, which.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    model, params = trained_run.load()
     _check_noise_suits(config)
     workdir = Path(_FLAGS.workdir or Path(_FLAGS.run) / _folder_name())
     if (workdir / "results.json").exists():
@@ -119,10 +116,7 @@ def _inpaint() -> None:
 def _checked_flags() -> list[str]:
     """Return the methods, after flags were checked that need no run."""
     methods = shared_flags.choices("methods", _METHODS)
-    if not _FLAGS.run:
-        raise ValueError("--run must name a run folder")
-    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
+    trained_run.check_flags()
     if (_FLAGS.mask or "none") == "none" and _FLAGS.noise is None:
         raise ValueError("nothing is hidden: --mask or --noise must say what")
     if (_FLAGS.mask or "none") == "none":  # an encoder sees nothing missing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, shared_flags, trained_run
 
 if TYPE_CHECKING:
     from experiments.configs import Config
@@ -23,12 +23,11 @@ _CHUNK_SIZE, _SEQUENCES_CHUNK_SIZE = 100, 10  # a sequence takes as much memory 
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
+    trained_run.define_flags()
     flags.DEFINE_list("methods", ["is", "hmc", "ais"], f"Out of {','.join(_METHODS)}.")
     flags.DEFINE_integer("num_datapoints", 100, "Random datapoints of the split; 0 takes all.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the choice of datapoints, of stochastic targets and of the estimators.")
     flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
-    flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
     flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
     flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
     flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
@@ -58,12 +57,10 @@ def run() -> None:
 
 def _estimate() -> None:
     _check_flags()
-    from aevb.saved import load_run
     from experiments import config_files
 
     config = config_files.read(_FLAGS.run)
-    names: dict[str, Any] = {"latest": "last", "best": "best"}
-    model, params = load_run(_FLAGS.run, names.get(_FLAGS.checkpoint) or int(_FLAGS.checkpoint))
+    model, params = trained_run.load()
     output = Path(_FLAGS.output) if _FLAGS.output else Path(_FLAGS.run) / _file_name()
     if output.exists():
         raise ValueError(f"{output} exists already: choose another --output, or remove it")
@@ -115,15 +112,12 @@ _OPTION_FLAGS = (
 
 
 def _check_flags() -> None:
-    if not _FLAGS.run:
-        raise ValueError("--run must name a run folder")
+    trained_run.check_flags()
     for method in _FLAGS.methods:
         if method not in _METHODS:
             raise ValueError(f"--methods takes {','.join(_METHODS)}, got {method!r}")
     if not _FLAGS.methods or len(set(_FLAGS.methods)) < len(_FLAGS.methods):
         raise ValueError(f"--methods must name each method once, got {','.join(_FLAGS.methods)!r}")
-    if _FLAGS.checkpoint not in ("latest", "best") and not _FLAGS.checkpoint.isdecimal():
-        raise ValueError(f"--checkpoint takes latest, best or a step, got {_FLAGS.checkpoint!r}")
 
 
 def _file_name() -> str:
