@@ -1,3 +1,4 @@
+import gc
 import os
 import tempfile
 import time
@@ -43,6 +44,16 @@ def compiled_programs() -> Iterator[None]:
         # Oracles are of single precision, where a GPU's own default rounds factors to ten bits.
         jax.config.update("jax_default_matmul_precision", "highest")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mapped_programs() -> Iterator[None]:
+    """Unload compiled programs before their memory maps reach Linux's limit of 65,530, where compiling crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -105,7 +105,9 @@ def kill(process: subprocess.Popen) -> None:
     assert process.returncode == -signal.SIGKILL, errors
 
 
-def lives(arguments: Sequence[str], num_kills: int, progress: Callable[[], int], **environment: str) -> Iterator[None]:
+def lives(
+    arguments: Sequence[str], num_kills: int, progress: Callable[[], int], pause: float = 0.8, **environment: str
+) -> Iterator[None]:
     """Starts a command `num_kills` times and kills it each time, by a fixed seed; yields after each.
 
     One life in four is cut short anywhere, loading and compiling included, the others once they get on.
@@ -114,6 +116,7 @@ def lives(arguments: Sequence[str], num_kills: int, progress: Callable[[], int],
       arguments: the command.
       num_kills: how many lives.
       progress: a number that rises when something is done.
+      pause: seconds at most from then to the kill; less than what is left to do takes.
       environment: of the command, beside this process's.
     """
     rng = random.Random(0)
@@ -125,7 +128,7 @@ def lives(arguments: Sequence[str], num_kills: int, progress: Callable[[], int],
                 time.sleep(rng.uniform(0, 8))
             while life % 4 != 3 and progress() <= before and process.poll() is None:
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.8))
+            time.sleep(rng.uniform(0, pause))
         finally:
             kill(process)
         yield
