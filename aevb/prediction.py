@@ -34,7 +34,7 @@ def log_likelihood(
     model: Model,
     *,
     num_samples: int = 1000,
-    chunk_size: int = 100,
+    chunk_size: int | None = None,
     on_chunk: OnChunk | None = None,
 ) -> DatasetEstimate:
     """Estimate log p(y | x) of every datapoint by importance sampling from q(z | x, y), in nats.
@@ -48,7 +48,7 @@ def log_likelihood(
       data: `Given(y, x)`, leaves `[N, ...]`.
       model: the four functions, with a condition.
       num_samples: draws of z for each datapoint.
-      chunk_size: datapoints at a time in the one compiled program.
+      chunk_size: datapoints at a time in the one compiled program; `None` as for `marginal_likelihood.evaluate`.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Returns:

@@ -46,7 +46,7 @@ def compiled_programs() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def mapped_programs() -> Iterator[None]:
     """Unload compiled programs before their memory maps reach Linux's limit of 65,530, where compiling crashes."""
     yield

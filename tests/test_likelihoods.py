@@ -15,7 +15,7 @@ from scipy import special, stats
 
 import aevb
 from aevb import Observed
-from aevb.likelihoods import LIKELIHOODS, Likelihood, bits_per_dimension
+from aevb.likelihoods import LIKELIHOODS, GreyBernoulli, Likelihood, bits_per_dimension
 from aevb.likelihoods.beta_binomial import GreyBetaBinomial
 from aevb.likelihoods.categorical import GreyCategorical
 from aevb.likelihoods.discretized_logistic import DiscretizedLogistic
@@ -347,3 +347,35 @@ def test_a_run_tells_bits_per_dimension(tmp_path, data_dir):
     assert f"{summary['test_bits_per_dimension']:.3f}" in done.stdout
     refused = experiment("digits", f"--data_dir={data_dir}", "--likelihood=beta_binomial", "--num_epochs=1")
     assert_one_line_error(refused, "the 256 values k / 255")
+
+
+@pytest.mark.parametrize(("shape", "num_axes"), [((784,), 1), ((5, 13), 2), ((3, 28, 28), 2), ((2, 7), 1)])
+def test_bernoulli_events_against_their_pixels(shape, num_axes, x64):
+    """The density as a whole, its gradient and curvature against sums over pixels, with extreme logits among them."""
+    rng = np.random.RandomState(0)
+    logits = jnp.asarray(20 * rng.randn(*shape)).at[..., :2].set(jnp.array([800.0, -800.0]))
+    x = jnp.asarray(rng.rand(*shape)).at[..., 2:4].set(jnp.array([0.0, 1.0]))
+    axes = tuple(range(-num_axes, 0))
+
+    def by_pixel(logits):
+        return jnp.sum(x * logits - jnp.logaddexp(0.0, logits), axes)
+
+    def whole(logits):
+        return GreyBernoulli(logits).to_event(num_axes).log_prob(x)
+
+    np.testing.assert_allclose(whole(logits), by_pixel(logits), rtol=1e-12)
+    mean = special.expit(np.asarray(logits))
+    gradient = jax.grad(lambda logits: jnp.sum(whole(logits)))
+    np.testing.assert_allclose(gradient(logits), x - mean, rtol=1e-9, atol=1e-15)
+    curvature = jax.jvp(gradient, (logits,), (jnp.ones(shape),))[1]
+    np.testing.assert_allclose(curvature, -mean * (1 - mean), rtol=1e-9, atol=1e-15)
+    single = GreyBernoulli(logits.astype(jnp.float32)).to_event(num_axes).log_prob(x.astype(jnp.float32))
+    np.testing.assert_allclose(single, by_pixel(logits), rtol=1e-6)
+
+
+def test_bernoulli_events_of_integers():
+    """Binary integers have their mass, a pixel of 0..255 none."""
+    event = GreyBernoulli(jnp.array([0.0, 2.0, -1.0])).to_event()
+    expected = np.log(0.5) - np.log1p(np.exp(-2)) - np.log1p(np.exp(-1))
+    assert event.log_prob(jnp.array([1, 1, 0])) == pytest.approx(expected, rel=1e-6)
+    assert event.log_prob(jnp.array([1, 255, 0])) == -jnp.inf

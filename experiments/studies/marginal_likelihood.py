@@ -45,7 +45,8 @@ def run() -> None:
     flags.DEFINE_integer(
         "chunk_size",
         None,
-        f"Datapoints at a time: bounds memory. By default {_CHUNK_SIZE}, of sequences {_SEQUENCES_CHUNK_SIZE}.",
+        f"Datapoints at a time: bounds memory. By default {_CHUNK_SIZE}, of sequences and of `is` on a CPU "
+        f"{_SEQUENCES_CHUNK_SIZE}.",
         lower_bound=1,
     )
     shared_flags.define_data_flags()
@@ -65,7 +66,7 @@ def _estimate() -> None:
     if output.exists():
         raise ValueError(f"{output} exists already: choose another --output, or remove it")
     indices, targets, lengths = _targets(config)
-    chunk_size = _FLAGS.chunk_size or (_CHUNK_SIZE if lengths is None else _SEQUENCES_CHUNK_SIZE)
+    chunk_size = _FLAGS.chunk_size or (None if lengths is None else _SEQUENCES_CHUNK_SIZE)
     import jax
     import numpy as np
 
@@ -81,9 +82,9 @@ def _estimate() -> None:
     estimator = aevb.Estimator(_ELBO_SAMPLES, config.objective.reported_kl or config.objective.kl)
     by_sequence = {}
     if lengths is None:
-        elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=chunk_size).elbo
+        elbo = aevb.evaluate(params, keys[0], targets, model, estimator, chunk_size=chunk_size or _CHUNK_SIZE).elbo
     else:
-        bounds = bounds_of_sequences(params, keys[0], targets, model, estimator, chunk_size)
+        bounds = bounds_of_sequences(params, keys[0], targets, model, estimator, chunk_size or _SEQUENCES_CHUNK_SIZE)
         elbo, by_sequence = float(np.mean(bounds, dtype=np.float64)), {"lengths": lengths.tolist()}
         by_sequence["elbo_per_step"], by_sequence["elbo_mean_of_sequences"] = _per_step(bounds, lengths)
         for row in rows.values():
@@ -168,7 +169,7 @@ def _per_step(values: Any, lengths: Any) -> tuple[float, float]:
 
 
 def _run_method(
-    method: Any, key: Any, params: Any, targets: Any, model: Any, chunk_size: int
+    method: Any, key: Any, params: Any, targets: Any, model: Any, chunk_size: int | None
 ) -> dict[str, dict[str, Any]]:
     """The rows of a method's table: one, or two for both directions of AIS."""
     from aevb import marginal_likelihood
