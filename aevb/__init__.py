@@ -11,7 +11,6 @@ from aevb.distributions import Chain, Markov, Observed
 from aevb.evaluation import Bound, evaluate
 from aevb.gradients import reparameterize
 from aevb.model import Given, Model
-from aevb.models import mlp_vae
 from aevb.objectives import ElboTerms, Estimator, elbo, elbo_terms, fivo_bound, iwae_bound, minibatch_elbo
 from aevb.training import (
     DivergedError,
@@ -26,6 +25,7 @@ from aevb.training import (
 
 if TYPE_CHECKING:
     from aevb import compression, hidden_markov, marginal_likelihood, posterior, prediction, sequences
+    from aevb.models import mlp_vae
     from aevb.saved import load, load_run, save
 
 __version__ = "0.1.0"
@@ -81,11 +81,12 @@ __all__ = [
     "sharding",
 ]
 
-# Imported when they are asked for: Orbax takes a second to import, and few need it.
+# Imported when they are asked for: Orbax takes a second to import, Flax a third, and few need both.
 _LATE = {
     "load": "aevb.saved",
     "load_run": "aevb.saved",
     "save": "aevb.saved",
+    "mlp_vae": "aevb.models.mlp",
     "compression": "aevb.compression",
     "hidden_markov": "aevb.hidden_markov",
     "marginal_likelihood": "aevb.marginal_likelihood",
