@@ -16,6 +16,7 @@ from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.arguments import describe, is_integer
 from aevb.checkpoints import Checkpoints, RunError, RunWarning, open_checkpoints, read_arrays, write_arrays
 from aevb.data import split_rule_of
+from aevb.manifests import unsealed
 from aevb.model import Model, Params, check_model, check_params
 
 FORMAT_VERSION = 3
@@ -46,7 +47,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        config = json.loads(path.read_text())
+        config = unsealed(json.loads(path.read_text()))
         version = config["format_version"]
         if version in (1, 2):
             config = _of_older_format(config)
@@ -134,7 +135,7 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
 def _check_last(checkpoints: Checkpoints, workdir: Path, config: dict[str, Any]) -> None:
     """Warn where a finished run has lost its last checkpoint: an older one would stand beside its closing figures."""
     try:
-        samples = json.loads((workdir / _SUMMARY_FILE).read_text())["num_train_samples"]
+        samples = unsealed(json.loads((workdir / _SUMMARY_FILE).read_text()))["num_train_samples"]
         step = int(samples) // int(config["optimizer"]["batch_size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # not finished, or of an older format
