@@ -130,10 +130,15 @@ class Checkpoints:
         """
         if not self.steps():
             return None
-        step, arrays = self._last_usable(template)
-        manifest = read_manifest(self._folder(step))
-        state = _from_arrays(arrays, jax.random.key_impl(template.key))
-        return Restored(state, manifest.seconds if manifest else None)
+        return self._restored(*self._last_usable(template), template)
+
+    def restore(self, step: int, template: TrainState) -> Restored:
+        """Return the state saved at `step`.
+
+        Raises:
+          RunError: it does not fit the template, or cannot be read.
+        """
+        return self._restored(step, self._restore(step, template), template)
 
     def steps(self) -> list[int]:
         """The steps whose states are kept, in order."""
@@ -164,6 +169,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+    def _restored(self, step: int, arrays: Any, template: TrainState) -> Restored:
+        manifest = read_manifest(self._folder(step))
+        state = _from_arrays(arrays, jax.random.key_impl(template.key))
+        return Restored(state, manifest.seconds if manifest else None)
 
     def _folder(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)

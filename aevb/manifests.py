@@ -82,7 +82,9 @@ def unsealed(found: Any) -> dict[str, Any]:
         raise ValueError("it holds no entries")
     contents = {name: value for name, value in found.items() if name != CHECKSUM}
     if CHECKSUM in found and found[CHECKSUM] != _sha256_of(contents):
-        raise ValueError(f"it has changed since it was written, as its {CHECKSUM} says, which may be left out")
+        raise ValueError(
+            f"it has changed since it was written, as its {CHECKSUM} says (without that entry it is read as it is)"
+        )
     return contents
 
 

@@ -119,17 +119,27 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
         model = model_of(config)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {_reason(error)}") from None
-    full_vb = config.get("algorithm") == "full_vb"
-    init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
     checkpoints = open_checkpoints(workdir)
     try:
         step = None if which == "last" else _best(checkpoints, Path(workdir)) if which == "best" else which
         if step is None:
             _check_last(checkpoints, Path(workdir), config)
-        params = _like(jax.eval_shape(init, jax.random.key(0)), checkpoints.restore_params(step), Path(workdir))
+        params = params_like(shapes_of(config), checkpoints.restore_params(step), Path(workdir))
     finally:
         checkpoints.close()
-    return model, posterior_mean(params) if full_vb else params
+    return model, posterior_mean(params) if config.get("algorithm") == "full_vb" else params
+
+
+def shapes_of(config: dict[str, Any]) -> Params:
+    """Return the shapes of the parameters that a run of a configuration saves.
+
+    Raises:
+      KeyError, TypeError, ValueError: it describes no model.
+    """
+    model = model_of(config)
+    full_vb = config.get("algorithm") == "full_vb"
+    init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _check_last(checkpoints: Checkpoints, workdir: Path, config: dict[str, Any]) -> None:
@@ -227,10 +237,10 @@ def load(path: str | os.PathLike) -> tuple[Model, Params]:
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path / _MODEL_FILE} describes no model: {_reason(error)}") from None
     template = jax.eval_shape(model.init, jax.random.key(0))
-    return model, _like(template, read_arrays(path / _PARAMS_FOLDER, template, sha256), path)
+    return model, params_like(template, read_arrays(path / _PARAMS_FOLDER, template, sha256), path)
 
 
-def _like(template: Params, params: Params, folder: Path) -> Params:
+def params_like(template: Params, params: Params, folder: Path) -> Params:
     """Return parameters that were read in the structure of `template`: Orbax knows no tuples, and compares no shapes.
 
     Raises:

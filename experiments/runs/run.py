@@ -7,25 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from aevb.algorithms import TrainState
-from aevb.algorithms.full_vb import posterior_mean
 from aevb.checkpoints import RunError
-from aevb.model import Params
 from aevb.training import Evaluation
 from aevb.training.divergence import DivergedError
 from aevb.training.population import member_of
 from experiments.configs import Config
-from experiments.reports.errors import errors
-from experiments.reports.per_step import closing_figures, mean_lengths
+from experiments.reports.per_step import mean_lengths
 from experiments.runs import distributed
+from experiments.runs.closing import closing_summary, params_of_model
 from experiments.runs.folder import RunFolder, TakenError
 from experiments.runs.program import End, Program, Start, num_steps, programs_of
 from experiments.runs.recorder import Follower, Recorder
 from experiments.runs.splits import Splits
-from experiments.runs.summary import summarize
 from experiments.runs.termination import TerminatedError, Termination
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -230,31 +224,15 @@ def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outc
     assert end.state is not None
     best = recorder.best_params()
     recorder.close()
-    of_model = posterior_mean if run.config.algorithm == "full_vb" else lambda params: params
-    last = of_model(jax.device_get(end.state.params))
-    best = None if best is None else of_model(jax.device_get(best))
-    found = {}
-    if np.isfinite(recorder.history[-1].train_elbo):  # Monte Carlo EM has no bound to classify by
-        found = errors(run.config, last, splits, options.stream, run.name) | _per_step(run.config, best, last, splits)
     if options.draw_pictures:
         # Imported late: matplotlib takes two seconds, and an error should not wait for it.
         from experiments.reports import pictures
 
-        params = last if best is None else best
+        params = params_of_model(run.config, end.state.params if best is None else best)
         pictures.draw_all(folder.figures, run.config, params, splits.test, recorder.history, run.name)
-    summary = summarize(run.config, splits, recorder.history, end.state, found)
+    summary = closing_summary(run.config, run.name, splits, recorder.history, end.state, best, options.stream)
     folder.write_summary(summary)
     return Outcome(summary, recorder.history)
-
-
-def _per_step(config: Config, best: Params | None, last: Params, splits: Splits) -> dict[str, Any]:
-    """Return the closing figures of sequences, by the best state where validation data chose one."""
-    if not splits.test.is_sequences:
-        return {}
-    params, state = (last, "last") if best is None else (best, "best by validation")
-    kl, seed = config.objective.reported_kl or config.objective.kl, config.training.seed
-    found = closing_figures(params, splits.test, config.build_model(), kl, seed, state, config.data.condition)
-    return {"per_step": found}
 
 
 def _follow(run: Run, splits: Splits) -> Outcome:
