@@ -259,6 +259,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_anywhere_is_run_again(finished, tmp_path, monkeypatch):
     """Stopped at each of its waits for the disk, and before each rename."""
     rows = {int(row.num_train_samples) // 20: row for row in history(finished)}
@@ -302,6 +303,7 @@ def test_a_repair_that_is_killed_anywhere_is_run_again(finished, tmp_path, monke
     assert moment > 12
 
 
+@pytest.mark.slow
 def test_the_command(data_dir, tmp_path):
     """Real processes: its statuses, its table, a folder of runs, and the lock."""
     flags = (

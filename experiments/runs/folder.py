@@ -31,6 +31,10 @@ class TakenError(RunError):
     """Another process trains this run."""
 
 
+class DamagedError(RunError):
+    """The metrics of this run cannot be relied upon."""
+
+
 class RunFolder:
     """One configuration trained once.
 
@@ -171,17 +175,31 @@ class RunFolder:
         """The rows that are there; a last line without an end, cut off as it was written, is none.
 
         Raises:
-          RunError: the file is missing or damaged.
+          DamagedError: the file is missing or damaged.
         """
         path = self.path / METRICS_FILE
         try:
             lines = metrics_file.parse(path.read_bytes())
         except (OSError, ValueError, csv.Error) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+            raise DamagedError(f"{path} cannot be read: {_words(error)}; {how_to_repair(self.path)}") from None
         for number, line in enumerate(lines, 1):
             if line.why:
-                raise RunError(f"{path} cannot be read: row {number}: {line.why}; {how_to_repair(self.path)}")
+                raise DamagedError(f"{path} cannot be read: row {number}: {line.why}; {how_to_repair(self.path)}")
         return [line.row for line in lines if line.row is not None]
+
+    def read_finished(self) -> tuple[dict[str, Any], list[Evaluation]]:
+        """Return the summary and the rows of a finished run.
+
+        Raises:
+          DamagedError: the rows are missing or damaged, or end before the run did.
+          RunError: the summary is damaged.
+        """
+        summary, history = self.read_summary(), self.read_metrics()
+        samples = summary["num_train_samples"]
+        if all(row.num_train_samples != samples for row in history):
+            path = self.path / METRICS_FILE
+            raise DamagedError(f"{path} has no row after {samples} samples; {how_to_repair(self.path)}")
+        return summary, history
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which ends the run."""
@@ -230,6 +248,10 @@ class RunFolder:
 
 
 _ENTRIES_OF_SUMMARY = ("num_epochs", "num_train_samples", "train_elbo", "test_elbo", "test_reconstruction", "test_kl")
+
+
+def _words(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def how_to_repair(folder: Path) -> str:

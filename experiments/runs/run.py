@@ -16,7 +16,7 @@ from experiments.configs import Config
 from experiments.reports.per_step import mean_lengths
 from experiments.runs import distributed
 from experiments.runs.closing import closing_summary, params_of_model
-from experiments.runs.folder import RunFolder, TakenError
+from experiments.runs.folder import DamagedError, RunFolder, TakenError
 from experiments.runs.program import End, Program, Start, num_steps, programs_of
 from experiments.runs.recorder import Follower, Recorder
 from experiments.runs.splits import Splits
@@ -47,12 +47,14 @@ class Outcome(NamedTuple):
       history: those of metrics.csv.
       diverged: why it stopped; `None` where it is finished.
       was_finished: whether there was nothing left to do.
+      damaged: why its metrics cannot be read, where they cannot; nothing was done.
     """
 
     summary: dict[str, Any]
     history: list[Evaluation]
     diverged: DivergedError | None = None
     was_finished: bool = False
+    damaged: DamagedError | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +89,8 @@ def train(run: Run, splits: Splits, options: Options) -> Outcome:
       TerminatedError: SIGTERM came; the state at that moment is saved.
     """
     (outcome,) = _train_program([run], splits, options)
+    if outcome.damaged is not None:
+        raise outcome.damaged
     if outcome.diverged is None:
         return outcome
     error, kept = outcome.diverged, f"; the last good state is in {RunFolder(run.workdir, run.config).checkpoints}"
@@ -97,7 +101,7 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
     """Train several configurations on the same data, each into its folder, as `train` does each.
 
     What another process is training is left to it, and waited for in the end. A run that diverges keeps its last good
-    state, has no summary and stops no other.
+    state, has no summary and stops no other; nor does one whose metrics are damaged, which is left as it is.
 
     Raises:
       RunError: a folder holds something else, or cannot be written to.
@@ -118,6 +122,8 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
             for number, outcome in zip(numbers, found, strict=True):
                 if outcome.diverged is not None:
                     print(f"{runs[number].name} diverges: {outcome.diverged}", flush=True)
+                if outcome.damaged is not None:
+                    print(f"{runs[number].name} is damaged: {outcome.damaged}", flush=True)
         if taken == len(left):
             if not waited:
                 print(f"waiting for {taken} of {len(runs)} runs, which another process trains", flush=True)
@@ -150,7 +156,10 @@ def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> lis
             folder.check(options.resume)
         if folder.is_finished():
             distributed.say(distributed.FINISHED)
-            outcomes[run.workdir] = Outcome(folder.read_summary(), folder.read_metrics(), was_finished=True)
+            try:
+                outcomes[run.workdir] = Outcome(*folder.read_finished(), was_finished=True)
+            except DamagedError as error:
+                outcomes[run.workdir] = Outcome({}, [], damaged=error)
     unfinished = [run for run in runs if run.workdir not in outcomes]
     if unfinished:
         program = Program([run.config for run in unfinished], splits, options.stream)
@@ -165,7 +174,12 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
     try:
         with distributed.said_to_others():
             for run in runs:
-                opened.append(_open(run, program, splits, options, termination))  # closed if one fails
+                try:
+                    opened.append(_open(run, program, splits, options, termination))  # closed if one fails
+                except DamagedError as error:
+                    if len(runs) == 1 and distributed.process_count() > 1:
+                        raise  # which is said to the others
+                    outcomes[run.workdir] = Outcome({}, [], damaged=error)
         by_step: dict[int, list[_Opened]] = defaultdict(list)
         for member in opened:
             by_step[-1 if member.state is None else int(member.state.step)].append(member)
