@@ -2,7 +2,7 @@
 
 tests/data/run_format_N is what this wrote at commits 060d9a3^ (1), 94c0082^ (2) and 94c0082 (3),
 
-    python -m experiments.digits --latent_dim=2 --hidden_dim=4 --num_epochs=3 --eval_every=1 --learning_rate=0.01 --seed=0
+    python -m experiments.digits --latent_dim=2 --hidden_dim=4 --num_epochs=3 --eval_every=1 --learning_rate=0.01
 
 less figures and TensorBoard. The name of its folder in Orbax's commit_success.txt is another, with its checksum.
 """
