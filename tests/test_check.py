@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
 from aevb.checkpoints import Checkpoints
@@ -253,6 +254,20 @@ def test_an_interrupted_run_is_well(tmp_path):
     lines = (folder / "metrics.csv").read_text().splitlines(keepends=True)
     (folder / "metrics.csv").write_text("".join(lines[:-1]))
     assert inspect(folder).is_well, wrong(folder)
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+def test_a_run_in_double_precision_is_not_evaluated_in_single(tmp_path):
+    with jax.enable_x64(True):
+        train_into(folder := tmp_path / "run", tiny_config(SPLITS, num_epochs=1), SPLITS)
+        before = RunFolder(folder, CONFIG).read_metrics()
+    (folder / "metrics.csv").unlink()
+    (said,) = repaired(folder)
+    assert said.startswith("cannot evaluate a checkpoint again: param_dtype=float64 would be float32")
+    assert not (folder / "metrics.csv").exists()
+    with jax.enable_x64(True):
+        repaired(folder)
+    assert history(folder) == before
 
 
 class Killed(BaseException):

@@ -14,6 +14,7 @@ from aevb.durable import make_folder, sync, write_whole
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
 from aevb.training.divergence import DivergedError
+from experiments import configs
 from experiments.checks.comparisons import REBUILT
 from experiments.checks.inspection import Inspection, inspect
 from experiments.configs import Config
@@ -59,6 +60,7 @@ def _repair_metrics(path: Path, load: Load) -> Iterator[str]:
         return
     program = None
     if found.usable:
+        configs.check(found.config)  # that this process has the precision that the run had
         splits = load(found.config)
         found = inspect(path, len(splits.train.images))  # which says for certain when the run was evaluated
         assert found.config is not None
@@ -111,6 +113,7 @@ def _repair_summary(path: Path, load: Load) -> Iterator[str]:
     step = history[-1].num_train_samples // batch_size if history else -1
     can_be_rebuilt = step in found.usable and _is_ok(found, METRICS_FILE) and found.timetable.is_end(history[-1])
     if can_be_rebuilt:
+        configs.check(found.config)
         splits = load(found.config)
         program = Program([found.config], splits)
         checkpoints = Checkpoints(path / CHECKPOINT_FOLDER, read_only=True)
