@@ -17,6 +17,7 @@ from aevb.algorithms.base import TrainState
 from aevb.durable import make_folder, sync_tree
 from aevb.manifests import Manifest, checksums, read_manifest, write_manifest
 from aevb.model import Params
+from aevb.quiet import OrbaxError, quietly
 
 NUM_KEPT = 3
 _LONGEST_REASON = 200
@@ -61,12 +62,13 @@ class Checkpoints:
         """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none.
 
         Raises:
-          RunError: as for `check_folder`, where it is not `read_only`.
+          RunError: the folder cannot be listed; or as for `check_folder`, where it is not `read_only`.
         """
         self._keep_all = keep_all
         if not read_only:
             check_folder(folder)
             make_folder(Path(folder).absolute())
+        _check_listing(Path(folder))
         self._passed_over: set[int] = set()  # steps that could not be used: set aside, and never deleted
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
@@ -104,7 +106,7 @@ class Checkpoints:
                     self._set_aside(later)
                 elif later >= step:
                     self._manager.delete(later)
-            self._manager.save(step, args=ocp.args.StandardSave(arrays))
+            quietly(lambda: self._manager.save(step, args=ocp.args.StandardSave(arrays)))
             sync_tree(self._folder(step))
             bound = valid_bound if np.isfinite(valid_bound) else None  # JSON has no NaN
             write_manifest(self._folder(step), Manifest(bound, seconds, checksums(self._folder(step))))
@@ -128,10 +130,15 @@ class Checkpoints:
         """
         if not self.steps():
             return None
-        step, arrays = self._last_usable(template)
-        manifest = read_manifest(self._folder(step))
-        state = _from_arrays(arrays, jax.random.key_impl(template.key))
-        return Restored(state, manifest.seconds if manifest else None)
+        return self._restored(*self._last_usable(template), template)
+
+    def restore(self, step: int, template: TrainState) -> Restored:
+        """Return the state saved at `step`.
+
+        Raises:
+          RunError: it does not fit the template, or cannot be read.
+        """
+        return self._restored(step, self._restore(step, template), template)
 
     def steps(self) -> list[int]:
         """The steps whose states are kept, in order."""
@@ -162,6 +169,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+    def _restored(self, step: int, arrays: Any, template: TrainState) -> Restored:
+        manifest = read_manifest(self._folder(step))
+        state = _from_arrays(arrays, jax.random.key_impl(template.key))
+        return Restored(state, manifest.seconds if manifest else None)
 
     def _folder(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
@@ -194,13 +206,15 @@ class Checkpoints:
             # Looked for among the files that are there: a path in a manifest is never opened.
             if manifest is not None and not manifest.sha256.items() <= checksums(self._folder(step)).items():
                 raise RunError(f"{name} is damaged: its files are not those that were written")
-            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(self._abstract(step, template)))
-            return {**arrays, "params": arrays["params"]}
+            return quietly(lambda: self._read(step, template))
         except RunError:
             raise
-        except Exception as error:
-            # Orbax and TensorStore raise nearly anything on damaged input, and all of it means the same here.
+        except (OSError, ValueError, OrbaxError) as error:
             raise RunError(f"{name} cannot be read: {_reason(error)}") from None
+
+    def _read(self, step: int, template: TrainState | None) -> dict[str, Any]:
+        arrays = self._manager.restore(step, args=ocp.args.StandardRestore(self._abstract(step, template)))
+        return {**arrays, "params": arrays["params"]}
 
     def _delete_old(self) -> None:
         """Keeps the last `NUM_KEPT`, the best, and those of older versions, among them their best by the test bound.
@@ -248,6 +262,15 @@ def check_folder(folder: str | os.PathLike) -> None:
         raise RunError(f"checkpoints cannot be saved in {path}: choose a path without any of * ? [ \\")
 
 
+def _check_listing(folder: Path) -> None:
+    """Raise `RunError` for a folder that cannot be listed, where Orbax would fail in a thread of its own."""
+    try:
+        with os.scandir(folder):
+            pass
+    except OSError as error:
+        raise RunError(f"cannot read {folder}: {error.strerror}") from None
+
+
 def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
     """Write a pytree of arrays into a new `folder`; return the SHA-256 of each file, by its path in there.
 
@@ -269,14 +292,16 @@ def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Param
     try:
         if not sha256.items() <= checksums(folder).items():
             raise RunError(f"{folder} is damaged: its files are not those that were written")
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
+        return jax.tree.map(jnp.asarray, quietly(lambda: _read_tree(folder, template)))
     except RunError:
         raise
-    except Exception as error:
-        # Orbax and TensorStore raise nearly anything on damaged input, and all of it means the same here.
+    except (OSError, OrbaxError) as error:
         raise RunError(f"{folder} cannot be read: {_reason(error)}") from None
-    return jax.tree.map(jnp.asarray, arrays)
+
+
+def _read_tree(folder: Path, template: Params) -> Params:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
 
 
 def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:

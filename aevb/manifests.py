@@ -1,13 +1,15 @@
-"""What stands beside Orbax's files of a checkpoint: their checksums, the bound that chooses the best, the seconds."""
+"""Checksums: beside Orbax's files of a checkpoint, with its bound and seconds, and within JSON files."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aevb.durable import write_whole
 
 MANIFEST_FILE = "sha256.json"
+CHECKSUM = "sha256"
+"""The entry of a JSON file that is the checksum of the others: it is written with them, so that no kill parts them."""
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -63,3 +65,28 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST_FILE} is damaged: {type(error).__name__}: {error}") from None
+
+
+def sealed(contents: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a JSON file and the checksum of them."""
+    return {**contents, CHECKSUM: _sha256_of(contents)}
+
+
+def unsealed(found: Any) -> dict[str, Any]:
+    """Return the contents of a JSON file without their checksum; files of older versions have none.
+
+    Raises:
+      ValueError: the file holds no object, or something in it has changed since it was written.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("it holds no entries")
+    contents = {name: value for name, value in found.items() if name != CHECKSUM}
+    if CHECKSUM in found and found[CHECKSUM] != _sha256_of(contents):
+        raise ValueError(
+            f"it has changed since it was written, as its {CHECKSUM} says (without that entry it is read as it is)"
+        )
+    return contents
+
+
+def _sha256_of(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()

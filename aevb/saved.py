@@ -16,6 +16,7 @@ from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.arguments import describe, is_integer
 from aevb.checkpoints import Checkpoints, RunError, RunWarning, open_checkpoints, read_arrays, write_arrays
 from aevb.data import split_rule_of
+from aevb.manifests import unsealed
 from aevb.model import Model, Params, check_model, check_params
 
 FORMAT_VERSION = 3
@@ -46,7 +47,7 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        config = json.loads(path.read_text())
+        config = unsealed(json.loads(path.read_text()))
         version = config["format_version"]
         if version in (1, 2):
             config = _of_older_format(config)
@@ -118,23 +119,33 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
         model = model_of(config)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{Path(workdir) / CONFIG_FILE} describes no model: {_reason(error)}") from None
-    full_vb = config.get("algorithm") == "full_vb"
-    init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
     checkpoints = open_checkpoints(workdir)
     try:
         step = None if which == "last" else _best(checkpoints, Path(workdir)) if which == "best" else which
         if step is None:
             _check_last(checkpoints, Path(workdir), config)
-        params = _like(jax.eval_shape(init, jax.random.key(0)), checkpoints.restore_params(step), Path(workdir))
+        params = params_like(shapes_of(config), checkpoints.restore_params(step), Path(workdir))
     finally:
         checkpoints.close()
-    return model, posterior_mean(params) if full_vb else params
+    return model, posterior_mean(params) if config.get("algorithm") == "full_vb" else params
+
+
+def shapes_of(config: dict[str, Any]) -> Params:
+    """Return the shapes of the parameters that a run of a configuration saves.
+
+    Raises:
+      KeyError, TypeError, ValueError: it describes no model.
+    """
+    model = model_of(config)
+    full_vb = config.get("algorithm") == "full_vb"
+    init = lambda key: spread(model.init(key)) if full_vb else model.init(key)
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _check_last(checkpoints: Checkpoints, workdir: Path, config: dict[str, Any]) -> None:
     """Warn where a finished run has lost its last checkpoint: an older one would stand beside its closing figures."""
     try:
-        samples = json.loads((workdir / _SUMMARY_FILE).read_text())["num_train_samples"]
+        samples = unsealed(json.loads((workdir / _SUMMARY_FILE).read_text()))["num_train_samples"]
         step = int(samples) // int(config["optimizer"]["batch_size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # not finished, or of an older format
@@ -226,10 +237,10 @@ def load(path: str | os.PathLike) -> tuple[Model, Params]:
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path / _MODEL_FILE} describes no model: {_reason(error)}") from None
     template = jax.eval_shape(model.init, jax.random.key(0))
-    return model, _like(template, read_arrays(path / _PARAMS_FOLDER, template, sha256), path)
+    return model, params_like(template, read_arrays(path / _PARAMS_FOLDER, template, sha256), path)
 
 
-def _like(template: Params, params: Params, folder: Path) -> Params:
+def params_like(template: Params, params: Params, folder: Path) -> Params:
     """Return parameters that were read in the structure of `template`: Orbax knows no tuples, and compares no shapes.
 
     Raises:

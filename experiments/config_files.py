@@ -25,7 +25,14 @@ def from_json(contents: Mapping[str, Any]) -> Config:
       KeyError, TypeError, ValueError: it holds none.
     """
     contents = {name: copy.deepcopy(value) for name, value in contents.items() if name != "format_version"}
+    # Where one's own data are stood among the settings of all data when format 3 was new.
+    moved = {name: contents["data"].pop(name) for name in _OWN if name in contents.get("data", {})}
+    if moved:
+        contents["own_data"] = moved | contents.get("own_data", {})
     return _filled(Config(), contents)
+
+
+_OWN = ("path", "fingerprint")
 
 
 def _filled(defaults: Any, contents: Mapping[str, Any]) -> Any:

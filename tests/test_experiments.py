@@ -13,6 +13,9 @@ import pytest
 
 import aevb
 from aevb.checkpoints import RunError
+from aevb.training import Evaluation
+from experiments.configs import Config
+from experiments.runs.folder import RunFolder
 from tests.processes import assert_one_line_error, experiment, metrics, without_seconds
 
 SMALL = ("--num_epochs=4", "--eval_every=2", "--hidden_dim=16")
@@ -105,8 +108,7 @@ def test_a_run_cut_in_two_equals_a_whole_one(finished, data_dir, tmp_path):
     first = digits(data_dir, f"--workdir={workdir}", "--latent_dim=2", "--num_epochs=2", "--resume")
     assert first.returncode == 0, first.stderr
     # A row that was written after the last checkpoint, as a kill between the two leaves it.
-    with (workdir / "metrics.csv").open("a") as file:
-        file.write("4,5600,-1.0,-1.0,-1.0,1.0,2,9.0\n")
+    RunFolder(workdir, Config()).append_metrics(Evaluation(4, 5600, -1.0, -1.0, -1.0, 1.0, 2, 9.0))
     second = digits(data_dir, f"--workdir={workdir}", "--latent_dim=2", "--resume")
     assert second.returncode == 0, second.stderr
     assert without_seconds(metrics(workdir)) == without_seconds(metrics(finished))

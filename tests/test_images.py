@@ -204,6 +204,7 @@ def test_changed_data_are_refused(files, runs, tmp_path):
     """One pixel is another by one."""
     shutil.copytree(runs["folder"], workdir := tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
+    del config["sha256"]  # which would say that it has changed
     config["own_data"]["path"] = str(data := tmp_path / "patches.npy")
     (workdir / "config.json").write_text(json.dumps(config))
     changed = patches().copy()

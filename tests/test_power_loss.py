@@ -15,6 +15,7 @@ from aevb.checkpoints import RunError, RunWarning
 from experiments.runs.run import Options, Run, train
 from tests.conftest import ROOT
 from tests.power_cuts import record, states, write_out
+from tests.processes import metrics, without_seconds
 from tests.runs import tiny_config, tiny_splits
 
 _SCRIPT = """
@@ -65,12 +66,10 @@ def test_every_state_that_a_power_cut_may_leave_goes_on_to_the_same_bits(how, tm
     assert len(refused) < tried / 10
 
 
-def _end(folder: Path) -> tuple[list[list[str]], list[np.ndarray]]:
+def _end(folder: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:
     """Return the metrics but for their seconds, and the parameters at the end."""
-    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
-    drop = rows[0].index("seconds")
     _, params = aevb.load_run(folder)
-    return [row[:drop] + row[drop + 1 :] for row in rows], jax.tree.leaves(params)
+    return without_seconds(metrics(folder)), jax.tree.leaves(params)
 
 
 def _assert_same(found: tuple, expected: tuple, when: str) -> None:

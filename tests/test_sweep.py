@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -124,6 +125,36 @@ def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
         assert found.is_finished()
         assert_same_history(found.read_metrics(), expected.read_metrics(), rtol=1e-9)
         assert_trees_close(aevb.load_run(found.path)[1], aevb.load_run(expected.path)[1], rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["a digit", "all rows", "no file"])
+def test_a_damaged_member_is_said_to_be_damaged_and_stops_no_other(data_dir, tmp_path, damage):
+    command = [
+        *("--dataset=digits", "--latent_dim=2,3", "--learning_rate=0.1", "--hidden_dim=8", "--num_epochs=1"),
+        *(f"--data_dir={data_dir}", f"--workdir={tmp_path}"),
+    ]
+    assert experiment("sweep", *command).returncode == 0
+    path = next(tmp_path.rglob("latent_2,*/**/metrics.csv"))
+    text = path.read_text()
+    if damage == "no file":
+        path.unlink()
+    else:
+        path.write_text(text.replace("\n0,0,-44", "\n0,0,-45") if damage == "a digit" else text.split("\n")[0] + "\n")
+    shutil.rmtree(next(tmp_path.rglob("latent_3,*")))
+    done = experiment("sweep", *command)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        f"error: 1 of 2 runs are damaged: python -m experiments.check --run={tmp_path} --repair rebuilds what can be "
+        "rebuilt"
+    )
+    rows = table(tmp_path)
+    assert [row["state"] for row in rows.values()] == ["damaged", "finished"]
+    assert str(path) in rows["2", "0.1"]["why"]
+    done = experiment("check", f"--run={tmp_path}", f"--data_dir={data_dir}", "--repair")
+    assert done.returncode == 0, done.stdout
+    assert experiment("sweep", *command).returncode == 0
+    assert [row["state"] for row in table(tmp_path).values()] == ["finished", "finished"]
 
 
 @pytest.mark.parametrize(

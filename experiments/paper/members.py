@@ -267,14 +267,20 @@ def train_seeds(config: Config) -> list[list[Evaluation]]:
 
 
 def history_of(config: Config, also: Sequence[str] = ()) -> list[Evaluation] | None:
-    """Return the history of a run as far as it was asked for; `None` where it is not done, as one that diverged."""
+    """Return the history of a run as far as it was asked for; `None` where it is not done, as one that diverged.
+
+    Raises:
+      DamagedError: its metrics cannot be relied upon.
+    """
     config, workdir, _ = _run(config, also)
     run_folder = RunFolder(workdir, config)
     if not run_folder.is_finished():
+        if run_folder.checkpoints.exists():
+            run_folder.read_metrics()  # so that one that is damaged is not taken for one that diverged
         return None
     wanted = _num_samples(config)
     # Another figure may have taken it further than this one asks for.
-    return [row for row in run_folder.read_metrics() if row.num_train_samples <= wanted]
+    return [row for row in run_folder.read_finished()[1] if row.num_train_samples <= wanted]
 
 
 def why_diverged(config: Config, also: Sequence[str] = ()) -> str:

@@ -3,22 +3,19 @@
 import csv
 import errno
 import fcntl
-import io
 import json
-import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from aevb.checkpoints import CHECKPOINT_FOLDER, RunError, check_folder
-from aevb.distributions.levels import ONE_LEVEL
 from aevb.durable import make_folder, write_whole
+from aevb.manifests import sealed, unsealed
 from aevb.saved import CONFIG_FILE
 from aevb.training import Evaluation
-from aevb.training.history import ONLY_SOME_HAVE
 from experiments import config_files
 from experiments.configs import Config
+from experiments.runs import metrics_file
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
@@ -32,6 +29,10 @@ _NOTHING = {LOCK_FILE, f".{CONFIG_FILE}.part"}
 
 class TakenError(RunError):
     """Another process trains this run."""
+
+
+class DamagedError(RunError):
+    """The metrics of this run cannot be relied upon."""
 
 
 class RunFolder:
@@ -81,7 +82,7 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether the run that is there has gone as far as this configuration asks."""
         try:
-            summary = json.loads((self.path / SUMMARY_FILE).read_text())
+            summary = unsealed(json.loads((self.path / SUMMARY_FILE).read_text()))
             wanted = self.config.training
             if wanted.patience and summary.get("stopped_early") and summary["patience"] >= wanted.patience:
                 return True
@@ -134,7 +135,7 @@ class RunFolder:
             self.lock()
             if any(path.name not in _NOTHING for path in self.path.iterdir()):
                 raise TakenError(f"another process has begun the run in {self.path} meanwhile")
-        write_json(self.path / CONFIG_FILE, config_files.to_json(self.config))
+        write_json(self.path / CONFIG_FILE, sealed(config_files.to_json(self.config)))
         (self.path / DIVERGED_FILE).unlink(missing_ok=True)
 
     @property
@@ -150,16 +151,18 @@ class RunFolder:
     def start_metrics(self, history: list[Evaluation], like: Evaluation) -> None:
         """Write metrics.csv with the rows that are known already, at once, dropping any that came after them.
 
-        Its columns are those of `like`, a row of the same run.
+        Its columns are those of `like`, a row of the same run. Rows that a repair marked stay marked.
         """
-        rows = "".join(_csv_line(row) for row in (_columns(like), *(_columns(row).values() for row in history)))
-        _write_whole(self.path / METRICS_FILE, rows)
+        path = self.path / METRICS_FILE
+        before = metrics_file.parse(path.read_bytes()) if history and path.exists() else []
+        rebuilt = {line.row.num_train_samples for line in before if line.row is not None and line.is_rebuilt}
+        _write_whole(path, metrics_file.text_of(history, like, rebuilt))
 
     def append_metrics(self, row: Evaluation) -> None:
         """Adds one row, or nothing at all where there is no room for it."""
         with (self.path / METRICS_FILE).open("ab", buffering=0) as file:
             end = file.tell()
-            line = _csv_line(_columns(row).values()).encode()
+            line = metrics_file.line_of(row).encode()
             try:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -172,19 +175,35 @@ class RunFolder:
         """The rows that are there; a last line without an end, cut off as it was written, is none.
 
         Raises:
-          RunError: the file is missing or damaged.
+          DamagedError: the file is missing or damaged.
         """
         path = self.path / METRICS_FILE
         try:
-            lines = path.read_bytes().decode().splitlines(keepends=True)
-            rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
-            return [_evaluation(row) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+            lines = metrics_file.parse(path.read_bytes())
+        except (OSError, ValueError, csv.Error) as error:
+            raise DamagedError(f"{path} cannot be read: {_words(error)}; {how_to_repair(self.path)}") from None
+        for number, line in enumerate(lines, 1):
+            if line.why:
+                raise DamagedError(f"{path} cannot be read: row {number}: {line.why}; {how_to_repair(self.path)}")
+        return [line.row for line in lines if line.row is not None]
+
+    def read_finished(self) -> tuple[dict[str, Any], list[Evaluation]]:
+        """Return the summary and the rows of a finished run.
+
+        Raises:
+          DamagedError: the rows are missing or damaged, or end before the run did.
+          RunError: the summary is damaged.
+        """
+        summary, history = self.read_summary(), self.read_metrics()
+        samples = summary["num_train_samples"]
+        if all(row.num_train_samples != samples for row in history):
+            path = self.path / METRICS_FILE
+            raise DamagedError(f"{path} has no row after {samples} samples; {how_to_repair(self.path)}")
+        return summary, history
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which ends the run."""
-        write_json(self.path / SUMMARY_FILE, summary)
+        write_json(self.path / SUMMARY_FILE, sealed(summary))
 
     def write_divergence(self, why: str) -> None:
         """Writes diverged.txt."""
@@ -200,7 +219,7 @@ class RunFolder:
     def reopen(self, num_train_samples: int) -> None:
         """Takes summary.json away if the run has gone back to before what that says, to `num_train_samples`."""
         try:
-            if json.loads((self.path / SUMMARY_FILE).read_text())["num_train_samples"] <= num_train_samples:
+            if unsealed(json.loads((self.path / SUMMARY_FILE).read_text()))["num_train_samples"] <= num_train_samples:
                 return
         except FileNotFoundError:
             return
@@ -217,56 +236,27 @@ class RunFolder:
         """
         path = self.path / SUMMARY_FILE
         try:
-            found = json.loads(path.read_text())
+            found = unsealed(json.loads(path.read_text()))
             missing = [name for name in _ENTRIES_OF_SUMMARY if name not in found]
         except FileNotFoundError:
             raise
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RunError(f"{path} cannot be read: {error}") from None
-        if missing or not isinstance(found, dict):
-            raise RunError(f"{path} is damaged: it has no {missing[0] if missing else 'entries'}")
+        if missing:
+            raise RunError(f"{path} is damaged: it has no {missing[0]}")
         return found
 
 
 _ENTRIES_OF_SUMMARY = ("num_epochs", "num_train_samples", "train_elbo", "test_elbo", "test_reconstruction", "test_kl")
-_COUNTS = ("epoch", "num_train_samples", "active_units", "active_units_by_level")
-_BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 
 
-def _columns(row: Evaluation) -> dict[str, Any]:
-    """Return the columns of metrics.csv: of latents in levels, one per level too; what is not known is left out."""
-    columns = {name: value for name, value in row._asdict().items() if name not in _BY_LEVEL}
-    for name in ONLY_SOME_HAVE:
-        if math.isnan(columns[name]):
-            del columns[name]
-    for name in _BY_LEVEL:
-        levels = getattr(row, name)
-        columns |= {f"{name}/{level}": value for level, value in levels.items() if set(levels) != {ONE_LEVEL}}
-    return columns
+def _words(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _evaluation(columns: dict[str, str]) -> Evaluation:
-    """Return the row that `_columns` made the columns of.
-
-    Raises:
-      ValueError, KeyError, TypeError: it was not made so.
-    """
-    values: dict[str, Any] = {name: {} for name in _BY_LEVEL}
-    for column, text in columns.items():
-        if column is None or text is None:
-            raise ValueError("a row is longer or shorter than its heading")
-        name, _, level = column.partition("/")
-        if level:
-            values[name][level] = _number(name, text)
-        else:
-            values[name] = _number(name, text)
-    return Evaluation(**values)
-
-
-def _number(name: str, text: str) -> int | float | None:
-    if name == "active_units" and not text:
-        return None
-    return int(text) if name in _COUNTS else float(text)
+def how_to_repair(folder: Path) -> str:
+    """Return the command that says more of a damaged run folder."""
+    return f"python -m experiments.check --run={folder} --repair rebuilds what can be rebuilt"
 
 
 def write_json(path: Path, contents: dict[str, Any]) -> None:
@@ -283,9 +273,3 @@ def _write_whole(path: Path, text: str) -> None:
         write_whole(path, text.encode())
     except OSError as error:
         raise RunError(f"cannot write to {path.parent}: {error.strerror}") from None
-
-
-def _csv_line(row: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(row)
-    return text.getvalue()

@@ -17,6 +17,7 @@ from aevb.data import Dataset
 from aevb.data.rows import rows
 from aevb.models.families import takes_images, takes_sequences
 from aevb.models.output_bias import start_at_mean
+from aevb.training.again import evaluate_again
 from aevb.training.divergence import DivergedError
 from aevb.training.padding import Padding, padded
 from aevb.training.population import fit_population
@@ -146,6 +147,12 @@ class Program:
           on_pause: is given the state between evaluations, of several members all of them `[K, ...]`.
         """
         return [self._fit_one(members[0], on_pause)] if len(members) == 1 else self._fit_many(members, on_pause)
+
+    def evaluate(self, config: Config, state: TrainState, seconds: float) -> aevb.Evaluation:
+        """Return the row of a state that a member had at an evaluation, `seconds` of training after its start."""
+        key, optimizer = jax.random.key(config.training.seed), self._optimizer(config)
+        settings = {**self._settings(), "optimizer": optimizer}
+        return evaluate_again(state, self._data("train"), self._built(config), key=key, seconds=seconds, **settings)
 
     def own(self, config: Config, state: TrainState) -> TrainState:
         """Return the state of a member at its own latent size."""

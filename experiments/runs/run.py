@@ -7,25 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from aevb.algorithms import TrainState
-from aevb.algorithms.full_vb import posterior_mean
 from aevb.checkpoints import RunError
-from aevb.model import Params
 from aevb.training import Evaluation
 from aevb.training.divergence import DivergedError
 from aevb.training.population import member_of
 from experiments.configs import Config
-from experiments.reports.errors import errors
-from experiments.reports.per_step import closing_figures, mean_lengths
+from experiments.reports.per_step import mean_lengths
 from experiments.runs import distributed
-from experiments.runs.folder import RunFolder, TakenError
+from experiments.runs.closing import closing_summary, params_of_model
+from experiments.runs.folder import DamagedError, RunFolder, TakenError
 from experiments.runs.program import End, Program, Start, num_steps, programs_of
 from experiments.runs.recorder import Follower, Recorder
 from experiments.runs.splits import Splits
-from experiments.runs.summary import summarize
 from experiments.runs.termination import TerminatedError, Termination
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -53,12 +47,14 @@ class Outcome(NamedTuple):
       history: those of metrics.csv.
       diverged: why it stopped; `None` where it is finished.
       was_finished: whether there was nothing left to do.
+      damaged: why its metrics cannot be read, where they cannot; nothing was done.
     """
 
     summary: dict[str, Any]
     history: list[Evaluation]
     diverged: DivergedError | None = None
     was_finished: bool = False
+    damaged: DamagedError | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +89,8 @@ def train(run: Run, splits: Splits, options: Options) -> Outcome:
       TerminatedError: SIGTERM came; the state at that moment is saved.
     """
     (outcome,) = _train_program([run], splits, options)
+    if outcome.damaged is not None:
+        raise outcome.damaged
     if outcome.diverged is None:
         return outcome
     error, kept = outcome.diverged, f"; the last good state is in {RunFolder(run.workdir, run.config).checkpoints}"
@@ -103,7 +101,7 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
     """Train several configurations on the same data, each into its folder, as `train` does each.
 
     What another process is training is left to it, and waited for in the end. A run that diverges keeps its last good
-    state, has no summary and stops no other.
+    state, has no summary and stops no other; nor does one whose metrics are damaged, which is left as it is.
 
     Raises:
       RunError: a folder holds something else, or cannot be written to.
@@ -124,6 +122,8 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
             for number, outcome in zip(numbers, found, strict=True):
                 if outcome.diverged is not None:
                     print(f"{runs[number].name} diverges: {outcome.diverged}", flush=True)
+                if outcome.damaged is not None:
+                    print(f"{runs[number].name} is damaged: {outcome.damaged}", flush=True)
         if taken == len(left):
             if not waited:
                 print(f"waiting for {taken} of {len(runs)} runs, which another process trains", flush=True)
@@ -156,7 +156,10 @@ def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> lis
             folder.check(options.resume)
         if folder.is_finished():
             distributed.say(distributed.FINISHED)
-            outcomes[run.workdir] = Outcome(folder.read_summary(), folder.read_metrics(), was_finished=True)
+            try:
+                outcomes[run.workdir] = Outcome(*folder.read_finished(), was_finished=True)
+            except DamagedError as error:
+                outcomes[run.workdir] = Outcome({}, [], damaged=error)
     unfinished = [run for run in runs if run.workdir not in outcomes]
     if unfinished:
         program = Program([run.config for run in unfinished], splits, options.stream)
@@ -171,7 +174,12 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
     try:
         with distributed.said_to_others():
             for run in runs:
-                opened.append(_open(run, program, splits, options, termination))  # closed if one fails
+                try:
+                    opened.append(_open(run, program, splits, options, termination))  # closed if one fails
+                except DamagedError as error:
+                    if len(runs) == 1 and distributed.process_count() > 1:
+                        raise  # which is said to the others
+                    outcomes[run.workdir] = Outcome({}, [], damaged=error)
         by_step: dict[int, list[_Opened]] = defaultdict(list)
         for member in opened:
             by_step[-1 if member.state is None else int(member.state.step)].append(member)
@@ -230,31 +238,15 @@ def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outc
     assert end.state is not None
     best = recorder.best_params()
     recorder.close()
-    of_model = posterior_mean if run.config.algorithm == "full_vb" else lambda params: params
-    last = of_model(jax.device_get(end.state.params))
-    best = None if best is None else of_model(jax.device_get(best))
-    found = {}
-    if np.isfinite(recorder.history[-1].train_elbo):  # Monte Carlo EM has no bound to classify by
-        found = errors(run.config, last, splits, options.stream, run.name) | _per_step(run.config, best, last, splits)
     if options.draw_pictures:
         # Imported late: matplotlib takes two seconds, and an error should not wait for it.
         from experiments.reports import pictures
 
-        params = last if best is None else best
+        params = params_of_model(run.config, end.state.params if best is None else best)
         pictures.draw_all(folder.figures, run.config, params, splits.test, recorder.history, run.name)
-    summary = summarize(run.config, splits, recorder.history, end.state, found)
+    summary = closing_summary(run.config, run.name, splits, recorder.history, end.state, best, options.stream)
     folder.write_summary(summary)
     return Outcome(summary, recorder.history)
-
-
-def _per_step(config: Config, best: Params | None, last: Params, splits: Splits) -> dict[str, Any]:
-    """Return the closing figures of sequences, by the best state where validation data chose one."""
-    if not splits.test.is_sequences:
-        return {}
-    params, state = (last, "last") if best is None else (best, "best by validation")
-    kl, seed = config.objective.reported_kl or config.objective.kl, config.training.seed
-    found = closing_figures(params, splits.test, config.build_model(), kl, seed, state, config.data.condition)
-    return {"per_step": found}
 
 
 def _follow(run: Run, splits: Splits) -> Outcome:

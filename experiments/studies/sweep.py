@@ -7,13 +7,16 @@ from typing import Any
 
 from absl import flags
 
+from aevb.checkpoints import RunError
 from aevb.models.families import takes_sequences
+from aevb.training import Evaluation
 from experiments import configs, defaults, launch, model_arguments
 from experiments.config_flags import ConfigFlags
 from experiments.configs import Config
 from experiments.paper import members
 from experiments.reports.tables import print_table, write_csv
 from experiments.runs import command
+from experiments.runs.folder import DamagedError, how_to_repair
 from experiments.runs.run import Options
 
 _FLAGS = flags.FLAGS
@@ -85,7 +88,7 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     from aevb import figures
     from experiments.reports import pictures
 
-    histories = {config: members.history_of(config, axes) for config in wanted}
+    histories, damaged = _histories(wanted, axes)
     panels: dict[Config, dict[float, list]] = {}
     for config, history in histories.items():
         rate = config.optimizer.learning_rate
@@ -102,11 +105,30 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     path = Path(_FLAGS.workdir) / "sweep.png"
     figures.save(figures.bound_panels(drawn, num_columns=5, y_quantile=_BELOW_THE_AXIS), path)
     has_valid = any(history and math.isfinite(history[-1].valid_elbo) for history in histories.values())
-    rows = [_row(config, axes, history, has_valid) for config, history in histories.items()]
-    why = ["" if history else members.why_diverged(config, axes) for config, history in histories.items()]
+    rows, why = [], []
+    for config, history in histories.items():
+        state = "damaged" if config in damaged else "finished" if history else "diverged"
+        rows.append(_row(config, axes, history, has_valid) | {"state": state})
+        why.append(damaged.get(config) or ("" if history else members.why_diverged(config, axes)))
     write_csv(path.with_suffix(".csv"), [row | {"why": words} for row, words in zip(rows, why, strict=True)])
     print_table(rows)
     print(f"table: {path.with_suffix('.csv')}\nfigure: {path}")
+    if damaged:
+        raise RunError(f"{len(damaged)} of {len(wanted)} runs are damaged: {how_to_repair(Path(_FLAGS.workdir))}")
+
+
+def _histories(
+    wanted: Sequence[Config], axes: Sequence[str]
+) -> tuple[dict[Config, Sequence[Evaluation] | None], dict[Config, str]]:
+    """Return the history of each run that has one, and what is wrong with those that are damaged."""
+    histories: dict[Config, Sequence[Evaluation] | None] = {}
+    damaged: dict[Config, str] = {}
+    for config in wanted:
+        try:
+            histories[config] = members.history_of(config, axes)
+        except DamagedError as error:
+            histories[config], damaged[config] = None, str(error)
+    return histories, damaged
 
 
 def _title(config: Config, axes: Sequence[str]) -> str:
@@ -137,5 +159,4 @@ def _row(config: Config, axes: Sequence[str], history: Sequence | None, has_vali
         "test_kl": bound("test_kl"),
         "active_units": end.active_units if end else None,
         "seconds": round(end.seconds, 1) if end else None,
-        "state": "finished" if end else "diverged",
     }

@@ -1,0 +1,1 @@
+"""Run folders that are verified and repaired."""

@@ -1,0 +1,81 @@
+"""A run's files against each other: rows against checkpoints, the summary against its row."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aevb.checkpoints import CHECKPOINT_FOLDER, RunError
+from aevb.manifests import CHECKSUM, Manifest, read_manifest
+from aevb.training import Evaluation
+from experiments.checks.timetable import Timetable
+from experiments.runs.folder import RunFolder
+
+REBUILT = "rebuilt"
+"""The entry of a summary.json that a repair wrote."""
+
+_FIELDS = {  # of summary.json: of the row
+    **{name: name for name in ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units")},
+    "num_epochs": "epoch",
+    "train_seconds": "seconds",
+}
+
+
+def age_of(path: Path) -> str:
+    """Return what is worth knowing of a JSON file that can be read: that it has no checksum, or is rebuilt."""
+    contents = json.loads(path.read_text())
+    version = contents.get("format_version")
+    notes = [] if CHECKSUM in contents else ["without a checksum, as older versions wrote it"]
+    notes += [f"format {version}"] if version is not None and CHECKSUM not in contents else []
+    notes += ["rebuilt by a repair"] if REBUILT in contents else []
+    return "; ".join(notes)
+
+
+def manifest_of(path: Path, step: int) -> Manifest | None:
+    """Return what stands beside a checkpoint; `None` where nothing that can be read does."""
+    try:
+        return read_manifest(path / CHECKPOINT_FOLDER / str(step))
+    except (OSError, ValueError):
+        return None
+
+
+def contradiction(row: Evaluation, path: Path, step: int) -> str:
+    """Return what a checkpoint that was saved with a row says otherwise; empty where it agrees."""
+    manifest = manifest_of(path, step)
+    if manifest is None or manifest.is_older:
+        return ""
+    bound = manifest.valid_bound
+    if bound is not None and bound != row.valid_bound:
+        return f"its validation bound is {row.valid_bound}, its checkpoint's {bound}"
+    if manifest.seconds != row.seconds:
+        return f"its seconds are {row.seconds}, its checkpoint's {manifest.seconds}"
+    return ""
+
+
+def must_have_row(path: Path, timetable: Timetable | None, step: int) -> bool:
+    """Return whether a checkpoint was saved at an evaluation, and not in between."""
+    manifest = manifest_of(path, step)
+    if manifest is not None and manifest.valid_bound is not None:
+        return True
+    return timetable is not None and timetable.is_evaluation(step)
+
+
+def summary_or_none(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the summary of a run; `None` where there is none that says how far the run went."""
+    try:
+        summary = folder.read_summary()
+    except (FileNotFoundError, RunError):
+        return None
+    counts = (summary["num_train_samples"], summary["num_epochs"])
+    return summary if all(isinstance(count, int) for count in counts) else None
+
+
+def difference(summary: Mapping[str, Any], row: Evaluation) -> str:
+    """Return where a summary and the row that it is of differ; empty where nowhere."""
+    for name, field in _FIELDS.items():
+        value = getattr(row, field)
+        value = None if isinstance(value, float) and not math.isfinite(value) else value
+        if name in summary and summary[name] != value:
+            return f"its {name} is {summary[name]}, the row's of metrics.csv {value}"
+    return ""
