@@ -18,6 +18,7 @@ extensions = [
     "docstrings",
     "flag_tables",
     "library_references",
+    "root_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
@@ -25,9 +26,11 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "_vendor", "**/README.md", "results/*", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_vendor", "README.md", "inventories/README.md", "results/*", "**/.ipynb_checkpoints"]
 nitpicky = True
-nitpick_ignore = [("py:exc", "As log_likelihood.")]  # a sentence of `hidden_markov.fit`, where the name of an error goes
+nitpick_ignore = [
+    ("py:exc", "As log_likelihood.")
+]  # a sentence of `hidden_markov.fit`, where the name of an error goes
 
 # Pages. `colon_fence` and `dollarmath` are the two additions to Markdown that the pages use most.
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
@@ -43,6 +46,8 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TFDS_DATA_DIR", str(HERE / "_build" / "data"))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 # The API.
 autodoc_member_order = "bysource"

@@ -38,7 +38,9 @@ def main() -> int:
         packages = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(packages) != 1:
             reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            print(f"error: cannot fetch {PACKAGE} with npm, which the site's mathematics needs: {reason}", file=sys.stderr)
+            print(
+                f"error: cannot fetch {PACKAGE} with npm, which the site's mathematics needs: {reason}", file=sys.stderr
+            )
             return 2
         contents = packages[0].read_bytes()
         if base64.b64encode(hashlib.sha512(contents).digest()).decode() != SHA512:

@@ -17,7 +17,11 @@ def _target(code: str) -> str | None:
     """Return the public name that a code span is, or `None`."""
     name = code.removeprefix("aevb.").removesuffix("()")
     first, *rest = name.split(".")
-    if first not in aevb.__all__ or not code.startswith("aevb.") and (rest or first == first.lower() and len(first) < 4):
+    if (
+        first not in aevb.__all__
+        or not code.startswith("aevb.")
+        and (rest or first == first.lower() and len(first) < 4)
+    ):
         return None
     found = aevb
     for part in (first, *rest):

@@ -56,7 +56,9 @@ class Flags(SphinxDirective):
         command = self.arguments[0]
         known = self.env.aevb_flags[command]
         self.env.note_dependency(str(path_of(command)))
-        theirs = {flag[0]: flag for flag in self.env.aevb_flags[self.options["beside"]]["flags"]} if self.options else {}
+        theirs = (
+            {flag[0]: flag for flag in self.env.aevb_flags[self.options["beside"]]["flags"]} if self.options else {}
+        )
         first, *rest = re.split(r"\n\s*\n", known["about"])
         found: list[nodes.Node] = [nodes.paragraph("", "", *_inline(" ".join(first.split())))]
         for part in rest:
@@ -83,7 +85,9 @@ class Flags(SphinxDirective):
         about = re.sub(r"^<[^>]*>: ", "", about)  # absl's list of choices, which comes below
         lines = [nodes.paragraph("", "", *_inline(about))]
         if choices:
-            lines.append(nodes.paragraph("", "", *_inline("One of " + ", ".join(f"`{each}`" for each in choices) + ".")))
+            lines.append(
+                nodes.paragraph("", "", *_inline("One of " + ", ".join(f"`{each}`" for each in choices) + "."))
+            )
         return nodes.definition_list_item("", term, nodes.definition("", *lines))
 
 

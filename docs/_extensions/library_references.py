@@ -21,7 +21,9 @@ PUBLIC = {
     "RunError": "aevb.checkpoints.RunError",
 }
 # Names that are shown and have no page: type variables, and aliases that the text beside them explains.
-PLAIN = re.compile(r"^aevb\.(marginal_likelihood\.estimate\.T|likelihoods\.Number|registry\.T|sharding\.Tree|algorithms\.base\.Init)$")
+PLAIN = re.compile(
+    r"^aevb\.(marginal_likelihood\.estimate\.T|likelihoods\.Number|registry\.T|sharding\.Tree|algorithms\.base\.Init)$"
+)
 
 
 def _resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
