@@ -52,6 +52,7 @@ docs-test: .venv/docs.stamp ## Build the documentation anew, warnings being erro
 	$(SPHINX) --nitpicky --fail-on-warning --keep-going --fresh-env --doctree-dir=docs/_build/doctrees docs $(SITE)
 	$(BIN)/python -m docs.checks.coverage $(SITE)
 	$(BIN)/python -m docs.checks.links $(SITE)
+	$(BIN)/python -m docs.checks.commands
 	$(BIN)/python -m pytest --numprocesses=auto tests/test_documentation.py $(PYTEST_FLAGS)
 
 docs-links: .venv/docs.stamp ## Ask other sites whether the documentation's links to them still work; needs a network.

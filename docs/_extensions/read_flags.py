@@ -37,7 +37,8 @@ def read(command: str) -> dict:
     except Defined:
         pass
     modules = flags.FLAGS.flags_by_module_dict().items()
-    ours = [flag for module, theirs in modules if module.startswith(("experiments.", "__main__")) for flag in theirs]
+    # absl calls the module that is run by its path.
+    ours = [flag for module, theirs in modules if module.startswith(("experiments.", str(ROOT))) for flag in theirs]
     named = {flag.name: described(flag) for flag in ours}
     return {"about": ast.get_docstring(ast.parse(path_of(command).read_text())), "flags": list(named.values())}
 

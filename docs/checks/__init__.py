@@ -1,1 +1,1 @@
-"""What is checked of the built site: every public name is on a page, and every internal link has a target."""
+"""What is checked of the site: public names have an entry, internal links a target, and commands exist as shown."""
