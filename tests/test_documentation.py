@@ -18,7 +18,7 @@ SHOWN = ("mlflow", "wandb")
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Return the Python blocks of a page, each with the heading that it is under."""
     found, heading = [], ""
-    pattern = r"^#+ (?P<heading>.*)$|^(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)$"
+    pattern = r"^#+ (?P<heading>[^\n]*)$|^(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)$"
     for match in re.finditer(pattern, page.read_text(), re.MULTILINE | re.DOTALL):
         heading = match["heading"] or heading
         if match["language"] == "python":
