@@ -43,7 +43,8 @@ def _escaped(line: str) -> str:
     plain = [re.sub(r"([*|])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part)) for part in parts[::2]]
     for index, part in enumerate(plain):
         parts[2 * index] = part
-    return _CODE.sub(_code_span, "".join(parts))
+    line = _CODE.sub(_code_span, "".join(parts))
+    return re.sub(r"^(\s*(?:\w+: )?[A-Z])\.(?=\s|$)", r"\1\\.", line)  # "num_samples: L." begins no list
 
 
 def rewrite(lines: list[str]) -> list[str]:
@@ -58,7 +59,7 @@ def rewrite(lines: list[str]) -> list[str]:
             in_section, in_block = True, False
         is_indented = line.startswith("    ") and not in_section
         if is_indented and not in_block and not previous.strip() and written:
-            written += ["::", ""]
+            written += [".. code-block:: text", ""]
             in_block = True
         elif line.strip() and not is_indented:
             in_block = False
