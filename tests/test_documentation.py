@@ -1,4 +1,4 @@
-"""The code of README.md and of the documentation's pages runs. Notebooks, `{code-cell}`, run where the site is built."""
+"""The code of README.md and of the documentation's pages runs; notebooks run where the site is built."""
 
 import re
 import sys

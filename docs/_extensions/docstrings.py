@@ -5,6 +5,7 @@ they name something public and literals elsewhere; paragraphs that are indented 
 """
 
 import re
+import types
 from typing import Any
 
 import aevb
@@ -17,18 +18,16 @@ def _target(code: str) -> str | None:
     """Return the public name that a code span is, or `None`."""
     name = code.removeprefix("aevb.").removesuffix("()")
     first, *rest = name.split(".")
-    if (
-        first not in aevb.__all__
-        or not code.startswith("aevb.")
-        and (rest or first == first.lower() and len(first) < 4)
-    ):
+    is_whole_path = code.startswith("aevb.")
+    if first not in aevb.__all__ or (rest and not is_whole_path):
         return None
     found = aevb
     for part in (first, *rest):
         if not hasattr(found, part):
             return None
         found = getattr(found, part)
-    return f"aevb.{name}"
+    # `data` alone is an argument, and `aevb.data` a module.
+    return None if isinstance(found, types.ModuleType) and not is_whole_path else f"aevb.{name}"
 
 
 def _code_span(match: re.Match[str]) -> str:

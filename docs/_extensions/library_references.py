@@ -1,6 +1,6 @@
 """Resolve the names that signatures have and pages do not: private paths, aliases and type variables.
 
-A type is written in a signature by the module that defines it (`aevb.model.Model`, `jax._src.array.Array`); pages have it
+A signature names a type by the module that defines it (`aevb.model.Model`, `jax.jaxlib._jax.Array`); pages have it
 by its public name.
 """
 

@@ -4,6 +4,7 @@ Each command defines its flags in a process of its own, forked after the imports
 """
 
 import ast
+import contextlib
 import json
 import os
 import runpy
@@ -32,10 +33,8 @@ def read(command: str) -> dict:
 
     app.run = stop
     sys.argv = [command]
-    try:
+    with contextlib.suppress(Defined):
         runpy.run_module(f"experiments.{command}", run_name="__main__", alter_sys=True)
-    except Defined:
-        pass
     modules = flags.FLAGS.flags_by_module_dict().items()
     # absl calls the module that is run by its path.
     ours = [flag for module, theirs in modules if module.startswith(("experiments.", str(ROOT))) for flag in theirs]

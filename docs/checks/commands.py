@@ -1,6 +1,6 @@
 """Check that every command that a page shows exists and has the flags that it is shown with.
 
-    python -m docs.checks.commands
+Run it as `python -m docs.checks.commands`.
 """
 
 import json

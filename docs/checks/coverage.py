@@ -2,7 +2,7 @@
 
     python -m docs.checks.coverage docs/_build/html
 
-Public are the names of `aevb.__all__`, of the packages and modules below it, and what these define without an underscore.
+Public are the names of `aevb.__all__`, and those of the packages and modules below it.
 """
 
 import importlib

@@ -2,8 +2,8 @@
 
     python -m docs.checks.links docs/_build/html
 
-Checked are pages, anchors, pictures, style sheets and scripts; that every page is reached; and that no page asks another site for
-anything that it needs to be shown.
+Checked are pages, anchors, pictures, style sheets and scripts; that every page is reached; and that no page needs
+another site to be shown.
 """
 
 import sys
@@ -52,7 +52,8 @@ def broken(site: Path) -> tuple[list[str], int]:
         for tag, link in page(path).links:
             address, anchor = urldefrag(link)
             parts = urlsplit(address)
-            if parts.scheme == "data" or parts.scheme in ("http", "https", "mailto") and tag == "a":
+            is_outside = tag == "a" and parts.scheme in ("http", "https", "mailto")
+            if parts.scheme == "data" or is_outside:
                 continue
             where = f"{path.relative_to(site)} -> {link}"
             if parts.scheme or parts.netloc:
