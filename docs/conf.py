@@ -46,6 +46,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm has no widgets to draw in
 os.environ.setdefault("TFDS_DATA_DIR", str(HERE / "_build" / "data"))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
