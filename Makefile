@@ -67,7 +67,7 @@ audit: .venv/dev.stamp ## Look the locked versions up among the known vulnerabil
 	$(BIN)/python .ci/audit.py requirements.lock requirements-dev.lock
 
 clean: ## Remove .venv and caches. Runs and data stay.
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist docs/_build docs/_vendor
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra experiments
