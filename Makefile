@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo paper test test-newest newest-python test-oldest lint audit clean lock
+.PHONY: help demo paper test test-newest newest-python test-oldest docs docs-test docs-links lint audit clean lock
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,25 @@ test-newest: .venv/newest.stamp ## Run the same with the newest Python found, 3.
 test-oldest: .venv/oldest.stamp ## Run the library's tests with the oldest versions that pyproject.toml allows.
 	$(OLDEST)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow" $(OLDEST_TESTS) $(PYTEST_FLAGS)
 
+SITE := docs/_build/html
+SPHINX := $(BIN)/python -m sphinx --jobs=auto --builder=html
+docs: .venv/docs.stamp ## Build the documentation into docs/_build/html; its tutorials run.
+	$(BIN)/python docs/vendor.py
+	$(SPHINX) docs $(SITE)
+
+# Everything but other people's servers: see docs-links.
+docs-test: .venv/docs.stamp ## Build the documentation anew, warnings being errors, and check it, its links and its code.
+	$(BIN)/python docs/vendor.py
+	rm -rf $(SITE) docs/_build/doctrees
+	$(SPHINX) --nitpicky --fail-on-warning --keep-going --fresh-env --doctree-dir=docs/_build/doctrees docs $(SITE)
+	$(BIN)/python -m docs.checks.coverage $(SITE)
+	$(BIN)/python -m docs.checks.links $(SITE)
+	$(BIN)/python -m docs.checks.commands
+	$(BIN)/python -m pytest --numprocesses=auto tests/test_documentation.py $(PYTEST_FLAGS)
+
+docs-links: .venv/docs.stamp ## Ask other sites whether the documentation's links to them still work; needs a network.
+	$(BIN)/python -m sphinx --builder=linkcheck -D nb_execution_mode=off docs docs/_build/links
+
 lint: .venv/dev.stamp ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,13 +67,14 @@ audit: .venv/dev.stamp ## Look the locked versions up among the known vulnerabil
 	$(BIN)/python .ci/audit.py requirements.lock requirements-dev.lock
 
 clean: ## Remove .venv and caches. Runs and data stay.
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist docs/_build docs/_vendor
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 
 COMPILE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra experiments
 lock: ## Renew the locked versions (needs uv).
 	$(COMPILE) --universal --group build -o requirements.lock pyproject.toml
 	$(COMPILE) --universal --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(COMPILE) --universal --group docs -c requirements-dev.lock -o requirements-docs.lock pyproject.toml
 	$(COMPILE) --python-platform linux --resolution=lowest-direct --group test -o requirements-oldest.lock pyproject.toml
 
 # Of what makes an environment pip comes last: one that a kill left half made has none, and is made anew.
@@ -71,6 +91,10 @@ lock: ## Renew the locked versions (needs uv).
 
 .venv/dev.stamp: requirements-dev.lock .venv/demo.stamp
 	$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+.venv/docs.stamp: requirements-docs.lock .venv/dev.stamp
+	$(INSTALL) -r requirements-docs.lock
 	@touch $@
 
 .venv/oldest.stamp: requirements-oldest.lock pyproject.toml | .venv/bin/pip
