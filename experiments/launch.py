@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _INTERRUPTED = 130
+_LONGEST = 2000  # characters of an error line: a value that was given may be of any length
 
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
@@ -67,6 +68,8 @@ def _parse(argv: list[str]) -> list[str]:
         rest = _FLAGS(argv)
         flag_checks.check()
         return rest
+    except SystemExit:  # after help that was asked for: absl calls that a failure
+        sys.exit(0)
     except (flags.Error, ValueError) as error:
         _fail(" ".join(str(error).split()))
         raise AssertionError from error
@@ -157,6 +160,8 @@ def _keep_compiled_programs() -> None:
 def _fail(message: str, status: int = 2) -> None:
     # A path may hold anything: the answer is one line all the same.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST // 2]}... {len(shown):,} characters ...{shown[-_LONGEST // 2 :]}"
     print(f"error: {shown}", file=sys.stderr)
     if status == _INTERRUPTED:
         # At once, as by a kill: threads that were saving would fail, and say so, as Python takes leave of them.

@@ -1,0 +1,109 @@
+"""Random command lines of every binary: status 0, 2 or 130, one line that says why, nothing half-made, no traceback.
+
+Most are run in forked children of one process that has imported everything, `tests.forked`; a share as real processes.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.flag_lines import COMMANDS, Line, Lines, all_binaries, describe, flags_in, make_files, unfinished
+from tests.forked import Ended, Forks
+
+SECONDS = 90.0  # after which a command gets a SIGINT
+MEMORY = 8 << 30
+LONGEST = 2100  # characters of an error line
+_TRAINING = ["--latent_dim=2", "--num_epochs=1", "--nodraw_pictures", "--workdir=run"]
+
+
+class Fuzz:
+    """Runs lines, each in a new folder of its own, and tells what is wrong with how they end."""
+
+    def __init__(self, forks: Forks, folder: Path):
+        """Train the runs that tools are given."""
+        self._forks, self._folder = forks, folder
+        self._paths = make_files(folder / "files")
+        self.ends: Counter[str] = Counter()
+        self.seconds = 0.0
+        for name, key, more in (("digits", "run", ("--hidden_dim=4",)), ("sequences", "sequences_run", (f"--data={self._paths['sequences']}", "--model=linear_gaussian"))):
+            (here := folder / key).mkdir()
+            done = forks.run(f"experiments.{name}", [*_TRAINING, *more], here)
+            assert done.status == 0, done.errors
+            self._paths[key] = str(here / "run")
+        self.flags = {name: flags_in(forks.run("tests.flag_lines", [name], folder, "describe").output) for name in COMMANDS}
+
+    def arguments(self, line: Line) -> list[str]:
+        """Return the arguments with paths in place of their names."""
+        return [_with_paths(each, self._paths) for each in line.arguments]
+
+    def wrong(self, line: Line) -> str:
+        """Run a line in a child; return what is wrong with its end, or nothing."""
+        return self.wrong_end(line, lambda here: self._forks.run(f"experiments.{line.name}", self.arguments(line), here))
+
+    def wrong_end(self, line: Line, run) -> str:  # noqa: ANN001
+        """Run a line, and judge."""
+        here = self._folder / "current" / "folder"
+        here.mkdir(parents=True)
+        try:
+            done: Ended = run(here)
+            self.ends[str(done.status)] += 1
+            self.ends["interrupted"] += done.was_interrupted
+            self.seconds += done.seconds
+            found = _judge(done, here)
+        finally:
+            shutil.rmtree(here.parent)
+        shown = " ".join(each if len(each) < 100 else f"{each[:60]}...{len(each)}" for each in self.arguments(line))
+        return found and f"{line.name} {shown!r}: {found}"
+
+
+def _with_paths(text: str, paths: dict[str, str]) -> str:
+    for name, path in paths.items():
+        text = text.replace(f"{{{name}}}", path)
+    return text
+
+
+def _judge(done: Ended, folder: Path) -> str:
+    lines = done.errors.splitlines()
+    if done.status not in (0, 2, 130) or "Traceback" in done.errors + done.output:
+        return f"status {done.status}: {done.errors[-3000:]} {done.output[-300:]}"
+    if done.was_interrupted and done.status == 0 and "Ctrl-C" in done.errors:
+        return f"goes on after Ctrl-C: {done.errors}"
+    last = [line for line in lines if not line.startswith("warning: ")]
+    if done.status and (len(last) != 1 or not last[0].startswith("error: ") or len(last[0]) > LONGEST):
+        return f"status {done.status}, and not one line: {done.errors[:2000]!r}"
+    if done.status != 130 and (left := [*unfinished(folder), *map(str, set(folder.parent.iterdir()) - {folder})]):
+        return f"status {done.status}, {last}, and left {left}"
+    return ""
+
+
+@pytest.fixture(scope="module")
+def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzz]:
+    folder = tmp_path_factory.mktemp("fuzz")
+    (home := folder / "home").mkdir()
+    nowhere = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "HTTP", "HTTPS")}
+    environment = {**nowhere, "HOME": str(home), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    with Forks(SECONDS, MEMORY, **environment) as forks:
+        yield Fuzz(forks, folder)
+
+
+def test_every_binary_is_in_the_table():
+    assert set(COMMANDS) == all_binaries()
+
+
+def _run(fuzz: Fuzz, number: int, seed: int, limit: int = 20) -> None:
+    lines, wrong = Lines(fuzz.flags, seed), []
+    for _ in range(number):
+        if found := fuzz.wrong(lines.next()):
+            wrong.append(found)
+    print(f"\n{number} lines, seed {seed}: {dict(fuzz.ends)}, {fuzz.seconds:.0f} s of the processor")
+    assert not wrong, f"{len(wrong)} of {number}:\n" + "\n".join(wrong[:limit])
+
+
+def test_a_hundred_random_lines(fuzz):
+    _run(fuzz, 100, seed=0)
