@@ -20,7 +20,7 @@ def check() -> None:
     """Check the flags that were given, and expand `~` in those that name a file or folder.
 
     Raises:
-      ValueError: a number is not finite, a seed is out of its range, or a path is not on this machine.
+      ValueError: a number is not finite, a seed is out of its range, or a path is not on this machine or of no use.
     """
     for name in _ours():
         value: Any = _FLAGS[name].value
@@ -30,6 +30,9 @@ def check() -> None:
             check_seed(value)
         if name in _PATHS and isinstance(value, str):
             _FLAGS[name].value = _path(name, value)
+    profile = _FLAGS.profile_file  # absl writes it when the process ends, where nothing catches an error
+    if profile and not os.access(os.path.dirname(profile) or ".", os.W_OK):
+        raise ValueError(f"--profile_file must be in a folder that can be written to, got {profile}")
 
 
 def check_seed(seed: int) -> None:

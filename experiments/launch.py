@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from experiments import flag_checks, standard_streams
+from experiments import flag_checks, new_folders, standard_streams, thread_errors
 from experiments.runs import distributed, shards
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ def _parse(argv: list[str]) -> list[str]:
         return rest
     except SystemExit:  # after help that was asked for: absl calls that a failure
         sys.exit(0)
+    except RecursionError:  # of absl, which looks for what was meant by a name of a thousand characters
+        _fail("unknown command line flag, of a very long name")
+        raise
     except (flags.Error, ValueError) as error:
         _fail(" ".join(str(error).split()))
         raise AssertionError from error
@@ -85,6 +88,7 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
 
     _keep_compiled_programs()
     _one_line_warnings()
+    thread_errors.keep_quiet()
     try:
         if callable(signal.getsignal(signal.SIGINT)):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
@@ -158,6 +162,7 @@ def _keep_compiled_programs() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
+    new_folders.remove_empty()
     # A path may hold anything: the answer is one line all the same.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
     if len(shown) > _LONGEST:

@@ -63,14 +63,16 @@ def _main(folder: Path, how: str, code: str, lasts: str, *numbers: str) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    from experiments import thread_errors
     from experiments.runs.run import Options, Run, train
     from tests.runs import end_of, tiny_config, tiny_splits
 
+    thread_errors.keep_quiet()
     splits = tiny_splits()
     config = tiny_config(splits, num_epochs=3)
     options = Options(draw_pictures=False, stream=how == "stream")
     answers, to = os.fdopen(os.dup(1), "w"), folder / "run"
-    printed = os.open(folder / "printed", os.O_RDWR | os.O_CREAT)
+    printed = os.open(folder / "printed", os.O_RDWR | os.O_CREAT | os.O_APPEND)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
 
@@ -104,7 +106,14 @@ def _main(folder: Path, how: str, code: str, lasts: str, *numbers: str) -> None:
         same = not after and end_of(to) == expected
         os.lseek(printed, 0, os.SEEK_SET)
         said = os.read(printed, 10**6).decode(errors="replace")
-        found: dict[str, Any] = {"number": number, "call": call, "error": error, "resumed": after, "same": same, "said": said}
+        found: dict[str, Any] = {
+            "number": number,
+            "call": call,
+            "error": error,
+            "resumed": after,
+            "same": same,
+            "said": said,
+        }
         print(json.dumps(found), file=answers, flush=True)
         del error, after
 

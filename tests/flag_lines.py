@@ -20,8 +20,9 @@ from tests.conftest import ROOT
 _SMALL = {
     "batch_size": 16, "chunk_size": 10, "clip_norm": 10, "eval_every": 1, "hidden_dim": 4, "horizon": 2,
     "kl_warm_up": 1, "latent_dim": 2, "latent_dim_frey_face": "", "latent_dim_mnist": 2, "learning_rate": 0.01,
-    "num_chains": 2, "num_classes": 2, "num_components": 2, "num_datapoints": 4, "num_distributions": 2, "num_draws": 10,
-    "num_epochs": 1, "num_evaluation_samples": 2, "num_filters": 2, "num_folds": 2, "num_hmc_samples": 2,
+    "num_chains": 2, "num_classes": 2, "num_components": 2, "num_datapoints": 4, "num_distributions": 2,
+    "num_draws": 10, "num_epochs": 1, "num_evaluation_samples": 2, "num_filters": 2, "num_folds": 2,
+    "num_hmc_samples": 2,
     "num_images": 4, "num_importance_samples": 4, "num_iterations": 2, "num_labels": 20, "num_m1_epochs": 1,
     "num_particles": 2, "num_processes": 1, "num_restarts": 1, "num_samples": 2, "num_seeds": 1, "num_sequences": 2,
     "num_shown": 2, "num_splits": 1, "num_states": 2, "num_steps": 2, "num_train_images": 60, "num_transitions": 4,
@@ -57,16 +58,25 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "sweep": ("--dataset=digits",),
 }
 
-_WORDS = ["", " ", "abc", "None", "ünïcödé", "\u202e", "日本", "\ud83d\ude00", "\udcff", "a\nb", "\x1b[31m", "%s", "{0}", "$HOME",
-          "'", '"', "--", "-", "=", ",", ",,", "../..", "x" * 300, "x" * 5000]  # fmt: skip
-_NO_NUMBERS = ["nan", "inf", "-inf", "1e400", "1e3", "1.5", "1,5", "1-", "0x10", "1_0", "٣", "１２", "1 2", "+1", "True",
-               "1e-300", "-0", "-0.0", "-1", "-1e-3", "0", "00", "1e30", "1e-40"]  # fmt: skip
-_HUGE = ["2147483647", "2147483648", "4294967296", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 5000]
-_PATHS = ["/dev/null", "/dev/full", "/dev/null/x", "/proc/self/x", "~", "~/x", "~nobody-here/x", "gs://bucket/run", "file:///x",
-          "a" * 256, "a/" * 3000, ".", "new", "new/er", "*", "[a]", "a\\b", "{run}", "{images}", "{damaged}"]  # fmt: skip
-_OF_ABSL = ["--verbosity=x", "--verbosity=1", "--logtostderr", "--log_dir=nowhere", "--stderrthreshold=x", "--undefok=a",
-            "--flagfile=nowhere", "--flagfile={damaged}", "--flagfile={images}", "--flagfile=.", "--help", "--helpfull",
-            "--helpshort", "--helpxml", "--version", "--logger_levels=a", "--profile_file=nowhere/x", "--fromenv=a",
+_WORDS = ["", " ", "abc", "None", "ünïcödé", "\u202e", "日本", "😀", "\udcff", "a\nb", "\x1b[31m", "%s", "{0}",
+          "$HOME", "'", '"', "--", "-", "=", ",", ",,", "../..", "x" * 300, "x" * 5000]  # fmt: skip
+_NO_NUMBERS = ["nan", "inf", "-inf", "1e400", "1e3", "1.5", "1,5", "1-", "0x10", "1_0", "\u0663", "\uff11\uff12", "1 2",
+               "+1", "True", "1e-300", "-0", "-0.0", "-1", "-1e-3", "0", "00", "1e30", "1e-40"]  # fmt: skip
+_HUGE = [
+    "2147483647",
+    "2147483648",
+    "4294967296",
+    "9223372036854775807",
+    "9223372036854775808",
+    "1" + "0" * 30,
+    "9" * 5000,
+]
+_PATHS = ["/dev/null", "/dev/full", "/dev/null/x", "/proc/self/x", "~", "~/x", "~nobody-here/x", "gs://bucket/run",
+          "file:///x", "a" * 256, "a/" * 3000, ".", "new", "new/er", "*", "[a]", "a\\b", "{run}", "{images}",
+          "{damaged}"]  # fmt: skip
+_OF_ABSL = ["--verbosity=x", "--verbosity=-1", "--logtostderr", "--log_dir=nowhere", "--stderrthreshold=x",
+            "--undefok=a", "--flagfile=nowhere", "--flagfile={damaged}", "--flagfile={images}", "--flagfile=.", "--help",
+            "--helpfull", "--helpshort", "--helpxml", "--version", "--logger_levels=a", "--profile_file=nowhere/x", "--fromenv=a",
             "--tryfromenv=a", "--only_check_args=x"]  # fmt: skip
 
 
@@ -154,7 +164,9 @@ class Lines:
         is_good = self._random.random() < 0.125
         name = self._random.choice(sorted(self._flags.keys() - _WITHOUT_DATA if is_good else self._flags))
         known = {flag.name: flag for flag in self._flags[name]}
-        small = [f"--{flag}={value}" for flag, value in _SMALL.items() if flag in known and (name, flag) not in _NOT_HERE]
+        small = [
+            f"--{flag}={value}" for flag, value in _SMALL.items() if flag in known and (name, flag) not in _NOT_HERE
+        ]
         arguments = [*small, *COMMANDS[name]]
         for index, flag in enumerate(self._random.choices(list(known.values()), k=self._random.randint(1, 3))):
             bad = not is_good and (index == 0 or self._random.random() < 0.7)
@@ -183,7 +195,9 @@ class Lines:
     def _stray(self, names: Sequence[str]) -> str:
         word = self._random.choice(_WORDS)
         name = self._random.choice(names)
-        return self._random.choice([word, f"--{word}", f"--{name[:-1]}", f"--no{name}", *self._random.sample(_OF_ABSL, 6)])
+        return self._random.choice(
+            [word, f"--{word}", f"--{name[:-1]}", f"--no{name}", *self._random.sample(_OF_ABSL, 6)]
+        )
 
     def _good(self, flag: Flag) -> str:
         if flag.choices:
@@ -194,7 +208,11 @@ class Lines:
             least = flag.least if flag.least is not None else 0 if flag.above is None else flag.above
             small = int(_SMALL.get(flag.name) or 0)
             if flag.kind == "int":
-                return str(self._random.choice([*range(int(least) + (flag.above is not None), int(least) + 3), max(small, int(least) + 1)]))
+                return str(
+                    self._random.choice(
+                        [*range(int(least) + (flag.above is not None), int(least) + 3), max(small, int(least) + 1)]
+                    )
+                )
             most = 1.0 if flag.most is None else flag.most
             return f"{self._random.uniform(least, max(most, least + 1e-3)):.3g}"
         if flag.name in _SMALL:
@@ -232,7 +250,7 @@ def make_files(folder: Path) -> dict[str, str]:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Return what is half-made under a folder: empty folders, files under another name, runs without a configuration."""
+    """Return what is half-made in a folder: empty folders, files under another name, runs without a configuration."""
     found = []
     for root, folders, files in os.walk(folder):
         if "downloads" in folders:
@@ -241,7 +259,7 @@ def unfinished(folder: Path) -> list[str]:
             found.append(root)
         found += [f"{root}/{name}" for name in files if name.endswith(".part")]
         found += [f"{root}/{name}" for name in folders if ".orbax-checkpoint-tmp" in name]
-        if ("checkpoints" in folders or "metrics.csv" in files) and "config.json" not in files:
+        if "metrics.csv" in files and "config.json" not in files:
             found.append(root)
     return found
 

@@ -1,9 +1,9 @@
-"""Commands in forked children of one process that has imported all of them: starting Python and JAX takes 4 s otherwise.
+"""Commands in forked children of one process that has imported all of them: starting Python and JAX takes 4 s else.
 
     python -m tests.forked
 
-reads one job per line from standard input, as JSON, and answers each by one line. The parent imports the experiments and
-what they import late, and computes nothing: JAX has no devices yet, so that each child starts its own.
+reads one job per line from standard input, as JSON, and answers each by one line. The parent imports the experiments
+and what they import late, and computes nothing: JAX has no devices yet, so that each child starts its own.
 """
 
 import ctypes
@@ -76,7 +76,17 @@ class Forks:
 
     def run(self, module: str, arguments: Sequence[str], folder: Path, function: str = "") -> Ended:
         """Run `python -m MODULE ARGUMENTS` in a folder, or a function of the module with the arguments."""
-        return Ended(**self._ask({"module": module, "arguments": list(arguments), "function": function, **self._limits, "folder": str(folder)}))
+        return Ended(
+            **self._ask(
+                {
+                    "module": module,
+                    "arguments": list(arguments),
+                    "function": function,
+                    **self._limits,
+                    "folder": str(folder),
+                }
+            )
+        )
 
     def _ask(self, job: Mapping[str, Any]) -> Any:
         assert self._process.stdin is not None
@@ -135,7 +145,6 @@ def _prepare(job: Mapping[str, Any], printed: Sequence[int]) -> None:
         os.close(to)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
-    warnings.resetwarnings()
     warnings.filterwarnings("ignore", message=".*found in sys.modules after import", module="runpy|<frozen runpy>")
 
 

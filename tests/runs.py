@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 import aevb
-
 from aevb.data import Dataset
 from aevb.training import Evaluation
 from experiments import configs
@@ -42,4 +41,6 @@ def end_of(folder: Path) -> tuple[list[list[str]], list[bytes]]:
     rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
     drop = rows[0].index("seconds")
     _, params = aevb.load_run(folder)
-    return [row[:drop] + row[drop + 1 :] for row in rows], [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+    return [row[:drop] + row[drop + 1 :] for row in rows], [
+        np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)
+    ]

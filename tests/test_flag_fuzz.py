@@ -4,16 +4,13 @@ Most are run in forked children of one process that has imported everything, `te
 """
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.flag_lines import COMMANDS, Line, Lines, all_binaries, describe, flags_in, make_files, unfinished
+from tests.flag_lines import COMMANDS, Line, Lines, all_binaries, flags_in, make_files, unfinished
 from tests.forked import Ended, Forks
 
 SECONDS = 90.0  # after which a command gets a SIGINT
@@ -31,12 +28,17 @@ class Fuzz:
         self._paths = make_files(folder / "files")
         self.ends: Counter[str] = Counter()
         self.seconds = 0.0
-        for name, key, more in (("digits", "run", ("--hidden_dim=4",)), ("sequences", "sequences_run", (f"--data={self._paths['sequences']}", "--model=linear_gaussian"))):
+        for name, key, more in (
+            ("digits", "run", ("--hidden_dim=4",)),
+            ("sequences", "sequences_run", (f"--data={self._paths['sequences']}", "--model=linear_gaussian")),
+        ):
             (here := folder / key).mkdir()
             done = forks.run(f"experiments.{name}", [*_TRAINING, *more], here)
             assert done.status == 0, done.errors
             self._paths[key] = str(here / "run")
-        self.flags = {name: flags_in(forks.run("tests.flag_lines", [name], folder, "describe").output) for name in COMMANDS}
+        self.flags = {
+            name: flags_in(forks.run("tests.flag_lines", [name], folder, "describe").output) for name in COMMANDS
+        }
 
     def arguments(self, line: Line) -> list[str]:
         """Return the arguments with paths in place of their names."""
@@ -44,9 +46,11 @@ class Fuzz:
 
     def wrong(self, line: Line) -> str:
         """Run a line in a child; return what is wrong with its end, or nothing."""
-        return self.wrong_end(line, lambda here: self._forks.run(f"experiments.{line.name}", self.arguments(line), here))
+        return self.wrong_end(
+            line, lambda here: self._forks.run(f"experiments.{line.name}", self.arguments(line), here)
+        )
 
-    def wrong_end(self, line: Line, run) -> str:  # noqa: ANN001
+    def wrong_end(self, line: Line, run) -> str:
         """Run a line, and judge."""
         here = self._folder / "current" / "folder"
         here.mkdir(parents=True)
