@@ -74,10 +74,12 @@ _HUGE = [
 _PATHS = ["/dev/null", "/dev/full", "/dev/null/x", "/proc/self/x", "~", "~/x", "~nobody-here/x", "gs://bucket/run",
           "file:///x", "a" * 256, "a/" * 3000, ".", "new", "new/er", "*", "[a]", "a\\b", "{run}", "{images}",
           "{damaged}"]  # fmt: skip
-_OF_ABSL = ["--verbosity=x", "--verbosity=-1", "--logtostderr", "--log_dir=nowhere", "--stderrthreshold=x",
-            "--undefok=a", "--flagfile=nowhere", "--flagfile={damaged}", "--flagfile={images}", "--flagfile=.", "--help",
-            "--helpfull", "--helpshort", "--helpxml", "--version", "--logger_levels=a", "--profile_file=nowhere/x", "--fromenv=a",
-            "--tryfromenv=a", "--only_check_args=x"]  # fmt: skip
+_OF_ABSL = [
+    *(f"--{name}" for name in ("help", "helpfull", "helpshort", "helpxml", "logtostderr", "version")),
+    *(f"--flagfile={path}" for path in ("nowhere", "{damaged}", "{images}", ".")),
+    *(f"--{name}=x" for name in ("verbosity", "stderrthreshold", "only_check_args", "logger_levels", "undefok")),
+    *("--fromenv=a", "--tryfromenv=a", "--log_dir=nowhere", "--profile_file=nowhere/x", "--verbosity=-1"),
+]
 
 
 _WITHOUT_DATA = {"actions", "figure2", "figure3", "figure4", "figure5", "frey_face", "full_vb", "jsb_chorales", "mnist"}

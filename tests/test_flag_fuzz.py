@@ -3,13 +3,17 @@
 Most are run in forked children of one process that has imported everything, `tests.forked`; a share as real processes.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.flag_lines import COMMANDS, Line, Lines, all_binaries, flags_in, make_files, unfinished
 from tests.forked import Ended, Forks
 
@@ -22,9 +26,9 @@ _TRAINING = ["--latent_dim=2", "--num_epochs=1", "--nodraw_pictures", "--workdir
 class Fuzz:
     """Runs lines, each in a new folder of its own, and tells what is wrong with how they end."""
 
-    def __init__(self, forks: Forks, folder: Path):
+    def __init__(self, forks: Forks, folder: Path, environment: dict[str, str]):
         """Train the runs that tools are given."""
-        self._forks, self._folder = forks, folder
+        self._forks, self._folder, self._environment = forks, folder, environment
         self._paths = make_files(folder / "files")
         self.ends: Counter[str] = Counter()
         self.seconds = 0.0
@@ -44,18 +48,13 @@ class Fuzz:
         """Return the arguments with paths in place of their names."""
         return [_with_paths(each, self._paths) for each in line.arguments]
 
-    def wrong(self, line: Line) -> str:
-        """Run a line in a child; return what is wrong with its end, or nothing."""
-        return self.wrong_end(
-            line, lambda here: self._forks.run(f"experiments.{line.name}", self.arguments(line), here)
-        )
-
-    def wrong_end(self, line: Line, run) -> str:
-        """Run a line, and judge."""
+    def wrong(self, line: Line, as_process: bool = False) -> str:
+        """Run a line in a child, or as a process of its own; return what is wrong with its end, or nothing."""
         here = self._folder / "current" / "folder"
         here.mkdir(parents=True)
         try:
-            done: Ended = run(here)
+            module, arguments = f"experiments.{line.name}", self.arguments(line)
+            done = self._process(module, arguments, here) if as_process else self._forks.run(module, arguments, here)
             self.ends[str(done.status)] += 1
             self.ends["interrupted"] += done.was_interrupted
             self.seconds += done.seconds
@@ -64,6 +63,14 @@ class Fuzz:
             shutil.rmtree(here.parent)
         shown = " ".join(each if len(each) < 100 else f"{each[:60]}...{len(each)}" for each in self.arguments(line))
         return found and f"{line.name} {shown!r}: {found}"
+
+    def _process(self, module: str, arguments: Sequence[str], folder: Path) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
+            env=os.environ | self._environment | {"PYTHONPATH": str(ROOT)}, timeout=10 * SECONDS, check=False,
+        )  # fmt: skip
+        texts = [each.decode(errors="backslashreplace") for each in (done.stdout, done.stderr)]
+        return Ended(done.returncode, *texts, 0.0, 0, False)
 
 
 def _with_paths(text: str, paths: dict[str, str]) -> str:
@@ -76,8 +83,6 @@ def _judge(done: Ended, folder: Path) -> str:
     lines = done.errors.splitlines()
     if done.status not in (0, 2, 130) or "Traceback" in done.errors + done.output:
         return f"status {done.status}: {done.errors[-3000:]} {done.output[-300:]}"
-    if done.was_interrupted and done.status == 0 and "Ctrl-C" in done.errors:
-        return f"goes on after Ctrl-C: {done.errors}"
     last = [line for line in lines if not line.startswith("warning: ")]
     if done.status and (len(last) != 1 or not last[0].startswith("error: ") or len(last[0]) > LONGEST):
         return f"status {done.status}, and not one line: {done.errors[:2000]!r}"
@@ -93,7 +98,7 @@ def fuzz(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzz]:
     nowhere = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https", "HTTP", "HTTPS")}
     environment = {**nowhere, "HOME": str(home), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     with Forks(SECONDS, MEMORY, **environment) as forks:
-        yield Fuzz(forks, folder)
+        yield Fuzz(forks, folder, environment)
 
 
 def test_every_binary_is_in_the_table():
@@ -111,3 +116,24 @@ def _run(fuzz: Fuzz, number: int, seed: int, limit: int = 20) -> None:
 
 def test_a_hundred_random_lines(fuzz):
     _run(fuzz, 100, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [10, 11, 12, 13])
+def test_two_thousand_random_lines(fuzz, seed):
+    _run(fuzz, 500, seed)
+
+
+def test_a_few_as_real_processes(fuzz):
+    _as_processes(fuzz, 2, seed=1)
+
+
+@pytest.mark.slow
+def test_as_real_processes(fuzz):
+    _as_processes(fuzz, 30, seed=2)
+
+
+def _as_processes(fuzz: Fuzz, number: int, seed: int) -> None:
+    lines = Lines(fuzz.flags, seed)
+    wrong = [found for found in (fuzz.wrong(lines.next(), as_process=True) for _ in range(number)) if found]
+    assert not wrong, f"{len(wrong)} of {number}:\n" + "\n".join(wrong)
