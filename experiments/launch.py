@@ -103,6 +103,8 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
         if _FLAGS.pdb or _FLAGS.only_check_args:
             raise
         _fail(str(error))
+    except OverflowError as error:
+        _fail(f"a number is too large: {' '.join(str(error).split())}")
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
