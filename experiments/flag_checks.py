@@ -57,4 +57,7 @@ def _path(name: str, text: str) -> str:
         raise ValueError(f"--{name} must be on this machine, got {text}: copy or mount it")
     if not text or "\0" in text:
         raise ValueError(f"--{name} must name a file or folder, got {text!r}")
-    return os.path.expanduser(text)
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ValueError(f"--{name} names the home folder of an unknown user, got {text}")
+    return expanded

@@ -35,11 +35,11 @@ def runs(library: Path, folder: Path, how: str, code: str, lasts: str, numbers: 
     """Yield how the run ended for each fault, in another process; first of all how many calls there are."""
     command = [sys.executable, "-m", "tests.faults", str(folder), how, code, lasts, *map(str, numbers)]
     environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield json.loads(line)
-    assert process.wait() == 0
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    assert process.returncode == 0
 
 
 class _Faults:

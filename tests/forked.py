@@ -70,9 +70,7 @@ class Forks:
 
     def __exit__(self, *_: object) -> None:
         """Let the parent end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
     def run(self, module: str, arguments: Sequence[str], folder: Path, function: str = "") -> Ended:
         """Run `python -m MODULE ARGUMENTS` in a folder, or a function of the module with the arguments."""

@@ -105,6 +105,27 @@ def test_every_binary_is_in_the_table():
     assert set(COMMANDS) == all_binaries()
 
 
+_ONCE_WRONG = {
+    "help": (Line("digits", ["--help"], True), 0),
+    "long value": (Line("digits", [f"--seed={'9' * 5000}"], False), 2),
+    "long name": (Line("digits", [f"--{'x' * 5000}"], False), 2),
+    "profile": (Line("digits", ["--profile_file=nowhere/x"], False), 2),
+    "nobody": (Line("digits", ["--data_dir=~nobody-here/x"], False), 2),
+    "count": (Line("inpaint", ["--run={run}", "--mask=lower", f"--num_steps={2**63 - 1}"], False), 2),
+    "setting": (Line("digits", [f"--batch_size={2**63}"], False), 2),
+    "diverges": (Line("forecast", [*COMMANDS["forecast"], "--learning_rate=1e19", "--num_epochs=1"], False), 2),
+    "download": (Line("frey_face", ["--data_dir=new"], False), 2),
+}
+
+
+@pytest.mark.parametrize("name", _ONCE_WRONG)
+def test_lines_that_were_once_wrong(fuzz, name):
+    line, status = _ONCE_WRONG[name]
+    before = fuzz.ends[str(status)]
+    assert not (found := fuzz.wrong(line)), found
+    assert fuzz.ends[str(status)] == before + 1
+
+
 def _run(fuzz: Fuzz, number: int, seed: int, limit: int = 20) -> None:
     lines, wrong = Lines(fuzz.flags, seed), []
     for _ in range(number):

@@ -50,7 +50,7 @@ def _try(library: Path, folder: Path, how: str, code: str, lasts: str, numbers: 
 
 @pytest.mark.parametrize(("how", "code"), [("resident", "EIO"), ("stream", "ENOSPC")])
 def test_a_few_calls_that_fail(library, tmp_path, how, code):
-    _try(library, tmp_path, how, code, "once", range(11, _MOST, 251 if code == "EIO" else 151))
+    _try(library, tmp_path, how, code, "once", range(11, _MOST, 401 if code == "EIO" else 97))
 
 
 @pytest.mark.slow
