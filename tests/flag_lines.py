@@ -158,13 +158,13 @@ def flags_in(text: str) -> list[Flag]:
 class Lines:
     """Random command lines."""
 
-    def __init__(self, flags: Mapping[str, Sequence[Flag]], seed: int):
-        """Of binaries with these flags."""
-        self._flags, self._random = flags, random.Random(seed)
+    def __init__(self, flags: Mapping[str, Sequence[Flag]], seed: int, good: float = 0.125):
+        """Of binaries with these flags; the share `good` of lines has nothing bad in them."""
+        self._flags, self._random, self._good_share = flags, random.Random(seed), good
 
     def next(self) -> Line:
-        """Return one, of any binary; seven in eight have something bad in them."""
-        is_good = self._random.random() < 0.125
+        """Return one, of any binary."""
+        is_good = self._random.random() < self._good_share
         name = self._random.choice(sorted(self._flags.keys() - _WITHOUT_DATA if is_good else self._flags))
         if name in _DEAR and self._random.random() < 0.7:
             name = self._random.choice(sorted(self._flags.keys() - _DEAR))

@@ -126,8 +126,8 @@ def test_lines_that_were_once_wrong(fuzz, name):
     assert fuzz.ends[str(status)] == before + 1
 
 
-def _run(fuzz: Fuzz, number: int, seed: int, limit: int = 20) -> None:
-    lines, wrong = Lines(fuzz.flags, seed), []
+def _run(fuzz: Fuzz, number: int, seed: int, good: float = 0.125, limit: int = 20) -> None:
+    lines, wrong = Lines(fuzz.flags, seed, good), []
     for _ in range(number):
         if found := fuzz.wrong(lines.next()):
             wrong.append(found)
@@ -135,8 +135,8 @@ def _run(fuzz: Fuzz, number: int, seed: int, limit: int = 20) -> None:
     assert not wrong, f"{len(wrong)} of {number}:\n" + "\n".join(wrong[:limit])
 
 
-def test_a_hundred_random_lines(fuzz):
-    _run(fuzz, 100, seed=0)
+def test_a_few_random_lines(fuzz):
+    _run(fuzz, 80, seed=0, good=0.03)
 
 
 @pytest.mark.slow
