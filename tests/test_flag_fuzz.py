@@ -118,7 +118,9 @@ _ONCE_WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", _ONCE_WRONG)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "diverges" else name for name in _ONCE_WRONG]
+)
 def test_lines_that_were_once_wrong(fuzz, name):
     line, status = _ONCE_WRONG[name]
     before = fuzz.ends[str(status)]
