@@ -108,7 +108,9 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        # Where a computation was given to another thread, it comes back as an internal error of that.
+        is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if not (is_memory or "Out of memory" in str(error)):
             raise
         _fail(f"out of memory{_how_much(str(error))}: {_smaller()}")
     except KeyboardInterrupt:
@@ -126,7 +128,16 @@ def _how_much(message: str) -> str:
 
 
 def _smaller() -> str:
-    known = ("num_samples", "batch_size", "hidden_dim", "num_particles", "num_draws", "num_datapoints", "num_states")
+    known = (
+        "num_samples",
+        "batch_size",
+        "hidden_dim",
+        "num_particles",
+        "num_draws",
+        "num_datapoints",
+        "num_states",
+        "num_restarts",
+    )
     named = [f"--{name}" for name in known if name in _FLAGS]
     streams = ", or --stream, which does not hold the data," if "stream" in _FLAGS and not _FLAGS.stream else ""
     return f"a smaller {', '.join(named) or 'problem'}{streams} needs less"

@@ -113,13 +113,15 @@ _ONCE_WRONG = {
     "nobody": (Line("digits", ["--data_dir=~nobody-here/x"], False), 2),
     "count": (Line("inpaint", ["--run={run}", "--mask=lower", f"--num_steps={2**63 - 1}"], False), 2),
     "setting": (Line("digits", [f"--batch_size={2**63}"], False), 2),
+    "memory": (Line("hmm", ["--data={sequences}", "--num_states=2", f"--num_restarts={2**31 - 1}"], False), 2),
     "diverges": (Line("forecast", [*COMMANDS["forecast"], "--learning_rate=1e19", "--num_epochs=1"], False), 2),
     "download": (Line("frey_face", ["--data_dir=new"], False), 2),
 }
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "diverges" else name for name in _ONCE_WRONG]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("diverges", "memory") else name for name in _ONCE_WRONG],
 )
 def test_lines_that_were_once_wrong(fuzz, name):
     line, status = _ONCE_WRONG[name]
