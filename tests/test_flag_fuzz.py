@@ -119,9 +119,11 @@ _ONCE_WRONG = {
 }
 
 
+_SLOW = ("diverges", "memory")
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("diverges", "memory") else name for name in _ONCE_WRONG],
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name for name in _ONCE_WRONG]
 )
 def test_lines_that_were_once_wrong(fuzz, name):
     line, status = _ONCE_WRONG[name]
