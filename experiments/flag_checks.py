@@ -10,8 +10,12 @@ from absl import flags
 MAX_SEED = 2**32 - 1
 """The largest seed: JAX's keys are made of 32 bits where 64-bit numbers are off, and drop the rest in silence."""
 
+LARGEST = 2**31 - 1
+"""The largest count: JAX's integers have 32 bits."""
+
 _FLAGS = flags.FLAGS
 
+_LENGTHS = ("num_train_samples", "num_trial_samples")  # counted in Python
 _PATHS = ("workdir", "data_dir", "source_dir", "run", "data", "output", "mask")
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -20,7 +24,7 @@ def check() -> None:
     """Check the flags that were given, and expand `~` in those that name a file or folder.
 
     Raises:
-      ValueError: a number is not finite, a seed is out of its range, or a path is not on this machine.
+      ValueError: a number is out of its range or a seed, or a path is not on this machine or of no use.
     """
     for name in _ours():
         value: Any = _FLAGS[name].value
@@ -28,8 +32,13 @@ def check() -> None:
             raise ValueError(f"--{name} must be finite, got {value}")
         if name == "seed" and isinstance(value, int):
             check_seed(value)
+        elif isinstance(value, int) and value > LARGEST and name not in _LENGTHS:
+            raise ValueError(f"--{name} must be at most {LARGEST}, got {value}")
         if name in _PATHS and isinstance(value, str):
             _FLAGS[name].value = _path(name, value)
+    profile = _FLAGS.profile_file  # absl writes it when the process ends, where nothing catches an error
+    if profile and not os.access(os.path.dirname(profile) or ".", os.W_OK):
+        raise ValueError(f"--profile_file must be in a folder that can be written to, got {profile}")
 
 
 def check_seed(seed: int) -> None:
@@ -48,4 +57,7 @@ def _path(name: str, text: str) -> str:
         raise ValueError(f"--{name} must be on this machine, got {text}: copy or mount it")
     if not text or "\0" in text:
         raise ValueError(f"--{name} must name a file or folder, got {text!r}")
-    return os.path.expanduser(text)
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ValueError(f"--{name} names the home folder of an unknown user, got {text}")
+    return expanded

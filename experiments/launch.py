@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from experiments import flag_checks, standard_streams
+from experiments import flag_checks, new_folders, standard_streams, thread_errors
 from experiments.runs import distributed, shards
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _INTERRUPTED = 130
+_LONGEST = 2000  # characters of an error line: a value that was given may be of any length
 
 # 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
@@ -67,6 +68,11 @@ def _parse(argv: list[str]) -> list[str]:
         rest = _FLAGS(argv)
         flag_checks.check()
         return rest
+    except SystemExit:  # after help that was asked for: absl calls that a failure
+        sys.exit(0)
+    except RecursionError:  # of absl, which looks for what was meant by a name of a thousand characters
+        _fail("unknown command line flag, of a very long name")
+        raise
     except (flags.Error, ValueError) as error:
         _fail(" ".join(str(error).split()))
         raise AssertionError from error
@@ -82,6 +88,7 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
 
     _keep_compiled_programs()
     _one_line_warnings()
+    thread_errors.keep_quiet()
     try:
         if callable(signal.getsignal(signal.SIGINT)):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
@@ -96,10 +103,14 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
         if _FLAGS.pdb or _FLAGS.only_check_args:
             raise
         _fail(str(error))
+    except OverflowError as error:
+        _fail(f"a number is too large: {' '.join(str(error).split())}")
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        # Where a computation was given to another thread, it comes back as an internal error of that.
+        is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+        if not (is_memory or "Out of memory" in str(error)):
             raise
         _fail(f"out of memory{_how_much(str(error))}: {_smaller()}")
     except KeyboardInterrupt:
@@ -117,7 +128,16 @@ def _how_much(message: str) -> str:
 
 
 def _smaller() -> str:
-    known = ("num_samples", "batch_size", "hidden_dim", "num_particles", "num_draws", "num_datapoints", "num_states")
+    known = (
+        "num_samples",
+        "batch_size",
+        "hidden_dim",
+        "num_particles",
+        "num_draws",
+        "num_datapoints",
+        "num_states",
+        "num_restarts",
+    )
     named = [f"--{name}" for name in known if name in _FLAGS]
     streams = ", or --stream, which does not hold the data," if "stream" in _FLAGS and not _FLAGS.stream else ""
     return f"a smaller {', '.join(named) or 'problem'}{streams} needs less"
@@ -155,8 +175,11 @@ def _keep_compiled_programs() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
+    new_folders.remove_empty()
     # A path may hold anything: the answer is one line all the same.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST // 2]}... {len(shown):,} characters ...{shown[-_LONGEST // 2 :]}"
     print(f"error: {shown}", file=sys.stderr)
     if status == _INTERRUPTED:
         # At once, as by a kill: threads that were saving would fail, and say so, as Python takes leave of them.

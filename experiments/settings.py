@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
+from experiments import flag_checks
+
 _TINY = 2.0**-126  # the least normal number of float32: smaller ones are 0 on most devices
 
 
@@ -47,6 +49,8 @@ class Setting:
             raise ValueError(f"{name} must be at least {self.minimum:g}, got {value}")
         if self.maximum is not None and value > self.maximum:
             raise ValueError(f"{name} must be at most {self.maximum:.10g}, got {value}")
+        if isinstance(value, int) and self.maximum is None and not self.is_length and value > flag_checks.LARGEST:
+            raise ValueError(f"{name} must be at most {flag_checks.LARGEST}, got {value}")
         if isinstance(value, float) and value and not _TINY <= abs(value) < math.inf:
             raise ValueError(f"{name} must be finite, and not so small that it is 0 in float32, got {value}")
 

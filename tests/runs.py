@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+import aevb
 from aevb.data import Dataset
 from aevb.training import Evaluation
 from experiments import configs
@@ -32,3 +34,13 @@ def train_into(folder: Path, config: Config, splits: Splits, **options: Any) -> 
     """Train into a new folder, without pictures, and return the history."""
     quiet = Options(resume=False, keep_all_checkpoints=True, draw_pictures=False, **options)
     return train(Run(config, folder, folder.name), splits, quiet).history
+
+
+def end_of(folder: Path) -> tuple[list[list[str]], list[bytes]]:
+    """Return the metrics of a run folder but for their seconds, and the bits of the parameters at its end."""
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    drop = rows[0].index("seconds")
+    _, params = aevb.load_run(folder)
+    return [row[:drop] + row[drop + 1 :] for row in rows], [
+        np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)
+    ]

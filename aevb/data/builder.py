@@ -82,7 +82,11 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
             now = made_of(source, source_dir)  # before they are read: what changes meanwhile is noticed the next time
             _remove_outdated(source, data_dir, source_dir, now)
             builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
-            builder.download_and_prepare()
+            try:
+                builder.download_and_prepare()
+            except BaseException:
+                _remove_empty(data_dir, builder.name)
+                raise
             record = Path(builder.data_path) / _MADE_OF
             if source_dir is not None or not record.exists():
                 record.write_text(json.dumps(now, indent=2))
@@ -125,6 +129,13 @@ def _check(source: Source, splits: dict[str, dict[str, np.ndarray]]) -> None:
                     f"{source.name} declares {name} of {feature.dtype} and shape {shape} in {split!r}, but reads "
                     f"{found.dtype} of shape {found.shape}"
                 )
+
+
+def _remove_empty(data_dir: Path, name: str) -> None:
+    """Delete the folders that TFDS makes before there is anything in them."""
+    for made in (name, f"downloads/{name}", "downloads/extracted", "downloads"):
+        with contextlib.suppress(OSError):  # not empty, or not there
+            (data_dir / made).rmdir()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The one loop: configurations in, run folders out."""
 
+import contextlib
 import dataclasses
 import time
 from collections import defaultdict
@@ -193,7 +194,8 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
         raise RunError(f"cannot write to {runs[0].workdir}: {error.strerror or error}") from None
     finally:
         for member in opened:
-            member.recorder.close()
+            with contextlib.suppress(OSError):  # of a disk that fails: the first error, which names the folder, is told
+                member.recorder.close()
             member.folder.unlock()
     return outcomes
 
@@ -209,7 +211,8 @@ def _open(run: Run, program: Program, splits: Splits, options: Options, terminat
     try:
         state = recorder.resume(lambda: program.template(run.config)) if options.resume else None
     except BaseException:
-        recorder.close()
+        with contextlib.suppress(OSError):
+            recorder.close()
         folder.unlock()
         raise
     return _Opened(run, folder, recorder, state)

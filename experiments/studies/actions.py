@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, new_folders, shared_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,10 +84,7 @@ def _run_all() -> None:
     if _FLAGS.num_folds > fewest:
         raise ValueError(f"--num_folds must be at most {fewest}, the training sequences of the smallest class")
     workdir = Path(_FLAGS.workdir or f"runs/actions/{task.name}")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write to {workdir}: {error.strerror}") from None
+    new_folders.make(workdir)
     results: dict[str, list[Result]] = {}
     chosen: dict[str, Any] = {}
     for model in models:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, new_folders, shared_flags
 from experiments.runs.folder import write_json
 
 if TYPE_CHECKING:
@@ -98,10 +98,7 @@ def _start_workdir(workdir: Path, settings: dict[str, Any]) -> None:
                 f"--workdir, or remove that folder"
             )
         return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {workdir}: {error.strerror}") from None
+    new_folders.make(workdir)
     write_json(path, settings)
 
 

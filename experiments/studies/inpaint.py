@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import launch, shared_flags, trained_run
+from experiments import launch, new_folders, shared_flags, trained_run
 from experiments.runs.folder import write_json
 from experiments.studies import hidden_pixels
 
@@ -99,7 +99,7 @@ def _inpaint() -> None:
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")
     task = _task(config)
-    _make(workdir)
+    new_folders.make(workdir)
     found = {name: _imputed(name, task, model, params, noise) for name in methods}
     rows = [_row(name, task, *found[name]) for name in methods]
     joint = None if _FLAGS.estimator == "none" else _log_predictive(task, model, params, noise)
@@ -136,13 +136,6 @@ def _folder_name() -> str:
     mask = Path(_FLAGS.mask).stem if _FLAGS.mask else "none"
     noise = "" if _FLAGS.noise is None else f",noise-{_FLAGS.noise.replace(':', '-')}"
     return f"inpaint,mask-{mask}{noise}"
-
-
-def _make(workdir: Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write to {workdir}: {error.strerror}") from None
 
 
 def _check_noise_suits(config: "Config") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
-from experiments import launch, shared_flags
+from experiments import launch, new_folders, shared_flags
 from experiments.runs.folder import write_json
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ def _compare() -> None:
 def _start_workdir(workdir: Path) -> None:
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # told before minutes of training, and not after them
-        raise ValueError(f"cannot write to {workdir}: {error.strerror}") from None
+    new_folders.make(workdir)  # told before minutes of training, and not after them
 
 
 def _build(name: str, table: "Table", hidden_dims: tuple[int, ...]) -> "Model":
