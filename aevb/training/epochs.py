@@ -34,6 +34,10 @@ class DonatingProgram:
         check_not_donated(state, "state")
         return self._program(state, *arguments)
 
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """Trace the program, as a jitted function does."""
+        return self._program.trace(*arguments)
+
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower the program, as a jitted function does."""
         return self._program.lower(*arguments)

@@ -137,11 +137,6 @@ def _of_members(
     execution = execution or default_execution()
     check_choice("execution", execution, get_args(Execution))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def side_by_side(states: TrainState, data: Any, *counts: int | jax.Array) -> Any:
-        states, progress = jax.vmap(train, (0, None, *(None for _ in counts)))(states, data, *counts)
-        return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
-
     one = restoring(jax.jit(train, donate_argnums=0))
 
     def in_turn(states: TrainState, data: Any, *counts: int | jax.Array) -> Any:
@@ -149,7 +144,18 @@ def _of_members(
 
     if execution == "in_turn" and sharding.axis_size(sharding.MEMBER) == 1:
         return in_turn
-    return restoring(side_by_side, members=True)
+    return restoring(side_by_side(train), members=True)
+
+
+def side_by_side(train: Callable[..., tuple[TrainState, Progress]]) -> jax.stages.Wrapped:
+    """Return `train`, `(state, data, *counts) -> (state, progress)`, for all members at once, compiled; it donates."""
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_all(states: TrainState, data: Any, *counts: int | jax.Array) -> Any:
+        states, progress = jax.vmap(train, (0, None, *(None for _ in counts)))(states, data, *counts)
+        return sharding.split(states, sharding.MEMBER), sharding.gather(progress)
+
+    return train_all
 
 
 @jax.jit

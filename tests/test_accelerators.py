@@ -1,0 +1,110 @@
+"""Every program lowers for CUDA and TPU, which needs neither: what can be known of them without an accelerator.
+
+What their compilers make of them is in the report, `make accelerators`.
+"""
+
+import functools
+import importlib
+import pkgutil
+import re
+from typing import Any
+
+import jax
+import pytest
+
+import aevb
+from tests.accelerators.programs import PROGRAMS, SMALL
+
+PLATFORMS = ("cuda", "tpu")
+QUICK = {"training, stochastic", "population", "evaluation", "log p(x), importance sampling"}
+
+# Calls that the platform's own libraries answer: cuSOLVER's factorisations, and the TPU compiler's.
+CUSTOM_CALLS = {
+    "cuda": {"cusolver_potrf_ffi", "cusolver_getrf_ffi", "cu_lu_pivots_to_permutation"},
+    "tpu": {"LuDecomposition"},
+}
+
+# Compiled for their speed at start, or to look at data: they work on keys, checks and copies, and run once.
+OF_THE_HOST = {
+    "aevb.data.binarization._extremes",
+    "aevb.training.divergence._copy",
+    "aevb.training.divergence._finite_ones",
+    "aevb.training.keys.key_pair",
+    "aevb.training.keys._after_epochs",
+    "aevb.training.keys._in_mid_epoch",
+    "aevb.training.members._stack",
+    "aevb.training.members._member_of",
+    "aevb.training.members._begin_epochs",
+}
+
+
+@functools.cache
+def lowered(name: str, platform: str) -> str:
+    """The program as it is handed to a platform's compiler; tracing it must not ask what the host has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", _refuse)
+        return traced(name).lower(lowering_platforms=(platform,)).as_text()
+
+
+@functools.cache
+def traced(name: str) -> jax.stages.Traced:
+    return PROGRAMS[name]("cuda", SMALL).trace()
+
+
+def _refuse() -> str:
+    raise AssertionError("jax.default_backend() was asked for while a program was traced")
+
+
+def some_slow(names: Any) -> list:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", some_slow(PROGRAMS))
+def test_lowers_to_what_an_accelerator_has(name):
+    donates, state = PROGRAMS[name]("cuda", SMALL).donates, PROGRAMS[name]("cuda", SMALL).arguments[0]
+    for platform in PLATFORMS:
+        text = lowered(name, platform)
+        assert set(re.findall(r"custom_call @([\w.$]+)", text)) <= CUSTOM_CALLS[platform]
+        assert "f64" not in text, "double precision"
+        assert "callback" not in text, "calls the host"
+        donated = text.count("tf.aliasing_output") + text.count("jax.buffer_donor")
+        assert donated == (len(jax.tree.leaves(state)) if donates else 0)
+
+
+def test_random_bits_are_those_of_the_platform_that_is_compiled_for():
+    """Written out with a barrier for a CPU; there alone JAX's own rounds are loops as well."""
+    barriers = {platform: lowered("training, grey", platform).count("optimization_barrier") for platform in _ALL}
+    loops = {platform: lowered("training, grey", platform).count("stablehlo.while") for platform in _ALL}
+    assert barriers["cpu"] > 0
+    assert barriers["cuda"] == barriers["tpu"] == 0
+    assert loops["cpu"] > loops["cuda"] == loops["tpu"] == 2, "epochs and minibatches"
+
+
+def test_convolutions_are_those_of_the_platform_that_is_compiled_for():
+    found = {platform: "stablehlo.convolution" in lowered("training, convolutional", platform) for platform in _ALL}
+    assert found == {"cpu": False, "cuda": True, "tpu": True}
+
+
+@pytest.mark.slow
+def test_every_compiled_function_is_in_a_program():
+    """A program that is added to `aevb` must be added to the list, or to what runs once."""
+    found = set(_compiled_functions())
+    called = set()
+    for name in PROGRAMS:
+        called.add(getattr(PROGRAMS[name]("cuda", SMALL).function, "__name__", ""))
+        called |= set(re.findall(r"func\.func \w+ @(\w+?)(?:_\d+)?\(", lowered(name, "cuda")))
+    missing = {place for place in found if place.rpartition(".")[2] not in called}
+    assert missing == OF_THE_HOST
+
+
+def _compiled_functions() -> list[str]:
+    """Names of the compiled functions of all modules, by where they are defined."""
+    found = []
+    for module in pkgutil.walk_packages(aevb.__path__, "aevb."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, jax.stages.Wrapped) and getattr(value, "__module__", "") == module.name:
+                found.append(f"{module.name}.{name}")
+    return found
+
+
+_ALL = ("cpu", *PLATFORMS)
