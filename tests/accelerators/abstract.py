@@ -18,12 +18,12 @@ class Program(NamedTuple):
 
     function: Any
     arguments: tuple[Any, ...]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] | None = None
     donates: bool = False
 
     def trace(self) -> jax.stages.Traced:
         """Trace it."""
-        return self.function.trace(*self.arguments, **self.options)
+        return self.function.trace(*self.arguments, **(self.options or {}))
 
 
 def key() -> Any:

@@ -42,7 +42,7 @@ def _imputed(platform: str) -> Program:
     options = draws.checked_options("hmc", None, 8, 2, 4, 8, 10)
     program = _of(draws.compiled_for(platform, missing._impute_chunk), _PLAIN, options=options)
     others = {"chosen": array(4, dtype=jnp.int32), "truth": shapes_of(_PLAIN.data, 8)}
-    return program._replace(options=program.options | others)
+    return program._replace(options=(program.options or {}) | others)
 
 
 def _sequences(program: Any, method: Any, data: Any = None, **options: Any) -> Program:

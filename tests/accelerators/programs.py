@@ -78,8 +78,9 @@ def evaluation_program(sizes: Sizes, binarization: Any = "grey") -> Program:
     model = aevb.mlp_vae(sizes.data_shape, sizes.latent, sizes.hidden)
     params = jax.eval_shape(model.init, key())
     arguments = (params, key(), array(3 * sizes.num_rows // 6, *sizes.data_shape), count())
-    options = dict(model=model, estimator=aevb.Estimator(), binarization=binarization, active_units=None)
-    return Program(evaluation._evaluate_chunks, arguments, options | {"chunk_size": sizes.num_rows // 6})
+    return Program(
+        evaluation._evaluate_chunks, arguments, _evaluated(model, aevb.Estimator(), sizes.num_rows // 6, binarization)
+    )
 
 
 def case_training(case: Case) -> Program:
@@ -92,8 +93,13 @@ def case_training(case: Case) -> Program:
 def case_evaluation(case: Case) -> Program:
     """Return the evaluation of any kind of model on its data."""
     params = jax.eval_shape(case.model.init, key())
-    options = dict(model=case.model, estimator=case.estimator, binarization="grey", active_units=None, chunk_size=8)
+    options = _evaluated(case.model, case.estimator, 8)
     return Program(evaluation._evaluate_chunks, (params, key(), shapes_of(case.data), count()), options)
+
+
+def _evaluated(model: Any, estimator: Any, chunk_size: int, binarization: Any = "grey") -> dict[str, Any]:
+    settings = {"model": model, "estimator": estimator, "binarization": binarization}
+    return settings | {"active_units": None, "chunk_size": chunk_size}
 
 
 def _by(make: Callable[..., Any], **options: Any) -> MakeAlgorithm:
