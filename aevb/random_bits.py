@@ -97,7 +97,7 @@ def _fold_in(key: jax.Array, data: Any) -> jax.Array:
 def _by_platform(
     written_out: Callable[..., jax.Array], of_jax: Callable[..., jax.Array], key: jax.Array, *others: Any
 ) -> jax.Array:
-    """Return what `written_out` computes on a CPU from the words of a key, and `of_jax` elsewhere from the key itself."""
+    """Return what `written_out` computes from the words of a key on a CPU, and `of_jax` from the key elsewhere."""
 
     def elsewhere(words: jax.Array, *others: Any) -> jax.Array:
         return of_jax(jax.random.wrap_key_data(words, impl="threefry2x32"), *others)

@@ -18,6 +18,7 @@ from aevb.marginal_likelihood.particle import particle_filter
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 from aevb.model import Model, Params, check_model
 from aevb.particles import check_by_step
+from aevb.precision import at_highest_precision
 from aevb.support import check_data
 
 Method: TypeAlias = Literal["is", "hmc", "mixture", "ais", "particle"]
@@ -149,6 +150,7 @@ def program_for(platform: str) -> Callable[..., Any]:
     return jax.jit(_chunk, static_argnames=("method", "options"), compiler_options=compiler_options)
 
 
+@at_highest_precision
 def _chunk(
     params: Params,
     key: jax.Array,

@@ -56,7 +56,7 @@ def operation(line: str) -> str:
     right = line.split(" = ", 1)[1]
     if right.startswith("("):  # a tuple's type, in which there are parentheses
         depth = end = 0
-        for end, letter in enumerate(right):
+        for end, letter in enumerate(right):  # noqa: B007
             depth += (letter == "(") - (letter == ")")
             if depth == 0:
                 break

@@ -64,7 +64,7 @@ def training_program(
 def population_program(sizes: Sizes, binarization: Any = "grey") -> Program:
     """Return whole epochs of members side by side, whose latent sizes may differ."""
     model = aevb.mlp_vae(sizes.data_shape, sizes.latent, sizes.hidden)
-    optimizer = padding.padded(aevb.paper_optimizer())
+    optimizer = padding.padded(aevb.paper_optimizer(), model)
     algorithm = aevb.auto_encoding(model, optimizer, sizes.num_rows)
     step = epochs.minibatch_step(algorithm, binarization)
     program = members.side_by_side(epochs.whole_epochs(step, sizes.batch))

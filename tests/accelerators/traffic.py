@@ -69,7 +69,7 @@ def _read(inside: list[str], number: int, arrays: list[_Array]) -> int:
     if parameter is None or not users or len(arrays) != 1:
         return whole
     if all(operation(line) in _PICKS and _operands(line)[0] == parameter for line in users):
-        return min(whole, sum(_picked(line, arrays[0]) for line in users))
+        return sum(_picked(line, arrays[0]) for line in users)
     if all(operation(line) == "dynamic-update-slice" and _operands(line)[0] == parameter for line in users):
         return 0
     return whole
