@@ -55,7 +55,8 @@ def lowered(name: str, platform: str) -> str:
 
 @functools.cache
 def traced(name: str) -> jax.stages.Traced:
-    return PROGRAMS[name]("cuda", SMALL).trace()
+    with jax.default_matmul_precision("default"):  # as users have it; other tests have "highest"
+        return PROGRAMS[name]("cuda", SMALL).trace()
 
 
 def _refuse() -> str:
@@ -92,6 +93,29 @@ def test_convolutions_are_those_of_the_platform_that_is_compiled_for():
     assert found == {"cpu": False, "cuda": True, "tpu": True}
 
 
+def test_rows_are_gathered_from_tables_where_images_would_be_spread_over_tiles():
+    """And from the images themselves on a CPU."""
+    gathered = lambda platform, shape: f"(tensor<1000x{shape}xf32>, " in _gathers("training, grey", platform)
+    assert gathered("cpu", "8x8")
+    assert not gathered("cpu", "64")
+    for platform in PLATFORMS:
+        assert gathered(platform, "64")
+        assert not gathered(platform, "8x8")
+
+
+def test_stochastic_targets_are_kept_from_being_drawn_again():
+    """By a barrier, where compilers take a square root for cheap."""
+    for platform in PLATFORMS:
+        assert lowered("training, stochastic", platform).count("optimization_barrier") == 1
+
+
+@pytest.mark.parametrize("name", ["evaluation", "log p(x), importance sampling"])
+def test_what_is_reported_is_multiplied_in_float32(name):
+    text = lowered(name, "tpu")
+    assert text.count("stablehlo.dot_general") == text.count("precision = [HIGHEST, HIGHEST]") > 0
+    assert "HIGHEST" not in lowered("training, grey", "tpu")
+
+
 @pytest.mark.slow
 def test_every_compiled_function_is_in_a_program():
     """A program that is added to `aevb` must be added to the list, or to what runs once."""
@@ -102,6 +126,10 @@ def test_every_compiled_function_is_in_a_program():
     missing = [place for place in _compiled_functions() if place.rpartition(".")[2] not in called]
     wrong = sorted(OF_THE_HOST.symmetric_difference(missing))
     assert not wrong, "\n".join(wrong)
+
+
+def _gathers(name: str, platform: str) -> str:
+    return "\n".join(line for line in lowered(name, platform).splitlines() if "stablehlo.gather" in line)
 
 
 def _compiled_functions() -> list[str]:
