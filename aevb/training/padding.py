@@ -87,7 +87,7 @@ def _latent_axes(model: Model, larger: Model, latent_dim: int) -> Any:
         (number,) = differing
         return _Axis(number, one.shape[number] // latent_dim)
 
-    shapes, larger_shapes = (jax.eval_shape(each.init, jax.random.key(0)) for each in (model, larger))
+    shapes, larger_shapes = (jax.eval_shape(lambda each=each: each.init(jax.random.key(0))) for each in (model, larger))
     return jax.tree.map(axis, shapes, larger_shapes)
 
 

@@ -82,7 +82,7 @@ def cases(wide: bool) -> list[Case]:
             Case("training, grey", target, lambda: training_program(SIZES), one, 2),
             Case("training, stochastic", target, lambda: training_program(SIZES, "stochastic"), one, 2),
             Case("30 members side by side", target, lambda: population_program(SIZES), many, 2),
-            Case("evaluation, 1,000 rows a step", target, lambda: evaluation_program(SIZES), one * 10 / 3, 1),
+            Case("evaluation, 10,000 rows a step", target, lambda: evaluation_program(SIZES), one * 100 / 3, 1),
         ]
     wider = dataclasses.replace(SIZES, batch=400)
     found.append(Case("data parallel, M = 400", targets.V5E, lambda: training_program(wider), one, 2, "2x2", 1, 4))
