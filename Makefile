@@ -10,6 +10,7 @@ PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
 NEWEST_PYTHON ?= $(firstword $(foreach version,3.13 3.12,$(shell \
   for python in python$(version) $(PYENV)/$(version).*/bin/python; do \
     $$python -c 'import ensurepip' 2>/dev/null && { echo $$python; break; }; done)))
+ACCELERATORS := .venv/accelerators/bin
 OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,evaluation marginal_likelihood objectives population \
   reparameterize streaming training))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -17,10 +18,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo paper test test-newest newest-python test-oldest docs docs-test docs-links lint audit clean lock
+.PHONY: help demo paper test test-newest newest-python test-oldest docs docs-test docs-links accelerators lint audit clean lock
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/demo.stamp ## Train on scikit-learn's digits (about a minute) and draw pictures in runs/digits.
 	$(BIN)/python -m experiments.digits --resume
@@ -58,6 +59,9 @@ docs-test: .venv/docs.stamp ## Build the documentation anew, warnings being erro
 docs-links: .venv/docs.stamp ## Ask other sites whether the documentation's links to them still work; needs a network.
 	$(BIN)/python -m sphinx --builder=linkcheck -D nb_execution_mode=off docs docs/_build/links
 
+accelerators: .venv/accelerators.stamp ## Compile for TPUs and a GPU that need not be there, and print a table: half an hour.
+	$(ACCELERATORS)/python -m tests.accelerators $(ACCELERATORS_FLAGS)
+
 lint: .venv/dev.stamp ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,6 +80,7 @@ lock: ## Renew the locked versions (needs uv).
 	$(COMPILE) --universal --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(COMPILE) --universal --group docs -c requirements-dev.lock -o requirements-docs.lock pyproject.toml
 	$(COMPILE) --python-platform linux --resolution=lowest-direct --group test -o requirements-oldest.lock pyproject.toml
+	$(COMPILE) --python-platform x86_64-manylinux_2_31 --group accelerators -c requirements.lock -o requirements-accelerators.lock pyproject.toml
 
 # Of what makes an environment pip comes last: one that a kill left half made has none, and is made anew.
 .venv/bin/pip:
@@ -103,6 +108,15 @@ lock: ## Renew the locked versions (needs uv).
 	$(OLDEST_PYTHON) -m venv --clear .venv/oldest
 	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-oldest.lock
 	$(OLDEST)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/accelerators.stamp: requirements-accelerators.lock pyproject.toml | .venv/bin/pip
+	@$(OLDEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: these compilers are for Python 3.11; name one: make accelerators OLDEST_PYTHON=python3.11" >&2; exit 1; }
+	@echo "installing JAX and the compilers of TPUs and GPUs into .venv/accelerators (440 MB to fetch)"
+	$(OLDEST_PYTHON) -m venv --clear .venv/accelerators
+	$(ACCELERATORS)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-accelerators.lock
+	$(ACCELERATORS)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 newest-python:

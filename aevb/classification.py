@@ -22,6 +22,7 @@ from aevb.data.rows import as_arrays, num_rows, rows
 from aevb.data.stream import Stream, blocks_in_order
 from aevb.model import Given, Model, Params, bind, check_arguments, check_model
 from aevb.objectives import Estimator, check_estimator, elbo_terms_of, tighter_bound
+from aevb.precision import at_highest_precision
 from aevb.random_bits import fused
 from aevb.support import check_data
 
@@ -230,6 +231,7 @@ def _blocks(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "num_classes", "estimator", "binarization"))
+@at_highest_precision
 def _bounds_of_classes(
     params: Params,
     key: jax.Array,

@@ -13,12 +13,13 @@ import numpy as np
 from aevb import gradients, sharding
 from aevb.arguments import check_counts, check_key
 from aevb.data.binarization import Binarization, binarize_batch, check_intensities, possible_targets
-from aevb.data.rows import as_arrays, num_rows, rows
+from aevb.data.rows import as_arrays, contiguous, num_rows, rows, rows_of
 from aevb.data.stream import Stream, blocks_in_order
 from aevb.distributions import Chain
 from aevb.distributions.levels import ONE_LEVEL
 from aevb.model import Model, Params, bind, check_arguments, check_model, posterior_of
 from aevb.objectives import Estimator, check_estimator, elbo_terms_of, tighter_bound
+from aevb.precision import at_highest_precision
 from aevb.random_bits import fused
 from aevb.support import check_data
 
@@ -284,10 +285,11 @@ def _evaluate_chunks(
     size = num_rows(data)
     num_chunks = -(-size // chunk_size)
     indices = (jnp.arange(num_chunks * chunk_size) % size).reshape(num_chunks, chunk_size)
+    tables = contiguous(data)
 
     def chunk(indices: jax.Array) -> _PerDatapoint:
         indices = sharding.split(indices, sharding.BATCH)
-        xs, positions = rows(data, indices), start + indices
+        xs, positions = rows_of(tables, data, indices), start + indices
         return _evaluate_chunk(params, key, xs, positions, model, estimator, binarization, active_units)
 
     chunks = jax.lax.map(chunk, indices)
@@ -295,6 +297,7 @@ def _evaluate_chunks(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "estimator", "binarization", "active_units"))
+@at_highest_precision
 def _evaluate_chunk(
     params: Params,
     key: jax.Array,

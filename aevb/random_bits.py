@@ -6,10 +6,11 @@ place.
 
 On a CPU JAX runs the rounds of Threefry as a loop over arrays, which nothing fuses with. Written out, they become one
 pass over memory together with the comparison or the inverse of the normal distribution that they are drawn for: drawing
-the targets of a minibatch takes a ninth of the time (RESULTS.md). On other devices JAX writes them out itself.
+the targets of a minibatch takes a ninth of the time (RESULTS.md). On other devices JAX writes them out itself, and its
+own are used: the platform that a program is compiled for decides, not the one that it is traced on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,12 +23,12 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def fused(key: jax.Array) -> jax.Array:
-    """Return the same key, whose bits are the same and are fused with what uses them.
+    """Return the same key, whose bits are the same and, on a CPU, are fused with what uses them.
 
     Args:
       key: a typed key of JAX's default kind, `[...]`; keys of other kinds come back as they are.
     """
-    if jax.default_backend() != "cpu" or not _is_threefry(key):
+    if not _is_threefry(key):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_WRITTEN_OUT)
 
@@ -69,18 +70,39 @@ def _counted(key: jax.Array, shape: Sequence[int]) -> tuple[jax.Array, jax.Array
 
 
 def _random_bits(key: jax.Array, bit_width: int, shape: Sequence[int]) -> jax.Array:
-    high, low = _counted(key, shape)
-    if bit_width == 64:
-        return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
-    return (high ^ low).astype(f"uint{bit_width}")
+    dtype = jnp.dtype(f"uint{bit_width}")
+
+    def written_out(key: jax.Array) -> jax.Array:
+        high, low = _counted(key, shape)
+        if bit_width == 64:
+            return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
+        return (high ^ low).astype(dtype)
+
+    return _by_platform(written_out, lambda key: jax.random.bits(key, tuple(shape), dtype), key)
 
 
 def _split(key: jax.Array, shape: Sequence[int]) -> jax.Array:
-    return _as_arrays(jnp.stack(_counted(key, shape), axis=-1))
+    written_out = lambda key: _as_arrays(jnp.stack(_counted(key, shape), axis=-1))
+    return _by_platform(written_out, lambda key: jax.random.key_data(jax.random.split(key, tuple(shape))), key)
 
 
 def _fold_in(key: jax.Array, data: Any) -> jax.Array:
-    return _as_arrays(jnp.stack(_hash(key, jnp.zeros((), jnp.uint32), jnp.asarray(data, jnp.uint32))))
+    def written_out(key: jax.Array, data: jax.Array) -> jax.Array:
+        return _as_arrays(jnp.stack(_hash(key, jnp.zeros((), jnp.uint32), data)))
+
+    of_jax = lambda key, data: jax.random.key_data(jax.random.fold_in(key, data))
+    return _by_platform(written_out, of_jax, key, jnp.asarray(data, jnp.uint32))
+
+
+def _by_platform(
+    written_out: Callable[..., jax.Array], of_jax: Callable[..., jax.Array], key: jax.Array, *others: Any
+) -> jax.Array:
+    """Return what `written_out` computes from the words of a key on a CPU, and `of_jax` from the key elsewhere."""
+
+    def elsewhere(words: jax.Array, *others: Any) -> jax.Array:
+        return of_jax(jax.random.wrap_key_data(words, impl="threefry2x32"), *others)
+
+    return jax.lax.platform_dependent(key, *others, cpu=written_out, default=elsewhere)
 
 
 def _as_arrays(key: jax.Array) -> jax.Array:

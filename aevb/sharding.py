@@ -3,9 +3,10 @@
     with jax.set_mesh(aevb.sharding.make_mesh()):
         aevb.fit(model, data, key=key)
 
-Under a mesh with an axis "batch" each minibatch, each chunk of an evaluation and the data themselves are split over it;
-under one with an axis "member" so are the members of a population. Parameters are on every device, and XLA puts the
-collectives in. The numbers are those of one device but for the order of sums. Without a mesh nothing here does a thing.
+Under a mesh with an axis "batch" each minibatch and each chunk of an evaluation are split over it; under one with an
+axis "member" so are the members of a population. Parameters are on every device, and so are the data where they fit:
+minibatches are random, and rows on other devices would have to be sent for each. XLA puts the collectives in. The
+numbers are those of one device but for the order of sums. Without a mesh nothing here does a thing.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ def make_mesh(member: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else devices
     if member < 1 or len(devices) % member:
         raise ValueError(f"member must divide the {len(devices)} devices, got {member}")
-    return Mesh(np.array(devices).reshape(member, -1), (MEMBER, BATCH), axis_types=(AxisType.Auto,) * 2)
+    shape = (member, len(devices) // member)
+    return jax.make_mesh(shape, (MEMBER, BATCH), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def axis_size(axis: str) -> int:
@@ -88,16 +90,30 @@ def place(values: Tree, axis: str | None = None) -> Tree:
     return jax.tree.map(put, values)
 
 
-def place_rows(data: np.ndarray | jax.Array) -> jax.Array:
-    """A data set onto the devices, `[N, ...]`, split by rows over "batch" where N divides, else whole on each.
+def place_rows(data: np.ndarray | jax.Array, room: int | None = None) -> jax.Array:
+    """A data set onto the devices, `[N, ...]`: whole on each where it fits, else split by rows over "batch".
 
-    Of a memory-mapped array each process reads no rows but those that its devices hold.
+    Where N does not divide it is whole on each all the same. Of a memory-mapped array each process reads no rows but
+    those that its devices hold.
+
+    Args:
+      data: the data set.
+      room: bytes that it may take on each device; a quarter of the device's memory if not given, and any number where
+        that is not known, as on a CPU.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty or (isinstance(data, jax.Array) and not data.is_fully_addressable):
         return jax.numpy.asarray(data)
-    parts = mesh.shape.get(BATCH, 1)
-    spec = PartitionSpec(BATCH) if len(data) % parts == 0 else PartitionSpec()
     dtype = jax.dtypes.canonicalize_dtype(data.dtype)
+    fits = agreed(int(data.size * dtype.itemsize <= (_room(mesh) if room is None else room)))
+    is_split = not fits and len(data) % mesh.shape.get(BATCH, 1) == 0
     read = lambda rows: np.asarray(data[rows], dtype)
-    return jax.make_array_from_callback(data.shape, NamedSharding(mesh, spec), read)
+    return jax.make_array_from_callback(
+        data.shape, NamedSharding(mesh, PartitionSpec(BATCH) if is_split else PartitionSpec()), read
+    )
+
+
+def _room(mesh: Mesh) -> float:
+    """The bytes of a device that one data set may take: it is copied once, and is not all that is there."""
+    memory = mesh.local_devices[0].memory_stats() or {}
+    return memory.get("bytes_limit", float("inf")) / 4

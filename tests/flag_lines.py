@@ -34,6 +34,7 @@ _SMALL = {
 COMMANDS: Mapping[str, Sequence[str]] = {
     "actions": ("--dataset=basic_motions", "--model=hmm"),
     "benchmark": ("--dataset=digits", "--peers=", "--suite=peers"),
+    "check": ("--run={run}",),
     "complete_sequences": ("--run={sequences_run}",),
     "compress": ("--run={run}", "{images}", "out.aevb"),
     "digits": ("--nodraw_pictures",),

@@ -121,7 +121,7 @@ def train_padded(train, test, optimizer, algorithm=None, num_epochs: int = 3, **
         for padding, model, key in zip(paddings, models, keys, strict=True)
     ]
     members = fit_population(
-        train, models[-1], keys=keys, initial_states=initial, optimizer=padded(optimizer), **settings
+        train, models[-1], keys=keys, initial_states=initial, optimizer=padded(optimizer, models[-1]), **settings
     )
     return [Padded(*each) for each in zip(paddings, members, alone, strict=True)]
 

@@ -106,9 +106,17 @@ def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any
     check_binarization(binarization)
     if binarization == "stochastic":
         check_intensities(data, binarization)
-        # Exact for 0 and 1, and too dear for XLA to do twice: without it every use of the targets draws them again.
-        return map_value(jnp.sqrt, _drawn(fused(key), data))
+        return map_value(_drawn_once, _drawn(fused(key), data))
     return data
+
+
+def _drawn_once(targets: jax.Array) -> jax.Array:
+    """Return the targets, so that XLA does not draw them again for every use of them.
+
+    A square root is exact for 0 and 1 and, to a CPU's compiler, too dear to do twice: fused with what draws them. The
+    compilers of accelerators would do it twice.
+    """
+    return jax.lax.platform_dependent(targets, cpu=jnp.sqrt, default=jax.lax.optimization_barrier)
 
 
 def possible_targets(binarization: Binarization) -> Callable[[Any], Any] | None:

@@ -18,6 +18,7 @@ from aevb.marginal_likelihood.particle import particle_filter
 from aevb.marginal_likelihood.reciprocal import hmc_estimator
 from aevb.model import Model, Params, check_model
 from aevb.particles import check_by_step
+from aevb.precision import at_highest_precision
 from aevb.support import check_data
 
 Method: TypeAlias = Literal["is", "hmc", "mixture", "ais", "particle"]
@@ -128,7 +129,7 @@ def evaluate(
             raise TypeError(f"{name} must be a Python number, got {describe(value)}")
     if method == "particle":
         check_by_step(params, rows(data, 0), model)
-    program, chunks = _program(), []
+    program, chunks = program_for(jax.default_backend()), []
     for first in range(0, size, chunk_size):
         # The last chunk is filled up with the first datapoints, whose values are cut off.
         positions = np.arange(first, first + chunk_size) % size
@@ -144,14 +145,15 @@ def evaluate(
 
 
 @functools.cache
-def _program() -> Callable[..., Any]:
+def program_for(platform: str) -> Callable[..., Any]:
+    """Return the program of one chunk, `(params, key, data, positions, model, method, options)`, for a platform."""
     # Random bits for chains are many small kernels, which LLVM takes longer to optimize than they ever run: at level 1
     # an estimator compiles in less than half the time and is as fast.
-    on_cpu = jax.default_backend() == "cpu"
-    compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if on_cpu else None
+    compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
     return jax.jit(_chunk, static_argnames=("method", "options"), compiler_options=compiler_options)
 
 
+@at_highest_precision
 def _chunk(
     params: Params,
     key: jax.Array,

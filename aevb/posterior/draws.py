@@ -165,12 +165,16 @@ def checked_for(params: Params, key: jax.Array, xs: Datapoint, model: Model, opt
     return xs
 
 
-@functools.cache
 def compiled(program: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `program(params, key, xs, positions, model, options, ...)`, compiled."""
+    """Return `program(params, key, xs, positions, model, options, ...)`, compiled for the default device."""
+    return compiled_for(jax.default_backend(), program)
+
+
+@functools.cache
+def compiled_for(platform: str, program: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `compiled` does, for a platform."""
     # As in marginal_likelihood: chains are many small kernels, which take longer to optimize than to run.
-    on_cpu = jax.default_backend() == "cpu"
-    compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if on_cpu else None
+    compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
     return jax.jit(program, static_argnames=("options",), compiler_options=compiler_options)
 
 

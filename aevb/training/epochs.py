@@ -12,7 +12,7 @@ from aevb import sharding
 from aevb.algorithms.base import Algorithm, Bucket, Loss, Progress, TrainState, check_algorithm, descent_step
 from aevb.arguments import check_not_donated
 from aevb.data.binarization import Binarization, binarize_batch, check_binarization
-from aevb.data.rows import num_rows, rows
+from aevb.data.rows import contiguous, num_rows, rows, rows_of
 from aevb.model import Datapoint
 from aevb.random_bits import fused, unfused
 
@@ -33,6 +33,10 @@ class DonatingProgram:
     def __call__(self, state: TrainState, *arguments: Any) -> Any:
         check_not_donated(state, "state")
         return self._program(state, *arguments)
+
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """Trace the program, as a jitted function does."""
+        return self._program.trace(*arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """Lower the program, as a jitted function does."""
@@ -74,13 +78,16 @@ def whole_epochs(step: MinibatchStep, batch_size: int, bucket: Bucket | None = N
 
     def train_epochs(state: TrainState, data: Datapoint, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         buckets = None if bucket is None else jax.vmap(bucket)(data)
+        tables = contiguous(data)
 
         def epoch(_: jax.Array, carry: tuple[TrainState, Progress]) -> tuple[TrainState, Progress]:
             before, progress = carry
             key, shuffle_key = jax.random.split(before.key)
             batches = epoch_batches(shuffle_key, num_rows(data), batch_size, buckets)
             state, losses = jax.lax.scan(
-                lambda state, indices: step(state, rows(data, indices), indices), before._replace(key=key), batches
+                lambda state, indices: step(state, rows_of(tables, data, indices), indices),
+                before._replace(key=key),
+                batches,
             )
             return state, _first_bad(progress, before.step, losses, batches)
 
@@ -105,11 +112,12 @@ def part_of_epoch(
     ) -> tuple[TrainState, Progress]:
         buckets = None if bucket is None else jax.vmap(bucket)(data)
         batches = epoch_batches(jnp.asarray(state.shuffle_key), num_rows(data), batch_size, buckets)
+        tables = contiguous(data)
 
         def body(number: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             state, losses = carry
             indices = jax.lax.dynamic_index_in_dim(batches, number, keepdims=False)
-            state, loss = step(state, rows(data, indices), indices)
+            state, loss = step(state, rows_of(tables, data, indices), indices)
             return state, jax.lax.dynamic_update_index_in_dim(losses, loss, number, axis=0)
 
         inside = state._replace(shuffle_key=None)

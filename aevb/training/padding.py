@@ -15,31 +15,48 @@ import optax
 
 from aevb.algorithms.base import TrainState
 from aevb.model import Model, Params
-from aevb.models import recipe_of
+from aevb.models import build, recipe_of
 
 
 class PaddedState(NamedTuple):
     """What `padded` keeps.
 
     Attributes:
-      present: of the shapes of the parameters, 1 where the member has one and 0 where it is padded.
+      latent_dim: `[]` int32, how many latents the member has: the first ones.
       inner: the state of the optimizer itself.
     """
 
-    present: Params
+    latent_dim: jax.Array
     inner: Any
 
 
-def padded(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Return `optimizer` with the updates of what is padded dropped; nothing is, until `Padding.pad` says so."""
+def padded(optimizer: optax.GradientTransformation, model: Model) -> optax.GradientTransformation:
+    """Return `optimizer` with the updates of what is padded dropped; nothing is, until `Padding.pad` says so.
+
+    What is padded follows from one integer of each member: masks in the shapes of the parameters would be a third of
+    the state, read in every step.
+
+    Args:
+      optimizer: of a member alone.
+      model: the padded one, by `aevb.mlp_vae` with a diagonal Gaussian posterior.
+
+    Raises:
+      ValueError: the model is another.
+    """
+    latent_dim = _latent_dims(model, model)[0]
+    family, arguments = recipe_of(model)
+    larger = build(family, **(arguments | {"latent_dim": latent_dim + 1}))
+    axes = _latent_axes(model, larger, latent_dim)
 
     def init(params: Any) -> PaddedState:
-        return PaddedState(jax.tree.map(jnp.ones_like, params), optimizer.init(params))
+        return PaddedState(jnp.int32(latent_dim), optimizer.init(params))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        present = jax.tree.map(jnp.multiply, updates, state.present)
-        changes, inner = optimizer.update(present, state.inner, params)
-        return jax.tree.map(jnp.multiply, changes, state.present), PaddedState(state.present, inner)
+        def present(leaf: jax.Array, axis: _Axis) -> jax.Array:
+            return leaf if axis.number < 0 else leaf * _is_present(leaf, axis, state.latent_dim)
+
+        changes, inner = optimizer.update(jax.tree.map(present, updates, axes), state.inner, params)
+        return jax.tree.map(present, changes, axes), PaddedState(state.latent_dim, inner)
 
     return optax.GradientTransformation(init, update)
 
@@ -52,6 +69,28 @@ class _Axis:
     blocks: int
 
 
+def _is_present(leaf: jax.Array, axis: _Axis, latent_dim: jax.Array) -> jax.Array:
+    """Return 1 where the member has a parameter and 0 where it is padded, in a shape that broadcasts to `leaf`."""
+    size = leaf.shape[axis.number]
+    within_block = jnp.arange(size) % (size // axis.blocks)
+    shape = [size if number == axis.number else 1 for number in range(leaf.ndim)]
+    return (within_block < latent_dim).astype(leaf.dtype).reshape(shape)
+
+
+def _latent_axes(model: Model, larger: Model, latent_dim: int) -> Any:
+    """Return the axis of each parameter that runs over latents: the one whose size differs between two models."""
+
+    def axis(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> _Axis:
+        differing = [number for number in range(one.ndim) if one.shape[number] != other.shape[number]]
+        if not differing:
+            return _Axis(-1, 1)
+        (number,) = differing
+        return _Axis(number, one.shape[number] // latent_dim)
+
+    shapes, larger_shapes = (jax.eval_shape(lambda each=each: each.init(jax.random.key(0))) for each in (model, larger))
+    return jax.tree.map(axis, shapes, larger_shapes)
+
+
 class Padding:
     """The way between a member and networks of more latents, for algorithms that carry nothing from step to step."""
 
@@ -59,7 +98,7 @@ class Padding:
         """Find out which axes of which parameters run over latents: those whose sizes differ.
 
         Args:
-          optimizer: of the member alone; the population's is `padded(optimizer)`.
+          optimizer: of the member alone; the population's is `padded(optimizer, padded_model)`.
           model: the member's, by `aevb.mlp_vae` with a diagonal Gaussian posterior.
           padded_model: the same with as many latents, or more.
 
@@ -68,27 +107,18 @@ class Padding:
         """
         self._optimizer = optimizer
         self._latent_dim, self._padded_dim = _latent_dims(model, padded_model)
-        shapes, padded_shapes = (jax.eval_shape(each.init, jax.random.key(0)) for each in (model, padded_model))
-        self._axes = jax.tree.map(self._axis, shapes, padded_shapes)
+        self._axes = _latent_axes(model, padded_model, self._latent_dim)
 
     def pad(self, state: TrainState) -> TrainState:
         """Return a state of the member with zeros around it."""
-        present = jax.tree.map(jnp.ones_like, state.params)
-        params, present = (self._of_params(tree, self._pad) for tree in (state.params, present))
         inner = self._of_optimizer_state(state.optimizer_state, self._pad)
-        return state._replace(params=params, optimizer_state=PaddedState(present, inner))
+        of_member = PaddedState(jnp.int32(self._latent_dim), inner)
+        return state._replace(params=self._of_params(state.params, self._pad), optimizer_state=of_member)
 
     def cut(self, state: TrainState) -> TrainState:
         """Return the state of the member alone, out of a padded one."""
         inner = self._of_optimizer_state(state.optimizer_state.inner, self._cut)
         return state._replace(params=self._of_params(state.params, self._cut), optimizer_state=inner)
-
-    def _axis(self, one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> _Axis:
-        differing = [axis for axis in range(one.ndim) if one.shape[axis] != other.shape[axis]]
-        if not differing:
-            return _Axis(-1, 1)
-        (axis,) = differing
-        return _Axis(axis, one.shape[axis] // self._latent_dim)
 
     def _of_params(self, params: Params, change: Any) -> Params:
         return jax.tree.map(change, params, self._axes)

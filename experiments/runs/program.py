@@ -199,7 +199,7 @@ class Program:
             self._data("train"),
             self._model,
             keys=keys,
-            optimizer=padded(optimizer) if self._pads else optimizer,
+            optimizer=padded(optimizer, self._model) if self._pads else optimizer,
             seconds=max(member.recorder.seconds for member in members),
             on_evaluation=record,
             on_pause=on_pause,

@@ -1,0 +1,1 @@
+"""The library's programs compiled for accelerators that need not be there."""

@@ -1,0 +1,42 @@
+"""Compile what a run spends its time in for accelerators that are not there, and print what their compilers say.
+
+    make accelerators                       # installs the compilers first: 440 MB
+    python -m tests.accelerators --quick    # without the slice of 256 chips
+
+Nothing is run and nothing is measured: operations, memory and collectives are the compiler's; bytes per step are
+counted from the shapes and layouts of its instructions; times are a roofline of both. Fails where a loop does not stay
+on the device or a state is not updated in place.
+"""
+
+import argparse
+
+from tests.accelerators import targets
+
+
+def main() -> None:
+    """Parse the flags, compile, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m tests.accelerators", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the slice of 256 chips")
+    parser.add_argument("--only", default="", help="compile only programs with this in their name")
+    flags = parser.parse_args()
+    targets.prepare()
+
+    from tests.accelerators import report
+
+    print("| program | chip | operations a step | MB a step | MB at most | sent a step | µs a step by roofline |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for case in report.cases(wide=not flags.quick):
+        if flags.only not in f"{case.name}, {case.target.name}":
+            continue
+        found = report.measure(case)
+        sent = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in found.collectives.items()) or "-"
+        chip = f"{case.target.name} {case.topology}".strip()
+        print(
+            f"| {case.name} | {chip} | {found.operations} | {found.bytes_per_step / 1e6:.1f} | {found.peak / 1e6:.0f} "
+            f"| {sent} | {1e6 * found.seconds:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What the compilers of accelerators make of the programs that a run spends its time in."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from aevb import sharding
+from tests.accelerators import hlo, targets
+from tests.accelerators.abstract import Program
+from tests.accelerators.programs import Sizes, evaluation_program, population_program, training_program
+from tests.accelerators.targets import Target
+from tests.accelerators.traffic import traffic
+
+# The paper's network on all of MNIST: fewer rows would lie on a TPU's chip, and are not gathered from memory.
+SIZES = Sizes()
+
+
+class Measured(NamedTuple):
+    """What a compiler says of a program on one chip.
+
+    Attributes:
+      loops: how many `while` there are.
+      operations: that a step launches.
+      bytes_per_step: of the chip's memory that a step reads and writes, estimated.
+      peak: bytes of memory that the program holds at most.
+      aliased: bytes of the result that lie where the arguments were.
+      collectives: bytes that a step sends between chips, by kind.
+      seconds: that a step takes by a roofline, estimated.
+      compile_seconds: that the compiler took.
+    """
+
+    loops: int
+    operations: int
+    bytes_per_step: int
+    peak: int
+    aliased: int
+    collectives: dict[str, int]
+    seconds: float
+    compile_seconds: float
+
+
+class Case(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      name: for people.
+      target: the chip.
+      program: made under the mesh that it is for.
+      flops: of a step, on one chip.
+      loops: how many there must be.
+      topology: the slice, and over how many parts members and minibatches are split.
+    """
+
+    name: str
+    target: Target
+    program: Callable[[], Program]
+    flops: float
+    loops: int
+    topology: str = ""
+    members: int = 1
+    chips: int = 1
+
+
+def step_flops(sizes: Sizes, rows: int) -> float:
+    """Return the operations of a step's matrix products: forward, and backward twice as many but for the first."""
+    data = sizes.data_shape[0] * sizes.data_shape[1]
+    encoder, decoder = data * sizes.hidden, sizes.hidden * data
+    middle = 2 * sizes.latent * sizes.hidden + sizes.latent * sizes.hidden
+    return 2.0 * rows * (2 * encoder + 3 * (decoder + middle))
+
+
+def cases(wide: bool) -> list[Case]:
+    """Return what is compiled: on one chip, four of them and, where `wide`, 256."""
+    one, many = step_flops(SIZES, SIZES.batch), step_flops(SIZES, SIZES.batch * SIZES.members)
+    found = []
+    for target in (targets.V5E, targets.H100):
+        found += [
+            Case("training, grey", target, lambda: training_program(SIZES), one, 2),
+            Case("training, stochastic", target, lambda: training_program(SIZES, "stochastic"), one, 2),
+            Case("30 members side by side", target, lambda: population_program(SIZES), many, 2),
+            Case("evaluation, 10,000 rows a step", target, lambda: evaluation_program(SIZES), one * 100 / 3, 1),
+        ]
+    wider = dataclasses.replace(SIZES, batch=400)
+    found.append(Case("data parallel, M = 400", targets.V5E, lambda: training_program(wider), one, 2, "2x2", 1, 4))
+    of_four = dataclasses.replace(SIZES, members=4)
+    found.append(Case("4 members on 4 chips", targets.V5E, lambda: population_program(of_four), one, 2, "2x2", 4, 4))
+    if wide:
+        widest = dataclasses.replace(SIZES, batch=25_600, num_rows=51_200)
+        of_all = dataclasses.replace(SIZES, members=256)
+        found += [
+            Case("data parallel, M = 25,600", targets.V5E, lambda: training_program(widest), one, 2, "16x16", 1, 256),
+            Case("256 members", targets.V5E, lambda: population_program(of_all), one, 2, "16x16", 256, 256),
+        ]
+    return found
+
+
+def measure(case: Case) -> Measured:
+    """Compile a program and read what came of it.
+
+    Raises:
+      AssertionError: a loop left the device, or a state is not updated in place.
+    """
+    start = time.perf_counter()
+    compiled = _compiled(case)
+    seconds = time.perf_counter() - start
+    module = hlo.computations(compiled.as_text())
+    step, memory = hlo.innermost(module), compiled.memory_analysis()
+    loops, collectives = len(hlo.loops(module)), hlo.collectives(step)
+    assert loops == case.loops, f"{case.name}: {loops} loops, not {case.loops}"
+    donates = "evaluation" not in case.name
+    assert not donates or memory.alias_size_in_bytes > 0, f"{case.name}: the state is not updated in place"
+    peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    moved, operations = traffic(module, step), sum(map(hlo.is_launched, step))
+    return Measured(
+        loops,
+        operations,
+        moved,
+        peak - memory.alias_size_in_bytes,
+        memory.alias_size_in_bytes,
+        collectives,
+        _roofline(case, moved, operations, sum(collectives.values())),
+        seconds,
+    )
+
+
+def _roofline(case: Case, moved: int, operations: int, sent: int) -> float:
+    """Return the seconds of a step by what takes longest: products, memory or launches; and the links after that."""
+    target = case.target
+    alone = max(case.flops / target.flops, moved / target.bandwidth, operations * target.launch)
+    return alone + 2 * sent * (1 - 1 / case.chips) / target.link
+
+
+def _compiled(case: Case) -> Any:
+    found = targets.devices(case.target, case.topology)
+    if not case.topology:
+        program = case.program()
+        return _lowered(program, _placed(program.arguments, SingleDeviceSharding(found[0]))).compile()
+    mesh = sharding.make_mesh(case.members, found)
+    with jax.set_mesh(mesh):
+        program = case.program()
+        state, *others = program.arguments
+        of_state = PartitionSpec(sharding.MEMBER) if case.members > 1 else PartitionSpec()
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        placed = (_placed(state, NamedSharding(mesh, of_state)), *_placed(tuple(others), everywhere))
+        return _lowered(program, placed).compile()
+
+
+def _lowered(program: Program, arguments: Any) -> Any:
+    return program.function.trace(*arguments, **(program.options or {})).lower()
+
+
+def _placed(tree: Any, where: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
