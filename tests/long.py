@@ -5,10 +5,7 @@ _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"
 _PADDED = "test_padded_latents_contribute_exactly_nothing"
 
 LONG = {
-    "test_documentation.py::test_code_runs[docs/how_to/sequences.md:Forecasts and missing parts]",
     "test_configs.py::test_a_flagfile_is_a_configuration_file",
-    "test_documentation.py::test_code_runs[docs/how_to/sequences.md:Sequences by their class]",
-    "test_documentation.py::test_code_runs[docs/how_to/few_labels.md:Learn from few labels]",
     "test_sequence_runs.py::test_a_run_given_labels",
     "test_semi_supervised.py::test_it_learns_classes_from_few_labels",
     "test_hierarchical.py::test_every_parameter_of_a_convolutional_ladder_matters[ladder]",

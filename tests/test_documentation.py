@@ -25,8 +25,14 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return found
 
 
+# All of them are run by `make docs-test`.
 CASES = [
-    pytest.param(page.name, code, id=f"{page.relative_to(ROOT)}:{heading}".replace("`", ""))
+    pytest.param(
+        page.name,
+        code,
+        marks=[] if page.name == "README.md" else pytest.mark.slow,
+        id=f"{page.relative_to(ROOT)}:{heading}".replace("`", ""),
+    )
     for page in PAGES
     for heading, code in blocks(page)
 ]
