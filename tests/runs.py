@@ -13,6 +13,7 @@ from experiments import configs
 from experiments.configs import Config
 from experiments.runs.run import Options, Run, train
 from experiments.runs.splits import Splits
+from tests.processes import metrics, without_seconds
 
 
 def tiny_splits() -> Splits:
@@ -36,11 +37,7 @@ def train_into(folder: Path, config: Config, splits: Splits, **options: Any) -> 
     return train(Run(config, folder, folder.name), splits, quiet).history
 
 
-def end_of(folder: Path) -> tuple[list[list[str]], list[bytes]]:
+def end_of(folder: Path) -> tuple[list[dict[str, str]], list[bytes]]:
     """Return the metrics of a run folder but for their seconds, and the bits of the parameters at its end."""
-    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
-    drop = rows[0].index("seconds")
     _, params = aevb.load_run(folder)
-    return [row[:drop] + row[drop + 1 :] for row in rows], [
-        np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)
-    ]
+    return without_seconds(metrics(folder)), [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]

@@ -48,7 +48,7 @@ def test_a_run_folder_holds_everything(finished):
     rows = metrics(finished)
     assert list(rows[0]) == [
         *("epoch", "num_train_samples", "train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units"),
-        "seconds",
+        *("seconds", "sha256"),
     ]
     assert [row["epoch"] for row in rows] == ["0", "2", "4"]
     assert [row["num_train_samples"] for row in rows] == ["0", "2800", "5600"]

@@ -1,5 +1,6 @@
 """The Bernoulli likelihood of Appendix C.1, for binary pixels and for intensities."""
 
+import math
 from typing import Any
 
 import jax
@@ -59,12 +60,15 @@ class _IndependentPixels(dist.Independent):
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
         """Return the sum over pixels of `GreyBernoulli.log_prob`, equal to it up to rounding."""
         pixels: Any = self.base_dist
-        logits, x = jnp.asarray(pixels.logits), jnp.asarray(value)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            return jnp.asarray(super().log_prob(x, intermediates))
-        logits, x = jnp.broadcast_arrays(logits, x)
-        flat = (*logits.shape[: logits.ndim - self.reinterpreted_batch_ndims], -1)
-        return _event_log_density(jnp.reshape(logits, flat), jnp.reshape(x, flat))
+        logits, x = jnp.broadcast_arrays(jnp.asarray(pixels.logits), jnp.asarray(value))
+        num_leading = logits.ndim - self.reinterpreted_batch_ndims
+        flat = (*logits.shape[:num_leading], math.prod(logits.shape[num_leading:]))
+        logits, x = jnp.reshape(logits, flat), jnp.reshape(x, flat)
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return _event_log_density(logits, x)
+        # Integers have no derivative to multiply.
+        density = _event_log_density(logits, x.astype(logits.dtype))
+        return density if x.dtype == jnp.bool_ else jnp.where(jnp.all((x == 0) | (x == 1), axis=-1), density, -jnp.inf)
 
 
 @jax.custom_jvp
