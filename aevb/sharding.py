@@ -9,6 +9,7 @@ minibatches are random, and rows on other devices would have to be sent for each
 numbers are those of one device but for the order of sums. Without a mesh nothing here does a thing.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -105,7 +106,8 @@ def place_rows(data: np.ndarray | jax.Array, room: int | None = None) -> jax.Arr
     if mesh.empty or (isinstance(data, jax.Array) and not data.is_fully_addressable):
         return jax.numpy.asarray(data)
     dtype = jax.dtypes.canonicalize_dtype(data.dtype)
-    fits = agreed(int(data.size * dtype.itemsize <= (_room(mesh) if room is None else room)))
+    num_bytes = math.prod(data.shape) * dtype.itemsize
+    fits = agreed(int(num_bytes <= (_room(mesh) if room is None else room)))
     is_split = not fits and len(data) % mesh.shape.get(BATCH, 1) == 0
     read = lambda rows: np.asarray(data[rows], dtype)
     return jax.make_array_from_callback(
