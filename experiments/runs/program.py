@@ -144,9 +144,16 @@ class Program:
 
         Args:
           members: of this program.
-          on_pause: is given the state between evaluations, of several members all of them `[K, ...]`.
+          on_pause: is given the state between evaluations, all of them `[K, ...]` unless `is_alone`.
         """
-        return [self._fit_one(members[0], on_pause)] if len(members) == 1 else self._fit_many(members, on_pause)
+        return [self._fit_one(members[0], on_pause)] if self.is_alone(members) else self._fit_many(members, on_pause)
+
+    def is_alone(self, members: Sequence[Any]) -> bool:
+        """Return whether one member is trained by its own program.
+
+        One that a kill left behind the others stays padded: without, sums are rounded otherwise.
+        """
+        return len(members) == 1 and not self._pads
 
     def evaluate(self, config: Config, state: TrainState, seconds: float) -> aevb.Evaluation:
         """Return the row of a state that a member had at an evaluation, `seconds` of training after its start."""

@@ -163,7 +163,8 @@ def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> lis
                 outcomes[run.workdir] = Outcome({}, [], damaged=error)
     unfinished = [run for run in runs if run.workdir not in outcomes]
     if unfinished:
-        program = Program([run.config for run in unfinished], splits, options.stream)
+        # Of all, so that those that are left are padded, and so rounded, as if none had been finished before.
+        program = Program([run.config for run in runs], splits, options.stream)
         outcomes |= _train_unfinished(program, unfinished, splits, options)
     return [outcomes[run.workdir] for run in runs]
 
@@ -219,7 +220,7 @@ def _open(run: Run, program: Program, splits: Splits, options: Options, terminat
 
 
 def _starting(program: Program, members: Sequence[_Opened], termination: Termination) -> tuple[list[Start], Any]:
-    """Return what `Program.fit` takes: of one member the recorder's own pause, of several what saves them all."""
+    """Return what `Program.fit` takes: of a member alone the recorder's own pause, of others what saves them all."""
 
     def pause(stacked: TrainState, seconds: float) -> None:
         if termination.requested:
@@ -228,7 +229,7 @@ def _starting(program: Program, members: Sequence[_Opened], termination: Termina
             raise TerminatedError
 
     starts = [Start(member.run.config, member.recorder, member.state) for member in members]
-    return starts, members[0].recorder.pause if len(members) == 1 else pause
+    return starts, members[0].recorder.pause if program.is_alone(members) else pause
 
 
 def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outcome:
