@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 _LOGGERS = ("absl", "asyncio")  # of Orbax, and of the tasks that it leaves when one of them fails
 _NAME = "orbax"
+_THREAD = "_SignalingThread.run() raised an exception"  # which the main thread raises as well
 Result = TypeVar("Result")
 
 
@@ -42,8 +43,15 @@ def quietly(call: Callable[[], Result]) -> Result:
     raise OrbaxError(words)
 
 
+def keep_quiet() -> None:
+    """Print nothing of what threads of a failed save complain of, for commands: they say it in one line themselves."""
+    if not isinstance(sys.unraisablehook, _Hook):
+        sys.unraisablehook = _Hook(sys.unraisablehook)
+    logging.getLogger("absl").addFilter(_is_of_no_thread)
+
+
 class _Hook:
-    """In the place of `sys.unraisablehook`: passes on what is not of Orbax's or TensorStore's unfinished reads."""
+    """In the place of `sys.unraisablehook`: passes on what is not of Orbax's or TensorStore's unfinished work."""
 
     def __init__(self, before: Callable[[Any], Any]):
         self._before = before
@@ -70,3 +78,7 @@ def _silent_loggers() -> Iterator[None]:
 
 def _is_of_others(record: logging.LogRecord) -> bool:
     return _NAME not in record.pathname and _NAME not in record.getMessage()
+
+
+def _is_of_no_thread(record: logging.LogRecord) -> bool:
+    return _THREAD not in record.getMessage()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from experiments import flag_checks, new_folders, standard_streams, thread_errors
+from experiments import flag_checks, new_folders, standard_streams
 from experiments.runs import distributed, shards
 
 if TYPE_CHECKING:
@@ -83,12 +83,13 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
 
     from aevb.checkpoints import RunError
     from aevb.data import DatasetError
+    from aevb.quiet import keep_quiet
     from aevb.training.divergence import DivergedError
     from experiments.runs.termination import TerminatedError
 
     _keep_compiled_programs()
     _one_line_warnings()
-    thread_errors.keep_quiet()
+    keep_quiet()
     try:
         if callable(signal.getsignal(signal.SIGINT)):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`

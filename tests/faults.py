@@ -63,11 +63,11 @@ def _main(folder: Path, how: str, code: str, lasts: str, *numbers: str) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from experiments import thread_errors
+    from aevb.quiet import keep_quiet
     from experiments.runs.run import Options, Run, train
     from tests.runs import end_of, tiny_config, tiny_splits
 
-    thread_errors.keep_quiet()
+    keep_quiet()
     splits = tiny_splits()
     config = tiny_config(splits, num_epochs=3)
     options = Options(draw_pictures=False, stream=how == "stream")
