@@ -148,6 +148,15 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else jnp.shape(leaf), tree)
 
 
+def row_template(data: Datapoint, leading: tuple[int, ...] = ()) -> Datapoint:
+    """Return the shapes and dtypes that JAX gives datapoints of a data set, with `leading` axes before each.
+
+    Its 32-bit mode has no int64 and no float64: JAX 0.12 warns where a template asks for them.
+    """
+    dtype = lambda leaf: jax.dtypes.canonicalize_dtype(leaf.dtype, allow_extended_dtype=True)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leading, *leaf.shape[1:]), dtype(leaf)), data)
+
+
 def check_model(model: Any) -> None:
     """Raise `TypeError` unless `model` is a `Model`."""
     if not isinstance(model, Model):
@@ -180,7 +189,7 @@ def check_rows(params: Params, data: Datapoint, model: Model, name: str = "data"
       TypeError: as for `check_arguments`.
       ValueError: as for `check_arguments`.
     """
-    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+    row = row_template(data)
     found, expected = shapes(bind(model, row)[1]), _declared_shape(model, params, row)
     if found != expected:
         is_one = shapes(bind(model, data)[1]) == expected

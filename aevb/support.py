@@ -26,6 +26,7 @@ from aevb.model import (
     likelihood_of,
     posterior_of,
     prior_of,
+    row_template,
 )
 
 
@@ -70,7 +71,7 @@ def check_data(
     if isinstance(data, Given):
         _check_conditions(params, data, model, name)
     has_numbers = not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
-    row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+    row = row_template(data)
     check = _check(model, _Shapes.of(params), _Shapes.of(row), targets)
     inside = [*check.inside(bind(model, data)[1])]
     if check.depending and has_numbers:
@@ -86,7 +87,7 @@ def _check_conditions(params: Params, data: Given, model: Model, name: str) -> N
 
     A label that is none cannot be refused inside a compiled program; it can here. Nothing else is computed.
     """
-    value = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data.value)
+    value = row_template(data.value)
     for condition in jax.device_get(_extreme_conditions(data.condition)):
 
         def look(params: Params, value: Any, condition: Any = condition) -> None:

@@ -230,3 +230,14 @@ def test_a_bound_that_is_not_a_number_says_what_encode_must_not_see():
     model = linear(decode=lambda params, z: Observed(GreyBernoulli(params["decoder"] @ z)))
     with pytest.raises(aevb.DivergedError, match=r"at step 0, .* encode must not see: aevb\.distributions\.zeros_and"):
         fit(model, WITH_GAPS)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda data: data, lambda data: aevb.Stream(data, block_size=10)], ids=["array", "stream"]
+)
+def test_numpy_s_64_bits_are_taken_without_a_warning(make):
+    """What NumPy makes by default, floats and labels; warnings are errors here, and JAX 0.12 warns of wide shapes."""
+    for model, data in ((PIXEL_MODEL, XS), (CONDITIONAL, Given(XS, LABELS))):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.result_type(leaf.dtype, leaf.dtype.kind + "8")), data)
+        result = fit(model, make(wide))
+        assert np.isfinite(aevb.evaluate(result.state.params, KEY, make(wide), model).elbo)

@@ -16,7 +16,7 @@ from aevb.data.binarization import Binarization, possible_targets
 from aevb.data.rows import num_rows, rows
 from aevb.data.stream import Stream
 from aevb.evaluation import non_finite_datapoints, start_evaluation
-from aevb.model import Datapoint, Given, Model, Params, check_model
+from aevb.model import Datapoint, Given, Model, Params, check_model, row_template
 from aevb.objectives import Estimator, check_estimator
 from aevb.support import check_data
 from aevb.training.divergence import DivergedError, restoring, watching_parameters
@@ -144,12 +144,10 @@ class TrainingPlan:
         return minibatch_step(self.algorithm, self.binarization)
 
     @functools.cached_property
-    def _datapoint(self) -> Datapoint:
-        """One datapoint, for its shapes."""
-        data = self.train_data
-        if not isinstance(data, Stream):
-            return rows(data, 0)
-        return rows(data.intensities(data.read(np.zeros(1, np.int32)), self.binarization), 0)
+    def _first_row(self) -> Datapoint:
+        """The first datapoint with a leading axis, for its shapes."""
+        data, first = self.train_data, np.zeros(1, np.int32)
+        return data.intensities(data.read(first), self.binarization) if isinstance(data, Stream) else rows(data, first)
 
     @functools.cached_property
     def _init(self) -> Any:
@@ -198,8 +196,7 @@ class TrainingPlan:
     @property
     def _minibatch(self) -> Datapoint:
         """The shapes of a minibatch."""
-        shape = lambda leaf: jax.ShapeDtypeStruct((self.batch_size, *leaf.shape), leaf.dtype)
-        return jax.tree.map(shape, self._datapoint)
+        return row_template(self._first_row, (self.batch_size,))
 
     @staticmethod
     def _are_missing(data: Datapoint | Stream, indices: list[int]) -> bool:
@@ -209,7 +206,7 @@ class TrainingPlan:
         return any(np.isnan(leaf).any() for leaf in first if jnp.issubdtype(leaf.dtype, jnp.floating))
 
     def _init_arguments(self, key: jax.Array) -> tuple:
-        return (key, self._datapoint) if isinstance(self._datapoint, Given) else (key,)
+        return (key, rows(self._first_row, 0)) if isinstance(self._first_row, Given) else (key,)
 
     def _evaluated_params(self, state: TrainState, key: jax.Array) -> Params:
         evaluated_params = self.algorithm.evaluated_params

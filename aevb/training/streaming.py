@@ -18,7 +18,7 @@ from aevb.algorithms.base import Progress, TrainState
 from aevb.data.binarization import Binarization
 from aevb.data.rows import rows
 from aevb.data.stream import Stream, read_ahead
-from aevb.model import Datapoint
+from aevb.model import Datapoint, row_template
 from aevb.training.epochs import MinibatchStep, epoch_batches
 
 
@@ -126,7 +126,7 @@ def _compile_block(
     if jax.config.values["jax_disable_jit"]:
         return train_block
     datapoints = stream.read(np.zeros(1, np.int32))
-    xs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*shape, *leaf.shape[1:]), leaf.dtype), datapoints)
+    xs = row_template(datapoints, shape)
     indices = jax.ShapeDtypeStruct(shape, jnp.int32)
     abstract = (state._replace(shuffle_key=None), _none_bad(shape[1]), xs, indices, jnp.int32(0))
     return train_block.lower(*abstract).compile()
