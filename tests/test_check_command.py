@@ -1,10 +1,13 @@
 """`python -m experiments.check` as a person runs it."""
 
+import shutil
+import sys
+
 import pytest
 
 from experiments.runs.folder import RunFolder
-from tests.processes import assert_one_line_error, experiment
-from tests.test_check import CONFIG, change_digit
+from tests.processes import assert_one_line_error, assert_same_run, experiment, kill, start, wait_for
+from tests.test_check import CONFIG, change, change_digit, damage_checkpoint
 
 
 @pytest.mark.slow
@@ -45,3 +48,27 @@ def test_the_command(data_dir, tmp_path):
         done = experiment("check", bad)
         assert done.returncode == 2
         assert_one_line_error(done, "--run")
+
+
+@pytest.mark.slow
+def test_a_repair_ended_by_sigkill_is_run_again(data_dir, tmp_path):
+    """Killed once each of the things that it moves aside has been moved, and repaired again: the run as it was."""
+    flags = ("--latent_dim=2", "--hidden_dim=20", "--num_epochs=4", "--eval_every=2", "--nodraw_pictures")
+    done = experiment("digits", *flags, f"--data_dir={data_dir}", f"--workdir={tmp_path / 'whole'}")
+    assert done.returncode == 0, done.stderr
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tmp_path / "whole", damaged)
+    steps = sorted(int(path.name) for path in (damaged / "checkpoints").iterdir())
+    damage_checkpoint(damaged, steps[1])
+    change_digit(damaged, 3)
+    change(damaged / "summary.json", '"num_parameters": ', '"num_parameters": 1')
+    for number, moved in enumerate((f"checkpoints/{steps[1]}", "metrics.csv", "summary.json")):
+        run = shutil.copytree(damaged, tmp_path / str(number))
+        command = [sys.executable, "-m", "experiments.check", f"--run={run}", f"--data_dir={data_dir}", "--repair"]
+        process = start(command)
+        wait_for(run / "damaged" / moved, process)
+        kill(process)
+        done = experiment("check", *command[3:])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_same_run(run, tmp_path / "whole")
+        assert experiment("check", f"--run={run}").returncode == 0
