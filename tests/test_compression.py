@@ -231,7 +231,7 @@ def test_another_model_is_refused(binary):
         (np.full((2, SIZE), 3, np.uint8), "between black and white, such as 3,"),
         (np.full((2, SIZE), 0.5), "between black and white, such as 0.5,"),
         (np.full((2, SIZE), np.nan), "0 to 255"),
-        (np.full((2, SIZE), -1), "0 to 255, or 0 to 1, got values from -1 to -1"),
+        (np.full((2, SIZE), -1), "0 to 255, or in 0 to 1, got values from -1 to -1"),
         (np.zeros((0, SIZE)), "empty"),
         (np.zeros((2, SIZE + 1)), "the model expects shape"),
     ],

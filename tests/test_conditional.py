@@ -155,7 +155,7 @@ def test_a_data_set_given_its_labels():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (None, "the train images of tiny have no labels to be modelled given"),
+        (None, "the train images of tiny have no labels to condition on"),
         (LABELS - 1, "must be classes, integers [N] from 0"),
         (LABELS / 2, "must be classes, integers [N] from 0"),
         (np.eye(NUM_CLASSES, dtype=int)[LABELS], "must be classes, integers [N] from 0"),
@@ -171,7 +171,7 @@ def test_labels_that_are_no_classes(labels, words):
 def test_a_stream_of_a_given_is_of_arrays_of_one_length():
     with pytest.raises(ValueError, match=r"same number of rows, got \[5, 20\]"):
         Stream(Given(XS, LABELS[:5]))
-    with pytest.raises(TypeError, match="reads NumPy arrays"):
+    with pytest.raises(TypeError, match="needs NumPy arrays"):
         Stream(Given(XS, LABELS.tolist()))
 
 

@@ -169,7 +169,7 @@ def test_source_dir_with_wrong_files_is_refused(tmp_path):
 def test_readers_refuse_other_contents(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"neither")
-    with pytest.raises(DatasetError, match="not a whole gzip file"):
+    with pytest.raises(DatasetError, match="not a complete gzip file"):
         read_idx(path, (3,))
     with pytest.raises(DatasetError, match="not a readable MATLAB file"):
         read_faces(path)

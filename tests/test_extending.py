@@ -358,7 +358,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown data set": wrong(
         lambda: aevb.data.load("cifar"),
         ValueError,
-        f"unknown data set 'cifar': there are {', '.join(BUILT_IN_DATA)}; aevb.data.register adds one",
+        f"unknown data set 'cifar': choose from {', '.join(BUILT_IN_DATA)}, or add one with aevb.data.register",
     ),
     "a family that is no function": wrong(
         lambda: aevb.models.register("mine")(3),

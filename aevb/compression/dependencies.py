@@ -15,8 +15,8 @@ def needed(function: Callable[..., Any], constants: Any, variables: Mapping[str,
 
     Args:
       function: `(constants, variables) -> arrays`.
-      constants: A pytree of arrays or their shapes.
-      variables: One such pytree per name.
+      constants: a pytree of arrays or their shapes.
+      variables: one such pytree per name.
     """
     program = jax.make_jaxpr(function)(constants, dict(variables)).jaxpr
     names: list[str | None] = [None] * len(jax.tree.leaves(constants))

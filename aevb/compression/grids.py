@@ -60,9 +60,9 @@ def suited(scales: np.ndarray, num_datapoints: int, farthest: int = 0) -> Grid:
     h^2 = 12 / (N mean(1 / sigma^2)). The arithmetic uses integers only, because the grid determines the file.
 
     Args:
-      scales: Indices of the scales of q, of any shape.
+      scales: indices of the scales of q, of any shape.
       num_datapoints: N.
-      farthest: The largest expected distance of z from 0, in units of 2^-16; 0 for a standard prior.
+      farthest: the largest expected distance of z from 0, in units of 2^-16; 0 for a standard prior.
     """
     coarse = tables.inverse_scales()[scales].ravel() >> 8  # 2^8 / sigma
     mean_square = int(np.sum(coarse * coarse)) // coarse.size

@@ -17,8 +17,8 @@ class Values(NamedTuple):
 
     Attributes:
       x: `[N, D]` uint8, in 0..num_values - 1.
-      shape: The shape of one image.
-      white: The pixel value that the model sees as its largest value: 1 or 255.
+      shape: the shape of one image.
+      white: the pixel value that the model sees as its largest value: 1 or 255.
     """
 
     x: np.ndarray
@@ -31,12 +31,12 @@ def as_values(images: Any, data_shape: tuple[int, ...], num_values: int) -> Valu
 
     Args:
       images: `[N, *shape]`: 0 and 1, 0 and 255, intensities of 0 to 255, or k / 255 as floating-point numbers.
-      data_shape: The data shape of the model. A flat one, `(D,)`, accepts any shape of D values.
-      num_values: The number of possible values: 2 or 256.
+      data_shape: the data shape of the model. A flat one, `(D,)`, accepts any shape of D values.
+      num_values: the number of possible values: 2 or 256.
 
     Raises:
       TypeError: `images` is not an array of numbers.
-      ValueError: There are no images, or they have another shape or values without a probability under the model.
+      ValueError: there are no images, or they have another shape or values without a probability under the model.
     """
     images = np.asarray(images)
     if images.dtype.kind not in "buif":
@@ -69,7 +69,7 @@ def unpack(data: bytes, number: int, size: int, num_values: int) -> np.ndarray:
     """Return the whole numbers `[number, size]` that `pack` stored in `data`.
 
     Raises:
-      CompressionError: Unused bits are not 0.
+      CompressionError: unused bits are not 0.
     """
     values = np.frombuffer(data, np.uint8)
     if num_values == 2:

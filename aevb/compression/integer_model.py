@@ -41,7 +41,7 @@ class IntegerModel:
         """Round the parameters of a model for which `can_be_integer` is true.
 
         Raises:
-          ValueError: A parameter is not finite, or too large.
+          ValueError: a parameter is not finite, or too large.
         """
         assert model.recipe is not None
         arguments: dict[str, Any] = json.loads(model.recipe.arguments)

@@ -28,11 +28,11 @@ class IntegerNetwork:
 
         Args:
           params: `Dense_0`, `Dense_1`, ..., each with a kernel and a bias.
-          largest_input: The largest absolute value of the inputs, an integer in units of 1 / `input_unit`.
-          input_unit: The integer that represents 1 in the inputs.
+          largest_input: the largest absolute value of the inputs, an integer in units of 1 / `input_unit`.
+          input_unit: the integer that represents 1 in the inputs.
 
         Raises:
-          ValueError: A parameter is not finite, or so large that products would not be exact.
+          ValueError: a parameter is not finite, or so large that products would not be exact.
         """
         self._layers: list[tuple[np.ndarray, np.ndarray]] = []
         bound, unit = float(largest_input), float(input_unit)

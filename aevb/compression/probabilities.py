@@ -32,10 +32,10 @@ class Probabilities(Protocol):
 
     Attributes:
       data_size: D, the number of values in a datapoint.
-      num_values: The number of possible values: 2 or 256.
-      num_outputs: The number of decoder outputs per value of x, which determines the memory needed.
-      steps: The order in which an encoder pops and pushes. A decoder inverts the steps in reverse order.
-      levels: The size J of each level, by name, in the order of q.
+      num_values: the number of possible values: 2 or 256.
+      num_outputs: the number of decoder outputs per value of x, which determines the memory needed.
+      steps: the order in which an encoder pops and pushes. A decoder inverts the steps in reverse order.
+      levels: the size J of each level, by name, in the order of q.
       digest: 16 bytes that identify the model.
       environment: 16 bytes that identify the environment in which the model computes these numbers; empty if it
         computes the same numbers everywhere.
@@ -77,9 +77,9 @@ def order(
     first.
 
     Args:
-      levels: The names of the levels, in the order of q.
-      needed_by_q: For each level, the variables that condition its q.
-      needed_by_p: For x and each level, the variables that condition its p.
+      levels: the names of the levels, in the order of q.
+      needed_by_q: for each level, the variables that condition its q.
+      needed_by_p: for x and each level, the variables that condition its p.
     """
     steps, known, pushed = [], {X}, set()
 
