@@ -368,7 +368,7 @@ MISTAKES: dict[str, Mistake] = {
     "a likelihood that is a distribution": wrong(
         lambda: aevb.likelihoods.register("mine", dist.Laplace),
         TypeError,
-        "likelihood must be an aevb.likelihoods.Likelihood, got the class Laplace: Likelihood(1,",
+        "likelihood must be an aevb.likelihoods.Likelihood, got the class Laplace: pass, for example, Likelihood(1,",
     ),
     "an algorithm that is no function": wrong(
         lambda: aevb.algorithms.register("mine", 3),

@@ -92,8 +92,8 @@ FOLDERS = {
     "a truncated JPEG": pictures("zzz.jpg", jpg=JPEG[: len(JPEG) // 2]),
     "a damaged JPEG": pictures("zzz.jpg is damaged or not a PNG or JPEG file", jpg=JPEG[:2] + bytes(200)),
     "no bytes": pictures("zzz.png is empty (0 bytes)", png=b""),
-    "two sizes": pictures("has 32x32 pixels and", png=PATCHES[0, :30]),
-    "colour and grey": pictures("zzz.png grey: colour=", png=PATCHES[0, ..., 0]),
+    "two sizes": pictures("has 32x32 pixels but", png=PATCHES[0, :30]),
+    "colour and grey": pictures("zzz.png is grey: convert all with colour=", png=PATCHES[0, ..., 0]),
     "transparent pixels": pictures("has transparent pixels: lay it on a background", png=CLEAR),
     "CMYK": pictures("has the colour mode CMYK: convert it to RGB", jpg=PATCH.convert("CMYK")),
     "16 bits": pictures("has 16 bits per channel: convert it to 8", png=PATCHES[0, ..., 0].astype(np.uint16) * 257),
@@ -204,7 +204,7 @@ ARCHIVES = {
     ),
     "an image_key that is not there": npz("has no array 'faces'", "--image_key=faces", images=PATCHES),
     "a label_key that is not there": npz("has no array 'kind'", "--label_key=kind", images=PATCHES),
-    "splits of two sizes": npz("but those of test uint8", x_train=PATCHES, x_test=PATCHES[:, :16]),
+    "splits of two sizes": npz("but those of test are uint8", x_train=PATCHES, x_test=PATCHES[:, :16]),
     "only tests": npz("but no images to train on", x_test=PATCHES),
 }
 
@@ -259,9 +259,9 @@ HAS_DATASETS = importlib.util.find_spec("datasets") is not None
 PLACES = {
     "no data": lambda _: Case("--data must name what to train on"),
     "an empty path": place("the path of the data is empty", ""),
-    "a path that is not there": place("does not exist: it may be tfds:NAME", "{folder}/missing"),
+    "a path that is not there": place("does not exist: supported are tfds:NAME", "{folder}/missing"),
     "a file that is not there": place("missing.npy does not exist", "{folder}/missing.npy"),
-    "a path of two lines": place("does not exist: it may be", "{folder}/two\nlines"),
+    "a path of two lines": place("does not exist: supported are", "{folder}/two\nlines"),
     "a file of two lines": place(r"two\nlines.npy does not exist", "{folder}/two\nlines.npy"),
     "a path with a null": place("does not exist", "{folder}/%00.npy"),
     "another suffix": a_table,

@@ -134,7 +134,7 @@ MISTAKES: dict[str, Mistake] = {
     "a Dataset where its pixels belong": wrong(
         lambda: fit(data=aevb.data.Dataset("mine", "train", PIXELS.reshape(-1, 3, 4), None, 255, "all")),
         TypeError,
-        "got a Dataset, whose .pixels() are",
+        "got a Dataset: use its .pixels()",
     ),
     "data and labels as a tuple": wrong(lambda: fit(data=(XS, LABELS)), ValueError, "have shape ((12,), ())"),
     "no data": wrong(lambda: fit(data=XS[:0]), ValueError, "the data are empty"),

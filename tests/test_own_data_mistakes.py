@@ -74,10 +74,10 @@ ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "tests of another shape": (
         lambda: from_arrays(GREY, test=GREY[:, :3]),
-        "those of test uint8 of 0 to 255 and shape",
+        "those of test are uint8 from 0 to 255 with shape",
     ),
-    "tests of another dtype": (lambda: from_arrays(GREY, test=FLOATS), "those of test float32"),
-    "tests of bits": (lambda: from_arrays(GREY, test=GREY > 9), "those of test uint8 of 0 to 1"),
+    "tests of another dtype": (lambda: from_arrays(GREY, test=FLOATS), "those of test are float32"),
+    "tests of bits": (lambda: from_arrays(GREY, test=GREY > 9), "those of test are uint8 from 0 to 1"),
 }
 
 WRONG_ARGUMENTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {

@@ -71,7 +71,7 @@ def test_lengths_are_those_of_the_last_observed_steps():
     [
         (VALUES, LENGTHS + 1, ValueError, "lengths must be from 1 to the 7 steps of values (20, 7, 2), but sequence 2"),
         (VALUES, 0 * LENGTHS, ValueError, "but sequence 0 has 0"),
-        (VALUES, LENGTHS[:5], ValueError, "lengths must have the shape (20,), one for each sequence"),
+        (VALUES, LENGTHS[:5], ValueError, "lengths must have the shape (20,), one length per sequence"),
         (VALUES, LENGTHS / 1, TypeError, "lengths must be integers, the number of steps"),
         (VALUES[0, 0], LENGTHS, ValueError, "sequences must have the shape [N, T, D]"),
         (VALUES[..., None], LENGTHS, ValueError, "sequences must have the shape [N, T, D]"),
@@ -130,7 +130,7 @@ def test_every_view_of_sequences_is_padded(jsb):
     together = np.concatenate([rest.sequences(), kept.sequences()])
     assert sorted(map(bytes, together)) == sorted(map(bytes, x))
     np.testing.assert_array_equal(lengths_of(subset.sequences()), subset.others["lengths"])
-    with pytest.raises(TypeError, match=r"data must be arrays of numbers .*, whose \.sequences\(\) are"):
+    with pytest.raises(TypeError, match=r"data must be arrays of numbers .*: use its \.sequences\(\)"):
         aevb.fit(jsb.train, aevb.mlp_vae((160, 88), 2, 4), key=jax.random.key(0))
     for wrong in (jsb.train.pixels, jsb.train.lazy_pixels):
         with pytest.raises(DatasetError, match=r"use \.sequences\(\)"):
