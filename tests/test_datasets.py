@@ -141,7 +141,7 @@ def test_damaged_records_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "unknown data set 'imagenet': there are mnist, frey_face, digits"),
+        ({"name": "imagenet"}, "unknown data set 'imagenet': choose from mnist, frey_face, digits"),
         ({"name": "digits", "split": "validation"}, "split must be 'train' or 'test', got 'validation'"),
         ({"name": "digits", "split_rule": "first_1565"}, r"split_rule of digits must be one of \('random',\)"),
     ],

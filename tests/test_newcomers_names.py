@@ -46,7 +46,7 @@ MISTAKES: dict[str, Mistake] = {
         lambda: ALGORITHMS.get("vi"), ValueError, "algorithm must be one of aevb, wake_sleep", "got 'vi'"
     ),
     "an unknown data set": wrong(
-        lambda: aevb.data.load("cifar"), ValueError, "'cifar': there are mnist, frey_face, digits"
+        lambda: aevb.data.load("cifar"), ValueError, "'cifar': choose from mnist, frey_face, digits"
     ),
     "a registration without a name": wrong(
         lambda: aevb.models.register(lambda: LINEAR), ValueError, "model family is registered under a name"

@@ -105,7 +105,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "files beside classes": (
         lambda folder: many(folder, GREY[0], "0.png", "a/1.png"),
-        "beside subfolders, a, which are",
+        "beside subfolders, such as a, which are",
     ),
     "mixed sizes": (
         lambda folder: (many(folder, GREY[0], "0.png"), many(folder, GREY[0, :4], "1.png")),

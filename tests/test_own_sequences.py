@@ -75,7 +75,7 @@ def test_own_sequences_of_any_numbers(values, options, dtype, expected):
 
 OWN_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too long": ({"values": VALUES, "lengths": LENGTHS + 1}, "lengths must be from 1 to the 7 steps"),
-    "empty": ({"values": VALUES, "lengths": 0 * LENGTHS}, "but sequence 0 has 0"),
+    "empty": ({"values": VALUES, "lengths": 0 * LENGTHS}, "but sequence 0 has length 0"),
     "too few lengths": ({"values": VALUES, "lengths": LENGTHS[:4]}, "lengths must have the shape (20,)"),
     "float lengths": ({"values": VALUES, "lengths": LENGTHS / 1}, "lengths must be integers"),
     "one channel": ({"values": VALUES[..., 0], "lengths": LENGTHS}, "must be [N, T, D]: pass a single channel as"),

@@ -70,7 +70,7 @@ def test_lengths_are_those_of_the_last_observed_steps():
     ("values", "lengths", "error", "words"),
     [
         (VALUES, LENGTHS + 1, ValueError, "lengths must be from 1 to the 7 steps of values (20, 7, 2), but sequence 2"),
-        (VALUES, 0 * LENGTHS, ValueError, "but sequence 0 has 0"),
+        (VALUES, 0 * LENGTHS, ValueError, "but sequence 0 has length 0"),
         (VALUES, LENGTHS[:5], ValueError, "lengths must have the shape (20,), one length per sequence"),
         (VALUES, LENGTHS / 1, TypeError, "lengths must be integers, the number of steps"),
         (VALUES[0, 0], LENGTHS, ValueError, "sequences must have the shape [N, T, D]"),
