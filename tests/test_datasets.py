@@ -134,7 +134,7 @@ def test_damaged_records_are_named(tmp_path):
     shutil.rmtree(cache_dir(SOURCE, tmp_path))
     (records,) = tmp_path.glob("aevb_digits/1.0.0/*array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
-    with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 is damaged .*delete that folder"):
+    with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 are damaged .*delete that folder"):
         aevb.data.load("digits", "train", tmp_path)
 
 
