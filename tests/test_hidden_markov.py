@@ -214,7 +214,11 @@ BERNOULLI = hidden_markov.bernoulli()
             ValueError,
             "end with .to_event(1)",
         ),
-        (lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5, 2, 5, 1]), ValueError, "sequence 1 has length 2"),
+        (
+            lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5, 2, 5, 1]),
+            ValueError,
+            "sequence 1 has length 2",
+        ),
         (lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5.0] * 4), TypeError, "lengths must be integers"),
         (
             lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5]),

@@ -28,7 +28,10 @@ ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
     "NaN": (lambda: from_arrays(with_value(np.nan)), "images has NaN or infinite values, first in image 7"),
     "infinity": (lambda: from_arrays(with_value(np.inf)), "first in image 7: replace or remove them"),
     "minus infinity": (lambda: from_arrays(with_value(-np.inf)), "first in image 7"),
-    "pixels as floats": (lambda: from_arrays(FLOATS * 255), "scale them to [0, 1], for example images / 255 for pixels"),
+    "pixels as floats": (
+        lambda: from_arrays(FLOATS * 255),
+        "scale them to [0, 1], for example images / 255 for pixels",
+    ),
     "floats of both signs": (lambda: from_arrays(2 * FLOATS - 1), "(images + 1) / 2 from [-1, 1]"),
     "uint16": (lambda: from_arrays(GREY.astype(np.uint16) * 257), "(images / 65535).astype(numpy.float32)"),
     "int64 of pixels": (lambda: from_arrays(GREY.astype(np.int64)), "convert them with images.astype(numpy.uint8)"),

@@ -439,7 +439,7 @@ REFUSED = {
     "other steps": (
         of_paths(lambda params, z: Observed(dist.Normal(z[:4], 1.0))),
         ValueError,
-        r"z has 6 steps, but x, which must have as many on its leading axis, has shape \(4, 2\)",
+        r"z has 6 steps, and x, which must have as many on its leading axis, has shape \(4, 2\)",
     ),
     "of one length": (
         of_paths(lambda params, z: Observed(dist.Normal(z + jnp.zeros((6, 2)), 1.0))),

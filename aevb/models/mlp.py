@@ -82,7 +82,9 @@ def mlp_vae(
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     if not isinstance(data_shape, Sequence):
-        raise TypeError(f"data_shape must be a sequence of sizes, like an array's shape, got {describe(data_shape)}")
+        raise TypeError(
+            f"data_shape must be a sequence of sizes, like the shape of an array, got {describe(data_shape)}"
+        )
     _check_sizes("data_shape", data_shape)
     _check_sizes("latent_dim", [latent_dim])
     _check_sizes("hidden_dim", hidden_dims)
