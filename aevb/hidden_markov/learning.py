@@ -92,7 +92,8 @@ def em_step(
       The new parameters, and log p(x) under the previous ones, `[N]`, nats.
 
     Raises:
-      TypeError, ValueError: as for `log_likelihood`.
+      TypeError: as for `log_likelihood`.
+      ValueError: as for `log_likelihood`.
     """
     check_pseudo_count(pseudo_count)
     sequences, lengths = checked(params, x, emission, None)

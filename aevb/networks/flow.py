@@ -47,7 +47,7 @@ class InverseAutoregressiveFlow:
         bit.
         """
         gated = lambda outputs: jnp.where(condition[..., None], outputs, 0)
-        # Each layer reverses the dimensions. Their number is even, so the dimensions end in their original order.
+        # Each layer reverses the dimensions. The number of layers is even, so the original order is restored.
         return dist.TransformedDistribution(base, self._layers(params, gated))
 
     def _layers(self, params: Params, gate: Callable[[jax.Array], jax.Array]) -> list[Any]:
