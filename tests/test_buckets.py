@@ -119,7 +119,7 @@ def test_refused():
         fit(model, data, bucketed([9]))
     with refused(match="'mlp' depend on the length"):
         fit(aevb.mlp_vae((LENGTH, 3), 2, 4), data, bucketed([3]))
-    with refused(match=r"'mlp' with data_shape \[3\] is not one of sequences \[T, D\]"):
+    with refused(match=r"'mlp' with data_shape \[3\] is not a model of sequences \[T, D\]"):
         fit(aevb.mlp_vae((3,), 2, 4), data[:, 0], bucketed([3]))
     with refused(match="was not built by name"):
         fit(aevb.Model(model.init, model.encode, model.decode, model.prior), data, bucketed([3]))

@@ -212,9 +212,9 @@ def test_another_model_is_refused(binary):
     other["decoder"]["Dense_0"]["kernel"][0, 0] += 1e-4
     with pytest.raises(CompressionError, match="another model, or with other parameters"):
         decompress(other, data, model)
-    with pytest.raises(CompressionError, match="no file of compressed images"):
+    with pytest.raises(CompressionError, match="not a file of compressed images"):
         decompress(params, b"\x89PNG" + data, model)
-    with pytest.raises(CompressionError, match="is of format 9, this version reads format 1"):
+    with pytest.raises(CompressionError, match="has format 9, but this version reads format 1"):
         decompress(params, data[:5] + b"\x09" + data[6:], model)
     with pytest.raises(CompressionError, match="damaged or cut short"):
         decompress(params, data[:-1], model)
@@ -228,12 +228,12 @@ def test_another_model_is_refused(binary):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.full((2, SIZE), 3, np.uint8), "between black and white, 3 say"),
-        (np.full((2, SIZE), 0.5), "between black and white, 0.5 say"),
+        (np.full((2, SIZE), 3, np.uint8), "between black and white, such as 3,"),
+        (np.full((2, SIZE), 0.5), "between black and white, such as 0.5,"),
         (np.full((2, SIZE), np.nan), "0 to 255"),
-        (np.full((2, SIZE), -1), "0 to 255, or 0 to 1, got values from -1 to -1"),
+        (np.full((2, SIZE), -1), "0 to 255, or in 0 to 1, got values from -1 to -1"),
         (np.zeros((0, SIZE)), "empty"),
-        (np.zeros((2, SIZE + 1)), "the model's have shape"),
+        (np.zeros((2, SIZE + 1)), "the model expects shape"),
     ],
 )
 def test_images_without_probability_are_refused(binary, images, message):
@@ -245,7 +245,7 @@ def test_images_without_probability_are_refused(binary, images, message):
 def test_models_without_probability_are_refused():
     images = np.zeros((2, SIZE), np.uint8)
     for arguments, message in [
-        ({"likelihood": "gaussian"}, "Normal, is no probability mass"),
+        ({"likelihood": "gaussian"}, "Normal, is not a probability mass"),
         ({"posterior": "full_covariance"}, "diagonal Gaussians"),
     ]:
         model = aevb.mlp_vae((SIZE,), 3, 8, **arguments)

@@ -56,9 +56,9 @@ def test_mistakes_are_one_line(runs, tmp_path):
         ((run, images, new, "more"), "unexpected argument 'more'"),
         ((run, images, images), "is there already"),
         ((run, str(tmp_path / "none.npy"), new), "does not exist"),
-        ((run, str(tmp_path / "grey.npy"), new), "90 say, of which a Bernoulli likelihood has no probability"),
+        ((run, str(tmp_path / "grey.npy"), new), "such as 90, which have no probability under a Bernoulli likelihood"),
         ((f"--run={folder / 'grey'}", images, new), "was trained on grey pixels"),
-        ((run, "--decompress", str(tmp_path / "junk.aevb"), new), "no file of compressed images"),
+        ((run, "--decompress", str(tmp_path / "junk.aevb"), new), "not a file of compressed images"),
     ]:
         assert_one_line_error(experiment("compress", *arguments), message)
     assert not (tmp_path / "new.aevb").exists()

@@ -77,7 +77,7 @@ NOT_LABELS = {
     "booleans": (LABELS > 1, TypeError, "must be a label, an integer, got"),
     "too few": (LABELS[:5], ValueError, "must have the same number of rows: value has 20, condition has 5"),
     "a column": (LABELS[:, None], ValueError, "must be one label, an integer, got an array of shape (1,)"),
-    "one-hot": (np.eye(3, dtype=int)[LABELS], ValueError, "jnp.argmax makes a label of a one-hot vector"),
+    "one-hot": (np.eye(3, dtype=int)[LABELS], ValueError, "jnp.argmax converts a one-hot vector to a label"),
 }
 
 
@@ -110,7 +110,7 @@ def test_a_label_out_of_range_is_refused_wherever_it_comes_in():
         aevb.elbo(PARAMS, KEY, Given(XS[0], 7), MODEL)
     assert np.isnan(jax.jit(aevb.elbo)(PARAMS, KEY, Given(XS[0], 7), MODEL))  # what is traced is not known
     on_array = conditional_vae((WIDTH,), 2, condition_shape=(3,))
-    with pytest.raises(ValueError, match=r"the condition has shape \(4,\), the model takes \(3,\)"):
+    with pytest.raises(ValueError, match=r"the condition has shape \(4,\), but must have \(3,\)"):
         aevb.elbo(on_array.init(KEY), KEY, Given(XS[0], jnp.ones(4)), on_array)
 
 
@@ -155,7 +155,7 @@ def test_a_data_set_given_its_labels():
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (None, "the train images of tiny have no labels to be modelled given"),
+        (None, "the train images of tiny have no labels to condition on"),
         (LABELS - 1, "must be classes, integers [N] from 0"),
         (LABELS / 2, "must be classes, integers [N] from 0"),
         (np.eye(NUM_CLASSES, dtype=int)[LABELS], "must be classes, integers [N] from 0"),
@@ -171,7 +171,7 @@ def test_labels_that_are_no_classes(labels, words):
 def test_a_stream_of_a_given_is_of_arrays_of_one_length():
     with pytest.raises(ValueError, match=r"same number of rows, got \[5, 20\]"):
         Stream(Given(XS, LABELS[:5]))
-    with pytest.raises(TypeError, match="reads NumPy arrays"):
+    with pytest.raises(TypeError, match="needs NumPy arrays"):
         Stream(Given(XS, LABELS.tolist()))
 
 

@@ -184,8 +184,12 @@ def test_equal_arguments_give_the_same_model():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"data_shape": (784,)}, ValueError, r"data_shape must be \[H, W\] or \[H, W, C\], an image's, got \[784\]"),
-        ({"data_shape": (1, 2, 3, 4)}, ValueError, r"data_shape must be \[H, W\] or \[H, W, C\].*\[1, 2, 3, 4\]"),
+        (
+            {"data_shape": (784,)},
+            ValueError,
+            r"data_shape must be the shape of an image, \[H, W\] or \[H, W, C\], got \[784\]",
+        ),
+        ({"data_shape": (1, 2, 3, 4)}, ValueError, r"data_shape must be the shape of an image, .*\[1, 2, 3, 4\]"),
         ({"data_shape": 28}, TypeError, "data_shape must be a sequence of sizes, as an array's shape is, got 28"),
         ({"data_shape": "28"}, TypeError, "data_shape must be a sequence of sizes, as an array's shape is, got '28'"),
         ({"data_shape": (28, 0)}, ValueError, r"data_shape\[1\] must be at least 1, got 0"),
@@ -199,7 +203,11 @@ def test_equal_arguments_give_the_same_model():
         ({"num_residual_blocks": -1}, ValueError, "num_residual_blocks must be at least 0, got -1"),
         ({"likelihood": "poisson"}, ValueError, "likelihood must be one of bernoulli"),
         ({"weight_init": "he"}, ValueError, "weight_init must be one of"),
-        ({"num_levels": 3}, TypeError, "the model family 'convolutional' takes no 'num_levels', but data_shape"),
+        (
+            {"num_levels": 3},
+            TypeError,
+            "the model family 'convolutional' has no argument 'num_levels'; its arguments are data_shape",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(changes, error, message):

@@ -134,14 +134,14 @@ def test_damaged_records_are_named(tmp_path):
     shutil.rmtree(cache_dir(SOURCE, tmp_path))
     (records,) = tmp_path.glob("aevb_digits/1.0.0/*array_record*")
     records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
-    with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 is damaged .*delete that folder"):
+    with pytest.raises(DatasetError, match=r"aevb_digits/1\.0\.0 are damaged .*delete that folder"):
         aevb.data.load("digits", "train", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "unknown data set 'imagenet': there are mnist, frey_face, digits"),
+        ({"name": "imagenet"}, "unknown data set 'imagenet': choose from mnist, frey_face, digits"),
         ({"name": "digits", "split": "validation"}, "split must be 'train' or 'test', got 'validation'"),
         ({"name": "digits", "split_rule": "first_1565"}, r"split_rule of digits must be one of \('random',\)"),
     ],
@@ -169,7 +169,7 @@ def test_source_dir_with_wrong_files_is_refused(tmp_path):
 def test_readers_refuse_other_contents(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"neither")
-    with pytest.raises(DatasetError, match="not a whole gzip file"):
+    with pytest.raises(DatasetError, match="not a complete gzip file"):
         read_idx(path, (3,))
     with pytest.raises(DatasetError, match="not a readable MATLAB file"):
         read_faces(path)

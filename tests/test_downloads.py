@@ -111,8 +111,8 @@ def test_a_good_download_is_kept_and_not_repeated(server, tmp_path):
         ("stops and holds on", "timed out"),
         ("endless", "longer than the expected 256,000 bytes"),
         ("missing", "Not Found"),
-        ("redirect to http", "downloads are over https only"),
-        ("redirect to nothing", "Invalid IPv6 URL|downloads are over https only"),
+        ("redirect to http", "downloads use https only"),
+        ("redirect to nothing", "Invalid IPv6 URL|downloads use https only"),
         ("trickles", r"too slow: \d+ bytes in \d seconds"),
         ("trickles headers", "too slow: 0 bytes in . seconds"),
         ("hostile status", r"/file.bin: \\x1b\[31mx{50,200}\.\.\."),
@@ -145,7 +145,9 @@ def test_a_damaged_file_is_fetched_again_or_named(server, tmp_path):
     assert path.read_bytes() == BODY
     path.write_bytes(BODY[::-1])
     server.behaviour = "missing"
-    with pytest.raises(DatasetError, match=r"file\.bin is damaged or another file.*to fetch it again: cannot download"):
+    with pytest.raises(
+        DatasetError, match=r"file\.bin is damaged or another file.*downloading it again failed: cannot download"
+    ):
         originals.locate_originals(source, None, tmp_path)
     assert path.read_bytes() == BODY[::-1]
 

@@ -170,7 +170,7 @@ def test_no_network_and_no_source_dir_names_three_ways_on(tmp_path):
     """A proxy that nobody listens at stands for no network."""
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
     done = experiment("mnist", f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}", **nowhere)
-    assert_one_line_error(done, "Three ways on")
+    assert_one_line_error(done, "three alternatives")
     for way in ("network", "--source_dir", "experiments.digits"):
         assert way in done.stderr
     assert not (tmp_path / "run").exists()

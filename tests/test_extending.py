@@ -358,7 +358,7 @@ MISTAKES: dict[str, Mistake] = {
     "an unknown data set": wrong(
         lambda: aevb.data.load("cifar"),
         ValueError,
-        f"unknown data set 'cifar': there are {', '.join(BUILT_IN_DATA)}; aevb.data.register adds one",
+        f"unknown data set 'cifar': choose from {', '.join(BUILT_IN_DATA)}, or add one with aevb.data.register",
     ),
     "a family that is no function": wrong(
         lambda: aevb.models.register("mine")(3),
@@ -368,7 +368,7 @@ MISTAKES: dict[str, Mistake] = {
     "a likelihood that is a distribution": wrong(
         lambda: aevb.likelihoods.register("mine", dist.Laplace),
         TypeError,
-        "likelihood must be an aevb.likelihoods.Likelihood, got the class Laplace: Likelihood(1,",
+        "likelihood must be an aevb.likelihoods.Likelihood, got the class Laplace: pass, for example, Likelihood(1,",
     ),
     "an algorithm that is no function": wrong(
         lambda: aevb.algorithms.register("mine", 3),

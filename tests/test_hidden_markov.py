@@ -179,7 +179,11 @@ BERNOULLI = hidden_markov.bernoulli()
         (lambda: hidden_markov.log_likelihood(PARAMS, X, "bernoulli"), TypeError, "hidden_markov.bernoulli(), got 'b"),
         (lambda: hidden_markov.log_likelihood(PARAMS, X, hidden_markov.bernoulli), TypeError, "must be an aevb.hidden"),
         (lambda: hidden_markov.log_likelihood(tuple(PARAMS), X, BERNOULLI), TypeError, "params must be"),
-        (lambda: hidden_markov.log_likelihood(PARAMS, X[0], BERNOULLI), ValueError, "one sequence is x[None]"),
+        (
+            lambda: hidden_markov.log_likelihood(PARAMS, X[0], BERNOULLI),
+            ValueError,
+            "pass a single sequence as x[None]",
+        ),
         (
             lambda: hidden_markov.log_likelihood(PARAMS, np.zeros((2, 3, 2), int), BERNOULLI),
             TypeError,
@@ -201,7 +205,7 @@ BERNOULLI = hidden_markov.bernoulli()
         (
             lambda: hidden_markov.log_likelihood(jax.tree.map(lambda a: a[None], PARAMS), X, BERNOULLI),
             ValueError,
-            "jax.vmap over restarts",
+            "for restarts, use jax.vmap",
         ),
         (
             lambda: hidden_markov.log_likelihood(
@@ -210,7 +214,11 @@ BERNOULLI = hidden_markov.bernoulli()
             ValueError,
             "end with .to_event(1)",
         ),
-        (lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5, 2, 5, 1]), ValueError, "sequence 1 has 2"),
+        (
+            lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5, 2, 5, 1]),
+            ValueError,
+            "sequence 1 has length 2",
+        ),
         (lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5.0] * 4), TypeError, "lengths must be integers"),
         (
             lambda: hidden_markov.filter_states(PARAMS, X, BERNOULLI, [5]),
@@ -219,7 +227,7 @@ BERNOULLI = hidden_markov.bernoulli()
         ),
         (lambda: hidden_markov.sample(PARAMS, 0, BERNOULLI, 3), TypeError, "key must be one typed key"),
         (lambda: hidden_markov.sample(PARAMS, KEY, BERNOULLI, 0), ValueError, "num_steps must be at least 1"),
-        (lambda: hidden_markov.fit(X, BERNOULLI, 50, key=KEY), ValueError, "50 states start from as many"),
+        (lambda: hidden_markov.fit(X, BERNOULLI, 50, key=KEY), ValueError, "50 states need at least as many"),
         (lambda: hidden_markov.fit(X, BERNOULLI, 0, key=KEY), ValueError, "num_states must be at least 1"),
         (lambda: hidden_markov.fit(X, BERNOULLI, 2, key=KEY, patience=2), ValueError, "patience needs valid_x"),
         (lambda: hidden_markov.fit(X, BERNOULLI, 2, key=KEY, valid_x=X / 3), ValueError, "valid_x has values"),

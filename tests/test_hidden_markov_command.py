@@ -125,7 +125,7 @@ def test_mistakes_of_the_command_are_one_line(tmp_path):
         (f"--data={path}", "--dataset=co2"): "give one of them",
         (f"--data={path}", "--num_states=3,3"): "--num_states names a size twice: 3,3",
         (f"--data={path}", "--emission=bernoulli"): "the train split of mine has values that no state can emit",
-        (f"--data={path}", "--num_states=5000"): "5000 states start from as many different steps, but",
+        (f"--data={path}", "--num_states=5000"): "5000 states need at least as many observed steps, but",
         (f"--data={tmp_path / 'images.npz'}",): "holds no sequences",
     }.items():
         assert_one_line_error(experiment("hmm", *flags, f"--workdir={tmp_path / 'run'}"), message)

@@ -195,7 +195,7 @@ TIED = Emission(
 def test_values_that_are_tied_together_are_missing_together(x64):
     params, x = random_params("gaussian"), random_sequences("gaussian")
     mine = params._replace(emission={"mean": params.emission["mean"]})
-    with pytest.raises(ValueError, match="steps of which a part is missing"):
+    with pytest.raises(ValueError, match="partly missing steps"):
         hidden_markov.log_likelihood(mine, x, TIED)
     x[2] = np.where(np.isnan(x[2]).any(-1, keepdims=True), NAN, x[2])
     whole = np.nan_to_num(x)

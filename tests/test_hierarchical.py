@@ -244,12 +244,12 @@ def test_any_likelihood(name, likelihood):
         (
             {"latent_dim": [20]},
             ValueError,
-            r"sizes of two levels or more, the lowest first, \[100, 50\] say, got \[20\]",
+            r"sizes of two or more levels, the lowest first, such as \[100, 50\], got \[20\]",
         ),
-        ({"latent_dim": 20}, ValueError, "sizes of two levels or more, the lowest first, .* got 20"),
+        ({"latent_dim": 20}, ValueError, "sizes of two or more levels, the lowest first, .* got 20"),
         ({"latent_dim": [3, 0]}, ValueError, r"latent_dim\[1\] must be at least 1, got 0"),
         ({"latent_dim": [3, 2.5]}, TypeError, r"latent_dim\[1\] must be an integer, got 2.5"),
-        ({"hidden_dim": [3, 4]}, ValueError, r"hidden_dim must be one number, or one for each of 3 levels"),
+        ({"hidden_dim": [3, 4]}, ValueError, r"hidden_dim must be one number, or one per level for 3 levels"),
         ({"num_hidden_layers": 0}, ValueError, "num_hidden_layers must be at least 1, got 0"),
         ({"inference": "top_down"}, ValueError, "inference must be one of"),
         ({"data_shape": 784}, TypeError, "data_shape must be a sequence of sizes"),
@@ -384,6 +384,6 @@ def test_sizes_of_levels_on_the_command_line(data_dir, tmp_path):
         command("--latent_dim=3,2"),
         "--latent_dim takes the sizes of one model joined by hyphens, 3-2, and commas between models, got 3,2",
     )
-    assert_one_line_error(command("--latent_dim=3"), "latent_dim must be the sizes of two levels or more")
+    assert_one_line_error(command("--latent_dim=3"), "latent_dim must be the sizes of two or more levels")
     assert_one_line_error(command("--latent_dim=3-x"), "--latent_dim takes integers separated by commas, got 3,x")
     assert not any(tmp_path.iterdir())

@@ -90,16 +90,16 @@ FOLDERS = {
     "a damaged PNG": pictures("zzz.png", png=damaged(PNG)),
     "a truncated PNG": pictures("zzz.png", png=PNG[: len(PNG) // 2]),
     "a truncated JPEG": pictures("zzz.jpg", jpg=JPEG[: len(JPEG) // 2]),
-    "a damaged JPEG": pictures("zzz.jpg is damaged or no PNG or JPEG file", jpg=JPEG[:2] + bytes(200)),
+    "a damaged JPEG": pictures("zzz.jpg is damaged or not a PNG or JPEG file", jpg=JPEG[:2] + bytes(200)),
     "no bytes": pictures("zzz.png is empty (0 bytes)", png=b""),
-    "two sizes": pictures("has 32x32 pixels and", png=PATCHES[0, :30]),
-    "colour and grey": pictures("zzz.png grey: colour=", png=PATCHES[0, ..., 0]),
+    "two sizes": pictures("has 32x32 pixels but", png=PATCHES[0, :30]),
+    "colour and grey": pictures("zzz.png is grey: convert all with colour=", png=PATCHES[0, ..., 0]),
     "transparent pixels": pictures("has transparent pixels: lay it on a background", png=CLEAR),
-    "CMYK": pictures("has the colours of mode CMYK: convert it to RGB", jpg=PATCH.convert("CMYK")),
-    "16 bits": pictures("has 16 bits a channel: convert it to 8", png=PATCHES[0, ..., 0].astype(np.uint16) * 257),
-    "a GIF renamed": pictures("zzz.png is damaged or no PNG or JPEG file", png=MOVING),
-    "a GIF as it is": pictures("zzz.gif is damaged or no PNG or JPEG file", gif=MOVING),
-    "an animated PNG": pictures("is animated: save the frame that you mean", png=MOVING_PNG),
+    "CMYK": pictures("has the colour mode CMYK: convert it to RGB", jpg=PATCH.convert("CMYK")),
+    "16 bits": pictures("has 16 bits per channel: convert it to 8", png=PATCHES[0, ..., 0].astype(np.uint16) * 257),
+    "a GIF renamed": pictures("zzz.png is damaged or not a PNG or JPEG file", png=MOVING),
+    "a GIF as it is": pictures("zzz.gif is damaged or not a PNG or JPEG file", gif=MOVING),
+    "an animated PNG": pictures("is animated: save a single frame", png=MOVING_PNG),
     "one picture": pictures("has 1 images, too few to set", good=1),
     "two pictures": pictures("has 2 images, too few to set", good=2),
     "all unreadable": pictures("none of 1 pictures can be read", "--skip_unreadable", good=0, png=b"no"),
@@ -166,17 +166,17 @@ OBJECTS = np.array([{"a": 1}, [1, 2]], dtype=object)
 
 ARRAYS = {
     "objects": npy(OBJECTS, "holds Python objects, which are not read"),
-    "strings": npy(np.full((12, 8), "grey"), "is of dtype <U4: images are uint8, or floats in [0, 1]"),
-    "one dimension": npy(PATCHES[:, 0, 0, 0], "has shape (12,), but images are [N, H, W]"),
-    "five dimensions": npy(PATCHES[None], "has shape (1, 12, 32, 32, 3), but images are [N, H, W]"),
+    "strings": npy(np.full((12, 8), "grey"), "has dtype <U4: images must be uint8, or floats in [0, 1]"),
+    "one dimension": npy(PATCHES[:, 0, 0, 0], "has shape (12,), but images must be [N, H, W]"),
+    "five dimensions": npy(PATCHES[None], "has shape (1, 12, 32, 32, 3), but images must be [N, H, W]"),
     "no images": npy(PATCHES[:0], "is empty: its shape is (0, 32, 32, 3)"),
     "one image alone": npy(PATCHES[0], "looks like one colour image"),
     "channels first": npy(np.moveaxis(PATCHES, -1, 1), "looks like channels first"),
     "NaN": npy(with_value(np.nan), "has NaN or infinite values, first in image 7"),
     "infinity": npy(with_value(np.inf), "has NaN or infinite values, first in image 7"),
-    "above 1": npy(FLOATS * 255, "scale them to [0, 1], images / 255 for pixels"),
-    "below 0": npy(FLOATS * 2 - 1, "scale them to [0, 1], (images + 1) / 2"),
-    "int64": npy(PATCHES.astype(np.int64), "images.astype(numpy.uint8) keeps them"),
+    "above 1": npy(FLOATS * 255, "scale them to [0, 1], for example images / 255 for pixels"),
+    "below 0": npy(FLOATS * 2 - 1, "scale them to [0, 1], for example (images + 1) / 2"),
+    "int64": npy(PATCHES.astype(np.int64), "convert them with images.astype(numpy.uint8)"),
     "uint16": npy(PATCHES.astype(np.uint16) * 257, "(images / 65535).astype(numpy.float32) keeps 16 bits"),
     "complex numbers": npy(FLOATS.astype(np.complex64), "of dtype complex64"),
     "above max_value": npy(PATCHES, "above max_value=15", "--max_value=15"),
@@ -185,24 +185,26 @@ ARRAYS = {
 }
 
 ARCHIVES = {
-    "npy truncated": contents(".npy", saved(PATCHES)[:5000], "is damaged or no .npy file"),
-    "npy that is none": contents(".npy", b"hello\nworld\n" * 20, "is damaged or no .npy file"),
+    "npy truncated": contents(".npy", saved(PATCHES)[:5000], "is damaged or not a .npy file"),
+    "npy that is none": contents(".npy", b"hello\nworld\n" * 20, "is damaged or not a .npy file"),
     "npy of no bytes": contents(".npy", b"", "is empty (0 bytes)"),
-    "npz that is no zip": contents(".npz", b"hello\nworld\n" * 20, "is damaged or no .npz file"),
-    "npz truncated": contents(".npz", zipped(images=saved(PATCHES))[:9000], "is damaged or no .npz file"),
-    "npz of text": contents(".npz", zipped(images=b"hello"), "is damaged or no .npz file"),
+    "npz that is no zip": contents(".npz", b"hello\nworld\n" * 20, "is damaged or not a .npz file"),
+    "npz truncated": contents(".npz", zipped(images=saved(PATCHES))[:9000], "is damaged or not a .npz file"),
+    "npz of text": contents(".npz", zipped(images=b"hello"), "is damaged or not a .npz file"),
     "npz of nothing": contents(".npz", zipped(), "holds no array"),
     "npz of objects": npz("holds only Python objects, images", images=OBJECTS),
-    "npz without images": npz("of which none is named images", p=LABELS[:12], q=LABELS[:12]),
+    "npz without images": npz("but none is named images", p=LABELS[:12], q=LABELS[:12]),
     "npz ambiguous": npz("has two arrays of images, images and data: choose with", images=PATCHES, data=PATCHES),
-    "npz unnamed": npz("of which none is named images", faces=PATCHES, masks=PATCHES),
+    "npz unnamed": npz("but none is named images", faces=PATCHES, masks=PATCHES),
     "labels of another length": npz("has 12 images but 11 labels", images=PATCHES, labels=LABELS[:11]),
-    "labels that are floats": npz("classes are integers", images=PATCHES, labels=LABELS[:12] / 2),
-    "labels below 0": npz("classes are 0 or more", images=PATCHES, labels=LABELS[:12] - 1),
-    "one-hot labels": npz("labels.argmax(1) of one-hot ones", images=PATCHES, labels=np.eye(2, dtype=int)[LABELS[:12]]),
+    "labels that are floats": npz("classes must be integers", images=PATCHES, labels=LABELS[:12] / 2),
+    "labels below 0": npz("classes must be 0 or more", images=PATCHES, labels=LABELS[:12] - 1),
+    "one-hot labels": npz(
+        "convert one-hot labels with labels.argmax(1)", images=PATCHES, labels=np.eye(2, dtype=int)[LABELS[:12]]
+    ),
     "an image_key that is not there": npz("has no array 'faces'", "--image_key=faces", images=PATCHES),
     "a label_key that is not there": npz("has no array 'kind'", "--label_key=kind", images=PATCHES),
-    "splits of two sizes": npz("but those of test uint8", x_train=PATCHES, x_test=PATCHES[:, :16]),
+    "splits of two sizes": npz("but those of test are uint8", x_train=PATCHES, x_test=PATCHES[:, :16]),
     "only tests": npz("but no images to train on", x_test=PATCHES),
 }
 
@@ -249,17 +251,17 @@ def a_file_above_workdir(folder: Path) -> Case:
 
 def a_table(folder: Path) -> Case:
     (folder / "images.csv").write_text("1,2,3\n")
-    return Case("is of no kind that is read: it may be", [f"--data={folder / 'images.csv'}"])
+    return Case("is not a supported kind of data: supported are", [f"--data={folder / 'images.csv'}"])
 
 
 HAS_DATASETS = importlib.util.find_spec("datasets") is not None
 
 PLACES = {
     "no data": lambda _: Case("--data must name what to train on"),
-    "an empty path": place("the data are an empty path", ""),
-    "a path that is not there": place("does not exist: it may be tfds:NAME", "{folder}/missing"),
+    "an empty path": place("the path of the data is empty", ""),
+    "a path that is not there": place("does not exist: supported are tfds:NAME", "{folder}/missing"),
     "a file that is not there": place("missing.npy does not exist", "{folder}/missing.npy"),
-    "a path of two lines": place("does not exist: it may be", "{folder}/two\nlines"),
+    "a path of two lines": place("does not exist: supported are", "{folder}/two\nlines"),
     "a file of two lines": place(r"two\nlines.npy does not exist", "{folder}/two\nlines.npy"),
     "a path with a null": place("does not exist", "{folder}/%00.npy"),
     "another suffix": a_table,

@@ -173,12 +173,12 @@ def test_a_new_likelihood_leaves_other_models_as_they_are(monkeypatch):
 
 
 def test_what_can_not_be_a_family_is_refused():
-    with pytest.raises(TypeError, match=r"'positional' is built by the names of its arguments: size has none"):
+    with pytest.raises(TypeError, match=r"'positional' is built with keyword arguments, but size cannot be one"):
         models.register("positional")(lambda size, /: LINEAR)
     models.register("no_model")(lambda: 3)
     with pytest.raises(TypeError, match=r"model must be an aevb\.Model, got 3"):
         models.build("no_model")
     for argument in (XS, len, {"a": XS}):
-        with pytest.raises(TypeError, match="posterior of the model family 'mlp' must be such as JSON has") as caught:
+        with pytest.raises(TypeError, match="posterior of the model family 'mlp' must be a JSON type") as caught:
             models.build("mlp", **SMALL, posterior=argument)
         assert "\n" not in str(caught.value)

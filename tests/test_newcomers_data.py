@@ -54,7 +54,7 @@ MISTAKES: dict[str, Mistake] = {
         lambda: evaluate(PIXEL_MODEL, PIXEL_WEIGHTS, data=aevb.Stream(255 * XS)), ValueError, OUTSIDE
     ),
     "integer pixels in a Stream": wrong(
-        lambda: fit(PIXEL_MODEL, aevb.Stream(PIXELS)), ValueError, "give the Stream a max_value to scale by"
+        lambda: fit(PIXEL_MODEL, aevb.Stream(PIXELS)), ValueError, "give the Stream a max_value to scale them"
     ),
     "a max_value below the pixels": wrong(
         lambda: fit(PIXEL_MODEL, aevb.Stream(PIXELS, max_value=16)), ValueError, "above its max_value of 16"
@@ -68,7 +68,7 @@ MISTAKES: dict[str, Mistake] = {
         f"NaN to be binarized, {binarization}": wrong(
             lambda binarization=binarization: fit(OBSERVED, WITH_GAPS, binarization=binarization),
             ValueError,
-            f"data have NaN, which binarization='{binarization}' would draw as a 0",
+            f"data contain NaN, which binarization='{binarization}' would draw as a 0",
         )
         for binarization in ("stochastic", "fixed", "threshold")
     },
@@ -79,13 +79,13 @@ MISTAKES: dict[str, Mistake] = {
         lambda: fit(OBSERVED, aevb.Stream(WITH_GAPS), binarization="stochastic"), ValueError, "would draw as a 0"
     ),
     "NaN of a Stream to be cut, in evaluate": wrong(
-        lambda: evaluate(OBSERVED, data=aevb.Stream(WITH_GAPS), binarization="threshold"), ValueError, "have NaN"
+        lambda: evaluate(OBSERVED, data=aevb.Stream(WITH_GAPS), binarization="threshold"), ValueError, "contain NaN"
     ),
     **{
         f"pixels of 0 to 255 to be binarized, {binarization}": wrong(
             lambda binarization=binarization: fit(PIXEL_MODEL, 255 * XS, binarization=binarization),
             ValueError,
-            f"but binarization='{binarization}' takes each for a probability: scale them first",
+            f"but binarization='{binarization}' needs probabilities: scale them first",
         )
         for binarization in ("stochastic", "fixed", "threshold")
     },
@@ -134,7 +134,7 @@ MISTAKES: dict[str, Mistake] = {
     "a Dataset where its pixels belong": wrong(
         lambda: fit(data=aevb.data.Dataset("mine", "train", PIXELS.reshape(-1, 3, 4), None, 255, "all")),
         TypeError,
-        "got a Dataset, whose .pixels() are",
+        "got a Dataset: use its .pixels()",
     ),
     "data and labels as a tuple": wrong(lambda: fit(data=(XS, LABELS)), ValueError, "have shape ((12,), ())"),
     "no data": wrong(lambda: fit(data=XS[:0]), ValueError, "the data are empty"),

@@ -169,7 +169,7 @@ MISTAKES: dict[str, Mistake] = {
         "a level that asks for a later one",
         of_model(two_levels(q1=lambda x: lambda z: normal(z["z2"]))),
         ValueError,
-        "level 'z1' of a Chain asks for 'z2', which does not come before it",
+        "level 'z1' of a Chain uses 'z2', which does not come before it",
     ),
     **everywhere(
         "a level without to_event",
@@ -246,7 +246,7 @@ MISTAKES: dict[str, Mistake] = {
     "Observed over what depends on each other": wrong(
         lambda: Observed(dist.MultivariateNormal(np.zeros(3, np.float32), np.eye(3, dtype=np.float32))),
         ValueError,
-        "Observed needs a factorised likelihood, but MultivariateNormal ties together",
+        "Observed needs a factorised likelihood, but under MultivariateNormal the values of an event",
     ),
     "Observed over an array": wrong(lambda: Observed(jnp.zeros(3)), TypeError, "Observed wraps a numpyro distribution"),
     # Discrete latents

@@ -25,7 +25,7 @@ MISTAKES: dict[str, Mistake] = {
     "an argument that a family has not": wrong(
         lambda: aevb.models.build("mlp", data_shape=(12,), latents=3),
         TypeError,
-        "the model family 'mlp' takes no 'latents', but data_shape, latent_dim",
+        "the model family 'mlp' has no argument 'latents'; its arguments are data_shape, latent_dim",
     ),
     "an argument that a family lacks": wrong(
         lambda: aevb.mlp_vae((12,)), TypeError, "missing a required argument: 'latent_dim'"
@@ -39,14 +39,14 @@ MISTAKES: dict[str, Mistake] = {
     "a likelihood that is no name": wrong(
         lambda: aevb.mlp_vae((12,), 3, likelihood=BERNOULLI),
         TypeError,
-        "likelihood of the model family 'mlp' must be such as",
+        "likelihood of the model family 'mlp' must be a JSON type",
     ),
     "an unknown posterior": wrong(lambda: aevb.mlp_vae((12,), 3, posterior="diagonal"), ValueError, "got 'diagonal'"),
     "an unknown algorithm": wrong(
         lambda: ALGORITHMS.get("vi"), ValueError, "algorithm must be one of aevb, wake_sleep", "got 'vi'"
     ),
     "an unknown data set": wrong(
-        lambda: aevb.data.load("cifar"), ValueError, "'cifar': there are mnist, frey_face, digits"
+        lambda: aevb.data.load("cifar"), ValueError, "'cifar': choose from mnist, frey_face, digits"
     ),
     "a registration without a name": wrong(
         lambda: aevb.models.register(lambda: LINEAR), ValueError, "model family is registered under a name"

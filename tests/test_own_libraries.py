@@ -102,7 +102,7 @@ def test_tfds_in_another_format_is_refused(tmp_path):
     Plain(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     (info,) = tmp_path.glob("plain/*/dataset_info.json")
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(DatasetError, match="not prepared as ArrayRecord, which alone is read at random"):
+    with pytest.raises(DatasetError, match="not prepared as ArrayRecord, the only format with random access"):
         load_own("tfds:plain", data_dir=tmp_path)
 
 
@@ -195,5 +195,5 @@ def test_hf_where_it_is_not_installed(tmp_path):
         "except aevb.data.DatasetError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    expected = "hf:mnist is read by Hugging Face's datasets, which is not installed: pip install datasets"
+    expected = "hf:mnist needs Hugging Face's datasets, which is not installed: pip install datasets"
     assert done.stdout.strip() == expected

@@ -35,7 +35,7 @@ GOOD = Image.fromarray(COLOUR[0])
 SIXTEEN = Image.fromarray(GREY[0].astype(np.uint16) * 257)
 PICTURES: dict[str, tuple[bytes, str, str]] = {
     "empty": (b"", ".png", "is empty (0 bytes)"),
-    "text": (b"hello", ".png", "is damaged or no PNG or JPEG file"),
+    "text": (b"hello", ".png", "is damaged or not a PNG or JPEG file"),
     "truncated PNG": (picture(GOOD)[:-30], ".png", "5.png"),
     "truncated JPEG": (picture(GOOD, "JPEG")[:-30], ".jpg", "cannot be read: image file is truncated"),
     "a header alone": (picture(GOOD)[:20], ".png", "5.png"),
@@ -46,12 +46,12 @@ PICTURES: dict[str, tuple[bytes, str, str]] = {
         ".png",
         "has transparent pixels",
     ),
-    "CMYK": (picture(GOOD.convert("CMYK"), "JPEG"), ".jpg", "has the colours of mode CMYK: convert it to RGB"),
-    "16 bits": (picture(SIXTEEN), ".png", "has 16 bits a channel: convert it to 8"),
+    "CMYK": (picture(GOOD.convert("CMYK"), "JPEG"), ".jpg", "has the colour mode CMYK: convert it to RGB"),
+    "16 bits": (picture(SIXTEEN), ".png", "has 16 bits per channel: convert it to 8"),
     "animated": (picture(GOOD, save_all=True, append_images=[Image.fromarray(COLOUR[1])]), ".png", "is animated"),
-    "a GIF": (picture(GOOD, "GIF"), ".gif", "is damaged or no PNG or JPEG file: convert it to one"),
-    "a GIF that is called PNG": (picture(GOOD, "GIF"), ".png", "is damaged or no PNG or JPEG file"),
-    "a WebP": (b"RIFFxxxxWEBP", ".webp", "is damaged or no PNG or JPEG file: convert it to one"),
+    "a GIF": (picture(GOOD, "GIF"), ".gif", "is damaged or not a PNG or JPEG file: convert it to one"),
+    "a GIF that is called PNG": (picture(GOOD, "GIF"), ".png", "is damaged or not a PNG or JPEG file"),
+    "a WebP": (b"RIFFxxxxWEBP", ".webp", "is damaged or not a PNG or JPEG file: convert it to one"),
     "a bomb": (bomb(), ".png", "declares more than"),
 }
 
@@ -101,11 +101,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "hidden files alone": (lambda folder: many(folder, GREY[0], ".0.png", ".a/1.png"), "holds no PNG or JPEG files"),
     "an empty class": (
         lambda folder: (many(folder, GREY[0], "a/0.png"), (folder / "b").mkdir()),
-        "b is a class without PNG or JPEG files: remove it, or add some",
+        "b is a class without PNG or JPEG files: remove it, or add files",
     ),
     "files beside classes": (
         lambda folder: many(folder, GREY[0], "0.png", "a/1.png"),
-        "beside subfolders, a, which are",
+        "beside subfolders, such as a, which are",
     ),
     "mixed sizes": (
         lambda folder: (many(folder, GREY[0], "0.png"), many(folder, GREY[0, :4], "1.png")),
@@ -113,16 +113,16 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "mixed colours": (
         lambda folder: (many(folder, GREY[0], "0.png"), many(folder, COLOUR[0], "1.png")),
-        '1.png in colour: colour="rgb" or colour="grey" makes all alike',
+        '1.png is in colour: convert all with colour="rgb" or colour="grey"',
     ),
-    "a loop of links": (loop, "again is a link to a folder that it is in: remove it"),
+    "a loop of links": (loop, "again is a link to a folder that contains it: remove it"),
     "a broken link": (broken_link, "1.png cannot be read: No such file or directory"),
-    "a pipe": (pipe, "0.png is no regular file"),
+    "a pipe": (pipe, "0.png is not a regular file"),
     "a line in a name": (lambda folder: (folder / "a\nb.png").write_bytes(b"x"), "a\\nb.png"),
     "too few": (lambda folder: many(folder, GREY[0], "0.png", "1.png"), "has 2 images, too few"),
     "two folders of tests": (
         lambda folder: many(folder, GREY[0], "train/0.png", "test/0.png", "testing/0.png"),
-        "has two folders of one split: test, testing, train",
+        "has two folders for one split: test, testing, train",
     ),
 }
 

@@ -122,4 +122,4 @@ def test_pillow_is_needed_for_pictures_alone(tmp_path):
     )
     command = [sys.executable, "-c", program, str(tmp_path / "folder")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == 'pictures are read by Pillow, which is not installed: pip install "pillow>=11"\n'
+    assert done.stdout == 'pictures need Pillow, which is not installed: pip install "pillow>=11"\n'

@@ -75,16 +75,16 @@ def test_own_sequences_of_any_numbers(values, options, dtype, expected):
 
 OWN_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too long": ({"values": VALUES, "lengths": LENGTHS + 1}, "lengths must be from 1 to the 7 steps"),
-    "empty": ({"values": VALUES, "lengths": 0 * LENGTHS}, "but sequence 0 has 0"),
+    "empty": ({"values": VALUES, "lengths": 0 * LENGTHS}, "but sequence 0 has length 0"),
     "too few lengths": ({"values": VALUES, "lengths": LENGTHS[:4]}, "lengths must have the shape (20,)"),
     "float lengths": ({"values": VALUES, "lengths": LENGTHS / 1}, "lengths must be integers"),
-    "one channel": ({"values": VALUES[..., 0], "lengths": LENGTHS}, "are [N, T, D]: one channel is"),
-    "four axes": ({"values": VALUES[..., None], "lengths": LENGTHS}, "sequences with lengths are [N, T, D]"),
+    "one channel": ({"values": VALUES[..., 0], "lengths": LENGTHS}, "must be [N, T, D]: pass a single channel as"),
+    "four axes": ({"values": VALUES[..., None], "lengths": LENGTHS}, "sequences with lengths must be [N, T, D]"),
     "infinite": ({"values": GARBAGE, "lengths": 0 * LENGTHS + 7}, "infinite or too large for float32, first in"),
     "too large": ({"values": VALUES.astype(np.float64) * 1e40, "lengths": LENGTHS}, "too large for float32"),
     "large integers": ({"values": np.full((20, 7, 2), 2**40), "lengths": LENGTHS}, "has integers above 16,777,216"),
-    "text": ({"values": VALUES.astype(str), "lengths": LENGTHS}, "sequences are of numbers or booleans"),
-    "nothing observed": ({"values": VALUES * np.nan, "lengths": LENGTHS}, "has nothing but NaN in sequence 0"),
+    "text": ({"values": VALUES.astype(str), "lengths": LENGTHS}, "sequences must be numbers or booleans"),
+    "nothing observed": ({"values": VALUES * np.nan, "lengths": LENGTHS}, "has only NaN in sequence 0"),
     "no lengths": ({"values": VALUES}, "has values but no lengths, which sequences need"),
     "no values": ({"lengths": LENGTHS}, "none is named images"),
     "lengths of one split": (
@@ -98,7 +98,7 @@ OWN_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "two lengths": ({"values": VALUES, "lengths": LENGTHS, "length": LENGTHS}, "two arrays of lengths, lengths and"),
     "other channels": (
         {"values": VALUES, "lengths": LENGTHS, "values_test": VALUES[..., :1], "lengths_test": LENGTHS},
-        "sequences to train on are float32 [N, T, 2], but those of test float32 [N, T, 1]",
+        "the training sequences are float32 [N, T, 2], but those of test are float32 [N, T, 1]",
     ),
     "labels of another length": (
         {"values": VALUES, "lengths": LENGTHS, "labels": LENGTHS[:3]}, "but 3 labels",
@@ -117,7 +117,7 @@ def test_what_is_wrong_with_own_sequences(tmp_path, case):
 
 def test_lengths_that_have_no_use(tmp_path):
     np.savez(tmp_path / "own.npz", values=VALUES, lengths=LENGTHS)
-    with pytest.raises(ValueError, match="has lengths of its own: leave the others out"):
+    with pytest.raises(ValueError, match="has lengths of its own: do not pass others"):
         from_arrays(tmp_path / "own.npz", lengths=LENGTHS)
     with pytest.raises(ValueError, match="test_lengths are given without test="):
         from_arrays(VALUES, lengths=LENGTHS, test_lengths=LENGTHS)
@@ -131,14 +131,14 @@ def test_lengths_that_have_no_use(tmp_path):
 @pytest.mark.parametrize("binarization", ["stochastic", "fixed", "threshold"])
 def test_nan_is_not_made_silence(binarization):
     x = padded(VALUES > 0, LENGTHS)
-    with pytest.raises(ValueError, match=r'data have NaN, which binarization=.* would draw as a 0: use "grey"'):
+    with pytest.raises(ValueError, match=r'data contain NaN, which binarization=.* would draw as a 0: use "grey"'):
         binarize_once(x, binarization)
     np.testing.assert_array_equal(binarize_once(x, "grey"), x)
 
 
 def test_nan_is_not_made_silence_in_a_batch():
     x = padded(VALUES > 0, LENGTHS)
-    with pytest.raises(ValueError, match="data have NaN"):
+    with pytest.raises(ValueError, match="data contain NaN"):
         binarize_batch(jax.random.key(0), x, "stochastic")
     np.testing.assert_array_equal(binarize_batch(jax.random.key(0), x, "grey"), x)
 
@@ -151,7 +151,7 @@ def late(bad: float) -> aevb.Stream:
 
 
 @pytest.mark.parametrize("binarization", ["stochastic", "threshold"])
-@pytest.mark.parametrize(("bad", "words"), [(np.nan, "data have NaN"), (1.5, "takes each for a probability")])
+@pytest.mark.parametrize(("bad", "words"), [(np.nan, "data contain NaN"), (1.5, "needs probabilities")])
 def test_a_late_block_of_a_stream_is_looked_at(binarization, bad, words):
     blocks = read_ahead(late(bad), np.arange(40).reshape(4, 10), 10, binarization)
     for _ in range(3):
@@ -165,5 +165,5 @@ def test_a_late_block_of_a_stream_is_looked_at(binarization, bad, words):
 
 def test_training_looks_at_late_blocks(barely_optimized):
     options = {"key": jax.random.key(0), "num_epochs": 1, "batch_size": 10, "binarization": "threshold"}
-    with pytest.raises(ValueError, match="data have NaN"):
+    with pytest.raises(ValueError, match="data contain NaN"):
         aevb.fit(late(np.nan), aevb.mlp_vae((6,), 2, 4), **options)

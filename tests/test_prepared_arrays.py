@@ -139,11 +139,11 @@ def test_named_arrays_of_any_shape(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ({"values": FEATURES["values"]}, "declares values in 'full', but reads values, lengths, pictures"),
+        ({"values": FEATURES["values"]}, "declares values in 'full', but `read` returned values, lengths, pictures"),
         (FEATURES | {"values": Feature((7,), np.float32)}, r"declares values of float32 and shape \(50, 7\) in 'full'"),
         (
             FEATURES | {"lengths": Feature((), np.int32)},
-            r"of int32 and shape \(50,\) in 'full', but reads int64 of shape",
+            r"of int32 and shape \(50,\) in 'full', but `read` returned int64 of shape",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_arrays_that_are_not_as_declared(monkeypatch, tmp_path, features, messag
 
 
 def test_features_that_cannot_be_declared():
-    with pytest.raises(TypeError, match="a Feature is of numbers or booleans, got dtype <U3"):
+    with pytest.raises(TypeError, match="a Feature must have a dtype of numbers or booleans, got <U3"):
         Feature((), "<U3")
     with pytest.raises(TypeError, match=r"the feature values must be an aevb\.data\.Feature, got \(7, 3\)"):
         of_sequences({"values": (7, 3)})

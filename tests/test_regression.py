@@ -341,7 +341,7 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, data_dir):
     bad.write_bytes(b"nonsense")
     np.savez(partial, x=np.zeros((30, 2)))
     for flags, message in {
-        (f"--data={bad}",): "damaged or no .npz file",
+        (f"--data={bad}",): "damaged or not a .npz file",
         (f"--data={partial}",): "has no y, but x",
         (f"--data={partial}", "--dataset=bimodal"): "give one of them",
         ("--models=forest",): "--models must be of latent,standard_prior,gaussian,mixture, got forest",

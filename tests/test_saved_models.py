@@ -216,7 +216,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         described(model={"name": "unet", "arguments": {}}),
         "model family must be one of mlp",
     ),
-    "an unknown argument": (of_arguments(latents=3), "the model family 'mlp' takes no 'latents'"),
+    "an unknown argument": (of_arguments(latents=3), "the model family 'mlp' has no argument 'latents'"),
     "an argument out of range": (of_arguments(latent_dim=0), "latent_dim must be at least 1, got 0"),
     "an unknown dtype": (of_arguments(param_dtype="float33"), "describes no model"),
     "an argument of another size": (of_arguments(latent_dim=3), "where params['decoder']['Dense_0']['kernel'] has"),
@@ -384,7 +384,7 @@ OLDER_TRAINING = {
     ("config", "words"),
     [
         (FORMATS[2] | {"format_version": FORMAT_VERSION + 1}, f"in format {FORMAT_VERSION + 1}, this version reads"),
-        (FORMATS[1] | {"model": FORMATS[2]["model"]}, "describes no model: the model family 'mlp' takes no"),
+        (FORMATS[1] | {"model": FORMATS[2]["model"]}, "describes no model: the model family 'mlp' has no argument"),
         (FORMATS[2] | {"model": ARGUMENTS}, "describes no model: it has no 'name'"),
         (FORMATS[1] | {"model": ARGUMENTS | {"latent_dim": 3}}, "holds parameters of another model than it describes"),
     ],

@@ -223,7 +223,7 @@ def test_what_has_no_class_to_sum_out_is_refused():
         fit(data, build(), data.value)
     with pytest.raises(ValueError, match="classifier_weight must be non-negative"):
         fit(data, build(), labelled_part(data), weight=-1.0)
-    with pytest.raises(ValueError, match="the label must be from 0 to 2, or -1 where it is unknown, got 3"):
+    with pytest.raises(ValueError, match="the label must be from 0 to 2, or -1 if it is unknown, got 3"):
         aevb.elbo(build().init(KEY), KEY, aevb.Given(data.value[0], 3), build())
-    with pytest.raises(TypeError, match="the label must be an integer, -1 where it is unknown"):
+    with pytest.raises(TypeError, match="the label must be an integer, -1 if it is unknown"):
         aevb.elbo(build().init(KEY), KEY, aevb.Given(data.value[0], 1.0), build())

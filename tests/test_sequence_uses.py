@@ -303,7 +303,7 @@ def no_recipe(model: Model) -> Model:
         ({"xs": lambda xs: xs[0]}, r"xs must be sequences \[N, T, D\].*xs\[None\]"),
         ({"xs": lambda xs: xs[..., :2]}, r"datapoints of xs have shape \(9, 2\), the model's .*\(9, 3\)"),
         ({"xs": lambda xs: 2 * xs}, "xs ranges from 0 to 2, outside of the likelihood's support"),
-        ({"model": no_recipe}, "the model is of 6 steps, and 9 are needed"),
+        ({"model": no_recipe}, "the model has 6 steps, but 9 are needed"),
         ({"model": lambda model: aevb.mlp_vae((18,), 2, 3)}, "params are not the parameters of this model"),
         ({"params": lambda params: params["decoder"]}, "params are not the parameters of this model"),
     ],
@@ -318,7 +318,7 @@ def test_mistakes_are_one_line(notes, change, message):
 
 def test_other_mistakes(notes):
     model, params, xs = notes
-    with pytest.raises(ValueError, match="states are filtered by particles"):
+    with pytest.raises(ValueError, match="filtering needs particles"):
         sequences.filter_states(params, KEY, xs, model, method="posterior")
     with pytest.raises(ValueError, match=r"truth must be \[N, T, D\]"):
         sequences.log_likelihood(params, KEY, xs, xs[:2], model)

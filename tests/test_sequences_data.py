@@ -70,8 +70,8 @@ def test_lengths_are_those_of_the_last_observed_steps():
     ("values", "lengths", "error", "words"),
     [
         (VALUES, LENGTHS + 1, ValueError, "lengths must be from 1 to the 7 steps of values (20, 7, 2), but sequence 2"),
-        (VALUES, 0 * LENGTHS, ValueError, "but sequence 0 has 0"),
-        (VALUES, LENGTHS[:5], ValueError, "lengths must have the shape (20,), one for each sequence"),
+        (VALUES, 0 * LENGTHS, ValueError, "but sequence 0 has length 0"),
+        (VALUES, LENGTHS[:5], ValueError, "lengths must have the shape (20,), one length per sequence"),
         (VALUES, LENGTHS / 1, TypeError, "lengths must be integers, the number of steps"),
         (VALUES[0, 0], LENGTHS, ValueError, "sequences must have the shape [N, T, D]"),
         (VALUES[..., None], LENGTHS, ValueError, "sequences must have the shape [N, T, D]"),
@@ -130,15 +130,15 @@ def test_every_view_of_sequences_is_padded(jsb):
     together = np.concatenate([rest.sequences(), kept.sequences()])
     assert sorted(map(bytes, together)) == sorted(map(bytes, x))
     np.testing.assert_array_equal(lengths_of(subset.sequences()), subset.others["lengths"])
-    with pytest.raises(TypeError, match=r"data must be arrays of numbers .*, whose \.sequences\(\) are"):
+    with pytest.raises(TypeError, match=r"data must be arrays of numbers .*: use its \.sequences\(\)"):
         aevb.fit(jsb.train, aevb.mlp_vae((160, 88), 2, 4), key=jax.random.key(0))
     for wrong in (jsb.train.pixels, jsb.train.lazy_pixels):
-        with pytest.raises(DatasetError, match=r"\.sequences\(\) has NaN after the ends"):
+        with pytest.raises(DatasetError, match=r"use \.sequences\(\)"):
             wrong()
 
 
 def test_images_are_no_sequences(tmp_path):
-    with pytest.raises(DatasetError, match=r"holds images, labels: sequences are an array \[N, T, D\] and lengths"):
+    with pytest.raises(DatasetError, match=r"holds images, labels: sequences need an array \[N, T, D\] and lengths"):
         aevb.data.load("digits", "train", tmp_path).sequences()
 
 
@@ -147,7 +147,7 @@ def test_what_is_no_file_of_chorales(tmp_path, contents):
     (path := tmp_path / "jsb.json").write_text(contents)
     with pytest.raises(DatasetError) as caught:
         read_rolls(path)
-    assert_one_line(caught, "is no JSON of chorales by split, steps and pitches", hidden=str(path))
+    assert_one_line(caught, "is not a JSON file of chorales by split, step and pitch", hidden=str(path))
 
 
 # Actions and speakers
@@ -207,7 +207,7 @@ def test_files_of_an_installed_package(real_data, tmp_path, monkeypatch, package
 def test_no_file_names_the_packages(tmp_path, monkeypatch):
     monkeypatch.setattr("aevb.data.originals._packaged", lambda original: None)
     monkeypatch.setattr("aevb.data.originals._fetch", lambda *_: (_ for _ in ()).throw(OSError("no network")))
-    with pytest.raises(DatasetError, match=r"Four ways on: .*--source_dir.*aeon or sktime, .*experiments\.digits"):
+    with pytest.raises(DatasetError, match=r"four alternatives: .*--source_dir.*aeon or sktime, .*experiments\.digits"):
         aevb.data.load("japanese_vowels", "train", tmp_path)
 
 
@@ -236,19 +236,19 @@ def test_what_a_ts_file_says(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,2:3,4", "is no .ts file: it has no line @data"),
-        ("hello\n@data\n", "line 1: before @data lines begin with @ or #, got 'hello'"),
+        ("1,2:3,4", "is not a .ts file: it has no line @data"),
+        ("hello\n@data\n", "line 1: lines before @data must begin with @ or #, got 'hello'"),
         (HEADER, "has no series after @data"),
-        (f"{HEADER}1,2:3:up", "line 7: all channels of a series must have one length, got [1, 2]"),
+        (f"{HEADER}1,2:3:up", "line 7: all channels of a series must have the same length, got [1, 2]"),
         (f"{HEADER}1:2:3:up", "line 7: the series has 3 channels, not 2"),
-        (f"{HEADER}1:2:left", "line 7: the class 'left' is none of @classLabel: up, down"),
-        (f"{HEADER}1:2", "line 7: the class '2' is none of"),
+        (f"{HEADER}1:2:left", "line 7: the class 'left' is not in @classLabel: up, down"),
+        (f"{HEADER}1:2", "line 7: the class '2' is not in"),
         (f"{HEADER}up", "line 7: there are no channels before the class"),
         (f"{HEADER}1:x:up", "line 7: could not convert string to float: 'x'"),
         (f"{HEADER}1::up", "line 7: could not convert string to float: ''"),
-        (f"{HEADER}1:1e39:up", "line 7: a value is infinite, or beyond what float32 holds"),
+        (f"{HEADER}1:1e39:up", "line 7: a value is infinite or exceeds the range of float32"),
         (f"@equalLength true\n@seriesLength 2\n{HEADER}1:1:up", "has 1 steps, not the 2 of @seriesLength"),
-        (HEADER.replace("@timeStamps false", "@timeStamps true") + "1:1:up", "time stamps are not read"),
+        (HEADER.replace("@timeStamps false", "@timeStamps true") + "1:1:up", "time stamps are not supported"),
         (
             HEADER.replace("@timeStamps false", "@timeStamps no") + "1:1:up",
             "@timestamps must be true or false, got 'no'",
@@ -256,7 +256,7 @@ def test_what_a_ts_file_says(tmp_path):
         (HEADER.replace("@dimensions 2", "@dimensions two") + "1:1:up", "@dimensions must be a positive integer"),
         (HEADER.replace("up down", "up up") + "1:1:up", "the names of all classes, each once"),
         (HEADER.replace("true up down", "true") + "1:1:up", "the names of all classes, each once"),
-        (f"@targetlabel true\n{HEADER}1:1:up", "with a number as their label are not read"),
+        (f"@targetlabel true\n{HEADER}1:1:up", "with numeric targets are not supported"),
         (f"@univariate true\n{HEADER}1:1:up", "@univariate true contradicts @dimensions 2"),
     ],
 )
@@ -285,7 +285,7 @@ def test_months_without_a_measurement_are_nan(tmp_path):
     np.testing.assert_array_equal(means, [1, np.nan, 3.25])
     assert first == 12 * 1999 + 10
     for contents, words in (
-        ("x,y\n", "must begin with date,co2"),
+        ("x,y\n", "must begin with the line date,co2"),
         ("date,co2\n20001301,1\n", "line 2: expected YYYYMMDD"),
     ):
         path.write_text(contents)

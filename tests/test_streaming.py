@@ -189,7 +189,7 @@ def test_an_error_of_the_source_is_raised_as_it_is(pixels):
     ("arguments", "message"),
     [
         ({"binarization": "fixed"}, "which a Stream does not hold"),
-        ({"max_value": None}, "data are pixels of uint8: give the Stream a max_value to scale by"),
+        ({"max_value": None}, "data are pixels of uint8: give the Stream a max_value to scale them"),
         ({"max_value": 0}, "max_value of a Stream must be positive and finite, got 0"),
         ({"block_size": 0}, "block_size of a Stream must be at least 1, got 0"),
         ({"num_threads": 0}, "num_threads of a Stream must be at least 1, got 0"),

@@ -1,12 +1,12 @@
-"""Lossless compression with a trained model: images to about minus their lower bound in bits, and back, bit for bit.
+"""Lossless compression of images with a trained model, to about minus their lower bound in bits.
 
     data = aevb.compression.compress(params, images, model)          # bytes
     images = aevb.compression.decompress(params, data, model)        # the same images, uint8
 
-Bits-back coding (Townsend et al. 2019) with asymmetric numeral systems; of levels of latents, Bit-Swap (Kingma et al.
-2019). Models of `aevb.mlp_vae` with a Gaussian q are computed in integers, and their files are the same, byte for byte,
-and can be read, on any machine. Those of any other model can be read only where they were written: with the same
-versions of JAX and on the same kind of device. Elsewhere they are refused.
+The method is bits-back coding (Townsend et al. 2019) with asymmetric numeral systems, and Bit-Swap (Kingma et al. 2019)
+for models with several levels of latents. Models of `aevb.mlp_vae` with a Gaussian q are evaluated in integers: their
+files are the same, byte for byte, on any machine and can be read on any machine. The files of any other model can be
+read only with the same versions of JAX and on the same kind of device as they were written. Elsewhere they are refused.
 """
 
 import math
@@ -28,24 +28,27 @@ from aevb.model import Model, Params, bind, check_params, data_shape
 __all__ = ["CompressionError", "Summary", "compress", "decompress", "summary"]
 
 OnChunk = Callable[[int], None]
-"""Called after every chunk with the number of images done."""
+"""A function called after every chunk with the number of images done."""
 
 
 def compress(params: Params, images: Any, model: Model, *, on_chunk: OnChunk | None = None) -> bytes:
-    """Return a file of images, about minus their lower bound in size: 0.18 bits per pixel of binarized MNIST.
+    """Compress images to about minus their lower bound in bits: 0.18 bits per pixel for binarized MNIST.
 
     Args:
       params: parameters of `model`.
-      images: `[N, ...]`, all of one shape, the model's. For a Bernoulli likelihood 0 and 1, or 0 and 255; for
-        likelihoods over 0 to 255 integers, or floating-point numbers k / 255.
-      model: with Gaussian latents, diagonal at every level, and a likelihood that is a probability mass: Bernoulli,
-        or one over 0 to 255.
+      images: images `[N, ...]` of the model's data shape. Their values are 0 and 1, or 0 and 255, for a Bernoulli
+        likelihood; for likelihoods over 0 to 255 they are integers, or floating-point numbers k / 255.
+      model: a model with diagonal Gaussian latents at every level, and a likelihood that is a probability mass:
+        Bernoulli, or one over 0 to 255.
       on_chunk: called after every chunk with the number of images done.
 
+    Returns:
+      The contents of the file.
+
     Raises:
-      ValueError: there are no images, they have another shape or values that have no probability, or the model has
-        no probability mass that can be coded.
-      TypeError: `model` is no `Model`, or `images` are no array of numbers.
+      ValueError: there are no images, they have another shape or values without a probability, or the model has no
+        probability mass that can be coded.
+      TypeError: `model` is not a `Model`, or `images` is not an array of numbers.
     """
     coder, shape = _coder(params, model)
     values = as_values(images, shape, coder.num_values)
@@ -63,18 +66,18 @@ def compress(params: Params, images: Any, model: Model, *, on_chunk: OnChunk | N
 
 
 def decompress(params: Params, data: bytes, model: Model, *, on_chunk: OnChunk | None = None) -> np.ndarray:
-    """Return the images that `compress` made a file of, `[N, ...]` uint8, in their own shape.
+    """Return the images stored by `compress`, `[N, ...]` uint8, in their original shape.
 
     Args:
-      params: the parameters that they were compressed with.
-      data: the file.
-      model: the model that they were compressed with.
+      params: the parameters that the images were compressed with.
+      data: the contents of the file.
+      model: the model that the images were compressed with.
       on_chunk: called after every chunk with the number of images done.
 
     Raises:
-      CompressionError: the file is something else, damaged, of another model, or was written where this model
-        computes other numbers. It is a `ValueError`.
-      TypeError: `model` is no `Model`, or `data` are no bytes.
+      CompressionError: the file is damaged, has another format, belongs to another model, or was written in an
+        environment where this model computes different numbers. `CompressionError` is a `ValueError`.
+      TypeError: `model` is not a `Model`, or `data` is not bytes.
     """
     coder, contents = _read(params, data, model)
     x = np.empty((len(contents.is_raw), coder.data_size), np.uint8)
@@ -87,14 +90,14 @@ def decompress(params: Params, data: bytes, model: Model, *, on_chunk: OnChunk |
 
 
 class Summary(NamedTuple):
-    """What is in a file.
+    """A summary of a compressed file.
 
     Attributes:
       num_images: N.
-      shape: of one image.
-      num_values: of a pixel: 2, or 256.
-      num_raw: images that are stored without the model, which would expand them.
-      initial_bits: bits that had to be there before the first image; they are part of the file's size.
+      shape: the shape of one image.
+      num_values: the number of possible values of a pixel: 2 or 256.
+      num_raw: the number of images stored without the model, because the model would expand them.
+      initial_bits: the number of initial bits that the first image needed. They are part of the file's size.
     """
 
     num_images: int
@@ -105,7 +108,7 @@ class Summary(NamedTuple):
 
 
 def summary(params: Params, data: bytes, model: Model) -> Summary:
-    """Return what is in a file, without decoding it. Arguments and errors are those of `decompress`."""
+    """Return a summary of a file without decoding it. Arguments and errors are those of `decompress`."""
     coder, contents = _read(params, data, model)
     num_raw = int(np.count_nonzero(contents.is_raw))
     num_words = 0 if contents.message is None else contents.message.num_seed_words
@@ -114,14 +117,14 @@ def summary(params: Params, data: bytes, model: Model) -> Summary:
 
 def _read(params: Params, data: Any, model: Model) -> tuple[Probabilities, files.Contents]:
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"data must be bytes, as compress returns them, got {describe(data)}")
+        raise TypeError(f"data must be bytes, as returned by compress, got {describe(data)}")
     data = bytes(data)
     files.check(data)
     coder, shape = _coder(params, model)
     bits = 1 if coder.num_values == 2 else 8
     contents = files.read(data, coder.digest, coder.environment, len(coder.levels), bits)
     if math.prod(contents.shape) != math.prod(shape):
-        raise CompressionError(f"the file has images of shape {contents.shape}, the model's have shape {shape}")
+        raise CompressionError(f"the file has images of shape {contents.shape}, but the model expects shape {shape}")
     return coder, contents
 
 
@@ -135,12 +138,12 @@ def _decoded(coder: Probabilities, message: files.Message, num_coded: int, on_ch
         end -= len(chunk)
     seed = random_words(message.num_seed_words) if len(stack.words) == message.num_seed_words else None
     if seed is None or not np.array_equal(stack.words[::-1], seed):
-        raise CompressionError("the message does not end where it began: the images would be wrong")
+        raise CompressionError("the decoded message does not end with the seed: the images would be wrong")
     return x
 
 
 def _coder(params: Params, model: Model) -> tuple[Probabilities, tuple[int, ...]]:
-    """Return a model as integers, and the shape of its datapoints."""
+    """Return the integer distributions of a model, and the shape of its datapoints."""
     bind(model, None)
     check_params(model, params)
     coder = IntegerModel(params, model) if can_be_integer(model) else CompiledModel(params, model)

@@ -1,8 +1,8 @@
-"""Bits-back coding of data sets (Townsend et al. 2019), in chunks whose datapoints are coded side by side.
+"""Bits-back coding of data sets (Townsend et al. 2019), in chunks whose datapoints are coded in parallel.
 
-Of a chunk an encoder pops z from the stack by q(z|x), pushes x by p(x|z), and pushes z by p(z): a net cost of
-log q(z|x) - log p(x, z), on average the negative lower bound. The first pop takes bits that have to be there already,
-which are lost; so the first chunk is of one datapoint, and chunks grow with what has been coded.
+For each chunk, an encoder pops z from the stack with q(z|x), pushes x with p(x|z), and pushes z with p(z). The net cost
+is log q(z|x) - log p(x, z), on average the negative lower bound. The first pop consumes initial bits, which are lost.
+Therefore the first chunk is one datapoint, and chunks grow with the number of datapoints coded.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,12 +19,12 @@ from aevb.compression.rans import Stack, random_words
 OnChunk = Callable[[int], None]
 
 LARGEST_LANES = 10
-"""Lanes at most, as a power of two."""
+"""The binary logarithm of the largest number of lanes."""
 
-_GROWTH = 3  # a chunk is at most this part of what has been coded
-_MEMORY = 1 << 23  # numbers that a decoder makes for a chunk
-_NUM_CALIBRATION = 256  # datapoints by which grids are chosen
-_NUM_TRIES = 3  # of a chunk without what the model expands
+_GROWTH = 3  # a chunk is at most 1 / _GROWTH of the datapoints coded before it
+_MEMORY = 1 << 23  # the largest number of decoder outputs per chunk
+_NUM_CALIBRATION = 256  # datapoints used to choose the grids
+_NUM_TRIES = 3  # attempts to encode a chunk, each without the datapoints that the model expanded before
 
 
 class Coded(NamedTuple):
@@ -32,9 +32,9 @@ class Coded(NamedTuple):
 
     Attributes:
       is_raw: `[N]`, whether a datapoint is left out because the model would expand it.
-      stack: the others.
-      grids: of the levels.
-      log2_lanes: what chunks grow up to.
+      stack: the stack with all other datapoints.
+      grids: the grids of the levels.
+      log2_lanes: the binary logarithm of the largest chunk.
     """
 
     is_raw: np.ndarray
@@ -44,12 +44,12 @@ class Coded(NamedTuple):
 
 
 def largest_chunk(model: Probabilities) -> int:
-    """Return the largest chunk whose numbers fit into a fixed memory, as a power of two."""
+    """Return the binary logarithm of the largest chunk whose decoder outputs fit into a fixed amount of memory."""
     return min(max((_MEMORY // (model.data_size * model.num_outputs)).bit_length() - 1, 0), LARGEST_LANES)
 
 
 def chunk_sizes(num_datapoints: int, log2_lanes: int) -> Iterator[int]:
-    """Yield the sizes of chunks, one after the other."""
+    """Yield the sizes of the chunks in order."""
     done = 0
     while done < num_datapoints:
         size = _chunk_size(done, num_datapoints - done, log2_lanes)
@@ -58,16 +58,16 @@ def chunk_sizes(num_datapoints: int, log2_lanes: int) -> Iterator[int]:
 
 
 def encode(model: Probabilities, x: np.ndarray, on_chunk: OnChunk | None = None) -> Coded:
-    """Put datapoints `[N, D]` onto a stack.
+    """Encode datapoints `[N, D]` onto a stack.
 
     Args:
-      model: the probabilities.
+      model: the integer distributions.
       x: whole numbers in 0..num_values - 1.
       on_chunk: called after every chunk with the number of datapoints done.
     """
     stack, is_raw, done = Stack(random_words), np.zeros(len(x), bool), 0
     grids = model.grids(x[:_NUM_CALIBRATION], len(x))
-    # A lane costs 5 bits at the end: about 0.1 % of all where the model compresses fivefold.
+    # A lane costs 5 bits at the end: about 0.1 % of the file if the model compresses fivefold.
     log2_lanes = min(largest_chunk(model), max((len(x) * _raw_bits(model) >> 14).bit_length() - 1, 0))
     pending = np.arange(len(x))
     while len(pending):
@@ -88,17 +88,19 @@ def decode(
     log2_lanes: int,
     on_chunk: OnChunk | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the chunks of datapoints `[b, D]` on a stack, the last one first. What remains of the stack is the seed.
+    """Yield the chunks of datapoints `[b, D]` on a stack, the last one first.
+
+    After the last chunk the stack holds only the seed.
 
     Raises:
       CompressionError: the stack cannot be decoded.
     """
     if log2_lanes > largest_chunk(model):
-        raise CompressionError(f"the file asks for chunks of {1 << log2_lanes:,} images, which need too much memory")
+        raise CompressionError(f"the file has chunks of {1 << log2_lanes:,} images, which need too much memory")
     sizes = list(chunk_sizes(num_datapoints, log2_lanes))
     largest = np.maximum.accumulate([0, *sizes]).tolist()
     if len(stack.heads) != largest[-1]:
-        raise CompressionError(f"the file has {len(stack.heads)} lanes, where {largest[-1]} were used")
+        raise CompressionError(f"the file has {len(stack.heads)} lanes, but its chunks need {largest[-1]}")
     done = 0
     for size, before in zip(reversed(sizes), reversed(largest[:-1]), strict=True):
         known: dict[str, np.ndarray] = {}
@@ -116,17 +118,17 @@ def _chunk_size(done: int, remaining: int, log2_lanes: int) -> int:
 
 
 def _raw_bits(model: Probabilities) -> int:
-    """Return the bits of a datapoint without a model."""
+    """Return the number of bits of a datapoint stored without a model."""
     return model.data_size * (1 if model.num_values == 2 else 8)
 
 
 def _encode_chunk(
     model: Probabilities, stack: Stack, x: np.ndarray, pending: np.ndarray, size: int, grids: Grids
 ) -> tuple[list[int], np.ndarray]:
-    """Encode the next `size` datapoints that the model does not expand, or fewer where there are no more.
+    """Encode the next `size` datapoints that the model does not expand, or all of them if fewer remain.
 
     Returns:
-      Which were left out, and which are still pending.
+      The indices of the datapoints that were left out, and of those still pending.
     """
     raw_bits = _raw_bits(model) << tables.LOG_UNIT
     left_out: list[int] = []
@@ -149,7 +151,7 @@ def _encode_chunk(
 
 
 def _do(model: Probabilities, stack: Stack, step: Step, known: dict[str, np.ndarray], grids: Grids) -> np.ndarray:
-    """Take one step of an encoder; return what it costs each datapoint, `[b]` in units of 2^-16 bits."""
+    """Take one step of an encoder and return its cost per datapoint, `[b]` in units of 2^-16 bits."""
     if step.is_pop:
         coder = model.posterior(step.name, known, grids)
         known[step.name] = coder.pop(stack)

@@ -1,7 +1,7 @@
-"""Distributions over integers with integer parameters, and how their symbols go onto a stack.
+"""Distributions over integers with integer parameters, and the coding of their symbols on a stack.
 
-What must be able to code any symbol, prior and likelihood, has a floor under every probability. q has none: what is
-popped has probability, and a floor would cost several percent.
+The prior and the likelihood must be able to code any symbol, so their probabilities have a floor. q has no floor: a
+popped symbol always has positive probability, and a floor would cost several percent.
 """
 
 import functools
@@ -21,30 +21,30 @@ LOCATION = 6
 
 _LARGEST_LOCATION = 1 << 20
 _LOGIT_BOUND, _LOGIT_RESOLUTION = 16, 8
-_ROUNDS = 4  # of stepping to a neighbour before all of a row is searched
+_ROUNDS = 4  # steps to a neighbouring symbol before a binary search
 
 
 Where: TypeAlias = slice | int | tuple[int, np.ndarray]
-"""All of `[n, b]`, one row, or some lanes of it."""
+"""An index into `[n, b]`: everything, one row, or some lanes of one row."""
 
 
 class Coder(Protocol):
-    """A distribution over n symbols of each of b datapoints, `[b, n]`."""
+    """A distribution over n symbols for each of b datapoints, `[b, n]`."""
 
     def push(self, stack: Stack, symbols: np.ndarray) -> np.ndarray:
-        """Push symbols `[b, n]`; return their probabilities, `[n, b]` int64 in units of 2^-24."""
+        """Push symbols `[b, n]` and return their probabilities, `[n, b]` int64 in units of 2^-24."""
         ...
 
     def pop(self, stack: Stack) -> np.ndarray:
-        """Return symbols `[b, n]`."""
+        """Pop symbols `[b, n]`."""
         ...
 
 
 class ByCumulative:
-    """Symbols by a cumulative distribution function that is evaluated where it is needed."""
+    """A coder defined by a cumulative distribution function, evaluated only where needed."""
 
     def __init__(self, num_lanes: int, num_symbols: int, num_values: int):
-        """Define the sizes: b, n, and the values that a symbol may have."""
+        """Define the sizes: b, n, and the number of possible values of a symbol."""
         self.num_lanes, self.num_symbols, self.num_values = num_lanes, num_symbols, num_values
 
     def cumulative(self, edges: np.ndarray, where: Where) -> np.ndarray:
@@ -52,7 +52,7 @@ class ByCumulative:
         raise NotImplementedError
 
     def guess(self, points: np.ndarray, where: Where) -> np.ndarray:
-        """Return symbols near those whose intervals `points` are in. It may be wrong, and differ between machines."""
+        """Return approximations of the symbols whose intervals contain `points`; they may differ between machines."""
         raise NotImplementedError
 
     def push(self, stack: Stack, symbols: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ class ByCumulative:
         return frequencies
 
     def intervals(self, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the intervals of symbols `[b, n]` start and how long they are, `[n, b]`."""
+        """Return the starts and the lengths of the intervals of symbols `[b, n]`, `[n, b]` each."""
         symbols = np.ascontiguousarray(symbols.T)
         starts = self.cumulative(symbols, slice(None))
         return starts, self.cumulative(symbols + 1, slice(None)) - starts
@@ -74,7 +74,7 @@ class ByCumulative:
         return symbols, start.astype(np.uint64), (end - start).astype(np.uint64)
 
     def _intervals_at(self, points: np.ndarray, where: Where) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return symbols, and where their intervals start and end."""
+        """Return the symbols whose intervals contain `points`, and the starts and ends of the intervals."""
         edges = np.empty((2, len(points)), np.int64)
         edges[0] = self.guess(points, where)
         np.maximum(edges[0], 0, out=edges[0])
@@ -98,9 +98,9 @@ class ByCumulative:
         return low, self.cumulative(low, where), self.cumulative(low + 1, where)
 
     def _with_floor(self, edges: np.ndarray, mass: np.ndarray, floor: int) -> np.ndarray:
-        """Return masses in units of 2^-30 as ones in units of 2^-24, with a floor of 0 or 1 under each symbol's.
+        """Convert masses from units of 2^-30 to units of 2^-24, with a floor of 0 or 1 per symbol.
 
-        All of it lies between the first and the last edge.
+        All mass lies between the first and the last edge.
         """
         mass *= TOTAL - self.num_values * floor
         mass >>= tables.UNIT
@@ -112,7 +112,7 @@ class ByCumulative:
 
 
 class Gaussian(ByCumulative):
-    """Indices of bins of a grid whose centers are Gaussian."""
+    """A Gaussian over the bins of a grid, coded as bin indices."""
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, grid: Grid, has_floor: bool):
         """Define the distribution.
@@ -120,7 +120,7 @@ class Gaussian(ByCumulative):
         Args:
           mean: `[b, n]` in units of 2^-16.
           scale: `[b, n]`, indices i of the standard deviation 2^(4 - i / 16).
-          grid: of the bins.
+          grid: the grid of the bins.
           has_floor: whether every bin has a mass of at least 2^-24.
         """
         super().__init__(len(mean), mean.shape[1], grid.num_bins)
@@ -147,7 +147,7 @@ _GAUSSIAN_MIDDLE = tables.GAUSSIAN_BOUND << (tables.GAUSSIAN_RESOLUTION + tables
 
 
 class DiscretizedLogistic(ByCumulative):
-    """Intensities 0..255 whose cumulative masses are a logistic distribution's, the tails at the two ends."""
+    """A logistic distribution discretized to intensities 0..255, with its tails at the two ends."""
 
     def __init__(self, location: np.ndarray, scale: np.ndarray):
         """Define the distribution.
@@ -172,7 +172,7 @@ class DiscretizedLogistic(ByCumulative):
         return (np.minimum(np.maximum(x, 0.0), 255.0) + 0.5).astype(np.int64)
 
     def _find(self, row: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        # Black is looked at first, in all rows at once: most pixels of many images are nothing else.
+        # Black is checked first, in all rows at once, because most pixels of many images are black.
         black = self._black[row]
         lanes = np.flatnonzero(points >= black)
         symbols, starts, lengths = np.zeros(len(points), np.int64), np.zeros_like(points), black
@@ -188,7 +188,7 @@ class DiscretizedLogistic(ByCumulative):
 
 
 class SpikedLogistic(DiscretizedLogistic):
-    """A discretized logistic over 1..254, the tails at its two ends, and masses of their own for 0 and 255."""
+    """A discretized logistic over 1..254, with its tails at the two ends, and separate masses for 0 and 255."""
 
     def __init__(self, location: np.ndarray, scale: np.ndarray, black: np.ndarray, white: np.ndarray):
         """Define the distribution.
@@ -200,7 +200,7 @@ class SpikedLogistic(DiscretizedLogistic):
           white: `[b, n]` float64, P(255) / P(1..254).
         """
         super().__init__(location, scale)
-        # Sums, products and quotients of float64 are rounded alike on every machine.
+        # Sums, products and quotients in float64 are rounded identically on every machine.
         share = float(TOTAL - NUM_LEVELS) / (1.0 + black + white)
         self._at_black = np.floor(black * share).astype(np.int64).T.copy()
         at_white = np.floor(white * share).astype(np.int64).T
@@ -230,10 +230,10 @@ _LOGISTIC_MIDDLE = tables.LOGISTIC_BOUND << (tables.LOGISTIC_RESOLUTION + tables
 
 
 class Bernoulli:
-    """Zeros and ones."""
+    """Bernoulli distributions over 0 and 1."""
 
     def __init__(self, logit: np.ndarray):
-        """Define the distribution by logits `[b, n]`, in units of 2^-8."""
+        """Define the distribution by its logits `[b, n]`, in units of 2^-8."""
         limit = _LOGIT_BOUND << _LOGIT_RESOLUTION
         stride = tables.LOGISTIC_RESOLUTION + tables.FRACTION - _LOGIT_RESOLUTION
         position = (-np.clip(logit, -limit, limit).T << stride) + _LOGISTIC_MIDDLE
@@ -261,7 +261,10 @@ _ALL = np.uint64(TOTAL)
 
 
 class Block(NamedTuple):
-    """Some symbols of each datapoint: `first` of them, and what makes their log-masses `[m, b, 256]`."""
+    """A block of `num_symbols` symbols per datapoint from index `first`, and a function that returns their log-masses.
+
+    The log-masses have shape `[num_symbols, b, 256]`.
+    """
 
     first: int
     num_symbols: int
@@ -269,10 +272,10 @@ class Block(NamedTuple):
 
 
 class ByMass:
-    """Intensities 0..255 by the mass of each, a block of symbols at a time: all at once would not fit in memory."""
+    """Intensities 0..255 with one mass each, computed in blocks of symbols to limit the memory."""
 
     def __init__(self, num_lanes: int, blocks: list[Block]):
-        """Define the distribution by log-masses to base 2 up to a constant, in units of 2^-16."""
+        """Define the distribution by base-2 log-masses, up to a constant, in units of 2^-16."""
         self._num_lanes, self._blocks = num_lanes, blocks
 
     def push(self, stack: Stack, symbols: np.ndarray) -> np.ndarray:
@@ -303,7 +306,7 @@ class ByMass:
 
 
 def _edges(log_masses: np.ndarray) -> np.ndarray:
-    """Return cumulative masses `[..., 257]` in 0..2^24, every mass at least 1, from `[..., 256]`."""
+    """Return cumulative masses `[..., 257]` in 0..2^24, every mass at least 1, from log-masses `[..., 256]`."""
     below = np.minimum(np.max(log_masses, axis=-1, keepdims=True) - log_masses, 31 << tables.LOG_UNIT)
     fraction = (below & ((1 << tables.LOG_UNIT) - 1)) >> (tables.LOG_UNIT - 12)
     masses = tables.powers_of_two()[fraction] >> (below >> tables.LOG_UNIT)
@@ -313,10 +316,10 @@ def _edges(log_masses: np.ndarray) -> np.ndarray:
 
 
 def bits_of(frequencies: np.ndarray) -> np.ndarray:
-    """Return what symbols `[n, b]` of these probabilities cost each datapoint, `[b]` int64, bits in units of 2^-16.
+    """Return the cost per datapoint, `[b]` int64 in units of 2^-16 bits, of symbols with probabilities `[n, b]`.
 
-    Between powers of two the logarithm is taken as linear, which is what the bits of a float64 say: 0.09 bits too many
-    per symbol at most, and none where a symbol is nearly certain.
+    The bits of a float64 give a logarithm that is linear between powers of two. It overestimates the cost by at most
+    0.09 bits per symbol, and by nothing if a symbol is nearly certain.
     """
     linear = frequencies.astype(np.float64).view(np.int64)
     linear >>= 52 - tables.LOG_UNIT

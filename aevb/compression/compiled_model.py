@@ -1,9 +1,9 @@
-"""Any model, by one compiled program for each distribution and one size of batch, rounded to integers at the end.
+"""Integer distributions of any model, computed by one compiled program per distribution and rounded at the end.
 
-Floating-point programs differ in their last bits with the size of a batch, the version of the compiler and the kind of
-device. So every batch has the same size here, and what the programs compute is part of a fingerprint: their text, the
-versions of JAX, the device, and what they return, to the last bit, for a batch of random numbers. Where that is another
-one, a file is refused.
+The results of floating-point programs differ in the last bits between batch sizes, compiler versions and kinds of
+device. Therefore every batch has the same size here, and a fingerprint identifies the computation: it covers the text
+of the programs, the versions of JAX, the device, and the results, to the last bit, for a batch of random numbers. A
+file with a different fingerprint is refused.
 """
 
 import hashlib
@@ -25,22 +25,22 @@ from aevb.compression.rans import random_words
 from aevb.model import Model, Params
 
 BATCH = 64
-"""Datapoints in a batch."""
+"""The number of datapoints per batch."""
 
 
-_DEVIATIONS = 6  # standard deviations from a mean that a grid is to reach
+_DEVIATIONS = 6  # standard deviations around a mean that a grid should cover
 _BLOCK = 1 << 22  # log-masses in memory at a time
-_WIDEST = Grid(8, 6)  # for means, before there is a grid
+_WIDEST = Grid(8, 6)  # for the means, before the grid is chosen
 
 
 class CompiledModel:
-    """See `aevb.compression.probabilities.Probabilities`."""
+    """Any model, rounded to integers; see `aevb.compression.probabilities.Probabilities`."""
 
     def __init__(self, params: Params, model: Model):
-        """Look at a model and compile its programs.
+        """Inspect a model and compile its programs.
 
         Raises:
-          ValueError: latents are no diagonal Gaussians, or the likelihood is no probability mass.
+          ValueError: the latents are not diagonal Gaussians, or the likelihood is not a probability mass.
         """
         self._params, self._model = jax.tree.map(jax.numpy.asarray, params), model
         self._layout = layout_of(model, params)
@@ -57,7 +57,7 @@ class CompiledModel:
         self.environment = self._environment()
 
     def grids(self, x: np.ndarray, num_datapoints: int) -> Grids:
-        # z at the means of q, as nearly as there are bins.
+        # z is set to the means of q, rounded to the nearest bins.
         known, centers, found = {X: x.astype(np.int64)}, dict.fromkeys(self.levels, _WIDEST), {}
         for level in self.levels:
             found[level] = self._values("q", level, known, centers, len(x))
@@ -95,8 +95,8 @@ class CompiledModel:
         return needed(program, self._params, variables)
 
     def _values(self, of: str, name: str, known: Known, grids: Grids, size: int) -> tuple[np.ndarray, ...]:
-        """Return the integer parameters of a distribution for all datapoints, a batch at a time."""
-        # What it is not given is 0, as a decoder may not know it yet.
+        """Return the integer parameters of a distribution for all datapoints, computed batch by batch."""
+        # Variables that the distribution does not depend on are 0, because a decoder may not know them yet.
         inputs = {each: self._as_numbers(each, known[each], grids) for each in self._needed[of, name]}
         parts = [
             self._run(of, name, {each: values[first : first + BATCH] for each, values in inputs.items()})
@@ -130,7 +130,7 @@ class CompiledModel:
         return found.digest()[:NUM_DIGEST_BYTES]
 
     def _environment(self) -> bytes:
-        """Return what is another one where the programs compute other numbers."""
+        """Return a fingerprint of the numbers that the programs compute here."""
         device, compiled = jax.devices()[0], cast(Any, numbers_of_batch)
         found = hashlib.sha256(
             f"{jax.__version__} {jaxlib.version.__version__} {device.platform} {device.device_kind}".encode()
@@ -144,7 +144,7 @@ class CompiledModel:
         return found.digest()[:NUM_DIGEST_BYTES]
 
     def _random_inputs(self) -> dict[str, np.ndarray]:
-        """Return a batch, x uniform in [0, 1) and z in [-2, 2)."""
+        """Return a batch with x uniform in [0, 1) and z uniform in [-2, 2)."""
         sizes = {name: BATCH * math.prod(shape) for name, shape in self._layout.shapes}
         words = random_words(sum(sizes.values())).astype(np.float32) * np.float32(2.0**-32)
         parts = np.split(words, np.cumsum(list(sizes.values()))[:-1])
@@ -157,6 +157,6 @@ def _size(known: Known) -> int:
 
 
 def _farthest(mean: np.ndarray, scale: np.ndarray) -> int:
-    """Return how far Gaussians reach, in units of 2^-16."""
+    """Return the largest distance from 0 that Gaussians reach, in units of 2^-16."""
     deviation: Any = (1 << (2 * POSITION)) // tables.inverse_scales()[scale]
     return int(np.max(np.abs(mean) + _DEVIATIONS * deviation))

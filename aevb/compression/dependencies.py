@@ -1,4 +1,4 @@
-"""On which of its inputs a function depends, by the text of its program."""
+"""Dependencies of a function on its inputs, read from its jaxpr."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,15 +8,15 @@ from jax.extend.core import Literal
 
 
 def needed(function: Callable[..., Any], constants: Any, variables: Mapping[str, Any]) -> set[str]:
-    """Return the names of the variables that what a function returns may depend on.
+    """Return the names of the variables that a function's outputs may depend on.
 
-    An operation is taken to depend on all that goes into it: a program inside of the program, that of a `jax.jit` say,
-    is one operation. So there may be too many names, and never too few.
+    Every output of an operation is assumed to depend on all of its inputs. A nested program, such as that of a
+    `jax.jit`, counts as one operation. The result may therefore contain too many names, but never too few.
 
     Args:
       function: `(constants, variables) -> arrays`.
       constants: a pytree of arrays or their shapes.
-      variables: a pytree of them for each name.
+      variables: one such pytree per name.
     """
     program = jax.make_jaxpr(function)(constants, dict(variables)).jaxpr
     names: list[str | None] = [None] * len(jax.tree.leaves(constants))

@@ -1,5 +1,5 @@
-"""What is raised of files that cannot be decompressed."""
+"""The error for files that cannot be decompressed."""
 
 
 class CompressionError(ValueError):
-    """A file is damaged, something else, or of another model; the message is one line that says which."""
+    """A file is damaged, has another format or belongs to another model. The one-line message says which."""

@@ -1,11 +1,11 @@
-"""The file: what it says of itself, checked before anything is made of it.
+"""The file format, and the checks of a file before it is decoded.
 
     magic 5 bytes | version 1 | model 16 | flags 1 | [environment 16] | shape | N | runs of raw datapoints
     [lanes, words of the seed, grids, number of words | heads | words] | raw datapoints | zeros | checksum 16
 
-Counts are of 7 bits per byte, the lowest first, the highest bit set where another byte follows. The checksum is of all
-that is before it. A file has at least one byte per datapoint, if need be by zeros, so that nobody's memory is filled by
-a few bytes.
+Counts are stored as 7 bits per byte, the lowest bits first; the highest bit is set if another byte follows. The
+checksum covers everything before it. A file is padded with zeros to at least one byte per datapoint, so that a few
+bytes cannot declare a number of datapoints that fills the memory.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ class Message(NamedTuple):
     """The datapoints on a stack.
 
     Attributes:
-      log2_lanes: what chunks grow up to.
-      num_seed_words: words of the seed under the message, which are given back when it is decoded.
-      grids: of the levels, in the order of q.
-      heads: `[B]` uint64.
-      words: `[n]` uint32.
+      log2_lanes: the binary logarithm of the largest chunk.
+      num_seed_words: the number of seed words below the message; decoding returns them.
+      grids: the grids of the levels, in the order of q.
+      heads: the heads of the lanes, `[B]` uint64.
+      words: the tail, `[n]` uint32.
     """
 
     log2_lanes: int
@@ -47,16 +47,16 @@ class Message(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-      digest: of the model.
-      environment: where the model computes what it computed; empty for anywhere.
-      shape: of one datapoint.
-      white: what a pixel is that the model sees as its largest value: 1 or 255.
-      is_raw: `[N]`, which datapoints are not in the message.
-      raw: these, one after the other, as bytes, or bits of 0 and 1.
-      message: the others; `None` where there are none.
+      digest: the digest of the model.
+      environment: the fingerprint of the environment that can decode the file; empty if any environment can.
+      shape: the shape of one datapoint.
+      white: the pixel value that the model sees as its largest value: 1 or 255.
+      is_raw: `[N]`, whether a datapoint is stored raw and not in the message.
+      raw: the raw datapoints in order, with one byte per value, or one bit for values of 0 and 1.
+      message: the other datapoints; `None` if there are none.
     """
 
     digest: bytes
@@ -69,7 +69,7 @@ class Contents(NamedTuple):
 
 
 def write(contents: Contents) -> bytes:
-    """Return the file."""
+    """Return the bytes of a file."""
     flags = (_IS_WHITE_255 if contents.white == 255 else 0) | (_HAS_ENVIRONMENT if contents.environment else 0)
     parts = [MAGIC, bytes([VERSION]), contents.digest, bytes([flags]), contents.environment]
     parts.append(_counts(len(contents.shape), *contents.shape, len(contents.is_raw)))
@@ -86,27 +86,27 @@ def write(contents: Contents) -> bytes:
 
 
 def check(data: bytes) -> None:
-    """Raise `CompressionError` unless `data` are a whole file of this version: before a model is looked at."""
+    """Raise `CompressionError` unless `data` is a complete file of this version. No model is needed."""
     if data[: len(MAGIC)] != MAGIC:
-        raise CompressionError("this is no file of compressed images: it does not begin as one")
+        raise CompressionError("this is not a file of compressed images: its first bytes are not those of the format")
     if data[len(MAGIC) :][:1] not in (b"", bytes([VERSION])):
-        raise CompressionError(f"the file is of format {data[len(MAGIC)]}, this version reads format {VERSION}")
+        raise CompressionError(f"the file has format {data[len(MAGIC)]}, but this version reads format {VERSION}")
     if _checksum(data[:-NUM_DIGEST_BYTES]) != data[-NUM_DIGEST_BYTES:]:
-        raise CompressionError("the file is damaged or cut short: its checksum is another than that of its contents")
+        raise CompressionError("the file is damaged or cut short: its checksum does not match its contents")
 
 
 def read(data: bytes, digest: bytes, environment: bytes, num_levels: int, bits_per_value: int) -> Contents:
-    """Return what a file holds.
+    """Return the contents of a file.
 
     Args:
-      data: the file, which `check` accepts.
-      digest: of the model that is to decode it.
-      environment: where that model computes; empty for anywhere.
-      num_levels: levels of its latents.
-      bits_per_value: of a value that is raw.
+      data: a file that `check` accepts.
+      digest: the digest of the model that decodes it.
+      environment: the fingerprint of the environment of that model; empty if it computes the same numbers everywhere.
+      num_levels: the number of levels of latents.
+      bits_per_value: the number of bits per raw value.
 
     Raises:
-      CompressionError: it is of another model or environment, or contradicts itself.
+      CompressionError: the file belongs to another model or environment, or is inconsistent.
     """
     reader = _Reader(data[:-NUM_DIGEST_BYTES], len(MAGIC) + 1)
     if reader.bytes(NUM_DIGEST_BYTES) != digest:
@@ -116,8 +116,8 @@ def read(data: bytes, digest: bytes, environment: bytes, num_levels: int, bits_p
         raise CompressionError(f"the file has flags that this version does not know: {flags}")
     if reader.bytes(NUM_DIGEST_BYTES if flags & _HAS_ENVIRONMENT else 0) != environment:
         raise CompressionError(
-            "the file was compressed where this model computes other numbers: with another version of JAX, on another "
-            "kind of device or with other settings. It can be read only there"
+            "the file was compressed in an environment where this model computes different numbers: with another "
+            "version of JAX, on another kind of device or with other settings. It can be read only there"
         )
     shape = tuple(reader.counts(reader.count(_MOST_AXES)))
     size = reader.count(len(data))  # at least one byte per datapoint
@@ -126,7 +126,7 @@ def read(data: bytes, digest: bytes, environment: bytes, num_levels: int, bits_p
     message = None if num_raw == size else _message(reader, num_levels)
     raw = reader.bytes(-(-num_raw * math.prod(shape) * bits_per_value // 8))
     if any(reader.bytes(min(reader.remaining, len(data)))):
-        raise _inconsistent("there is something after its end")
+        raise _inconsistent("data follow its end")
     return Contents(digest, environment, shape, 255 if flags & _IS_WHITE_255 else 1, is_raw, raw, message)
 
 
@@ -155,13 +155,13 @@ def _is_raw(reader: "_Reader", size: int) -> np.ndarray:
 
 
 def _runs(is_raw: np.ndarray) -> list[int]:
-    """Return how many are not raw, how many are, and so on, as pairs."""
+    """Return pairs of run lengths: the number of datapoints that are not raw, then the number of raw ones."""
     changes = np.flatnonzero(np.diff(np.concatenate([[False], is_raw, [False]])))
     return np.diff(np.concatenate([[0], changes])).tolist()
 
 
 class _Reader:
-    """Reads from a place on, and never beyond the end."""
+    """A reader that starts at a given place and never reads beyond the end."""
 
     def __init__(self, data: bytes, place: int):
         self._data, self._place = data, place
@@ -181,7 +181,7 @@ class _Reader:
         return found
 
     def count(self, most: int) -> int:
-        """Return a count, which must not be above `most`."""
+        """Return a count, which must not exceed `most`."""
         value, shift = 0, 0
         while True:
             byte = self.bytes(1)[0]
@@ -192,7 +192,7 @@ class _Reader:
             if shift > 63:
                 raise _inconsistent("it has a count of more than 63 bits")
         if value > most:
-            raise _inconsistent(f"it declares {value:,} of something of which there can be {most:,}")
+            raise _inconsistent(f"it has a count of {value:,} where at most {most:,} is possible")
         return value
 
     def counts(self, number: int) -> list[int]:
@@ -214,4 +214,4 @@ def _checksum(data: bytes) -> bytes:
 
 
 def _inconsistent(reason: str) -> CompressionError:
-    return CompressionError(f"the file contradicts itself, although its checksum is right: {reason}")
+    return CompressionError(f"the file is inconsistent, although its checksum is right: {reason}")

@@ -1,6 +1,6 @@
-"""The likelihoods that have a probability mass, by the integer outputs of a decoder.
+"""The likelihoods with a probability mass, defined by the integer outputs of a decoder.
 
-Each is a function of the decoder, what its head sees `[b, H]`, and D, that returns the coder of the values of x.
+Each is a function of the decoder, the inputs of its head `[b, H]`, and D, and returns the coder of the values of x.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from aevb.compression.integer_network import OUTPUT, IntegerNetwork
 
 IntegerLikelihood: TypeAlias = Callable[[IntegerNetwork, np.ndarray, int], Coder]
 
-_FINE = 20  # bits after the point of outputs that are multiplied
+_FINE = 20  # fractional bits of outputs that are multiplied
 _LIMIT = 64 << _FINE
 _BLOCK = 1 << 22  # log-masses in memory at a time
 
@@ -34,13 +34,13 @@ def _bernoulli(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
 
 
 def _discretized_logistic(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
-    """Location 1/2 + output in the unit of 255 intensities, log-scale output - 3/2."""
+    """The location is 1/2 + output, in units of 255 intensities; the log-scale is output - 3/2."""
     outputs = _fine(decoder.head(hidden))
     return DiscretizedLogistic(*_location_and_scale(outputs[:, :size], outputs[:, size:]))
 
 
 def _spiked_logistic(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
-    """The same over 1..254, and the logits of 0 and 255 against all of those: outputs - 2."""
+    """A discretized logistic over 1..254; the logits of 0 and of 255 against all of 1..254 are outputs - 2."""
     outputs = _fine(decoder.head(hidden))
     location, log_scale, black, white = (outputs[:, part * size : (part + 1) * size] for part in range(4))
     black, white = (_exponential(np.clip(each - (2 << _FINE), -_EXTREME, _EXTREME)) for each in (black, white))
@@ -55,7 +55,7 @@ def _location_and_scale(location: np.ndarray, log_scale: np.ndarray) -> tuple[np
 
 
 def _categorical(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
-    """256 outputs for each value, its logits."""
+    """The 256 outputs per value are its logits."""
 
     def log_masses(first: int, end: int) -> np.ndarray:
         found = [_log2(decoder.head(hidden, slice(j, None, size))) for j in range(first, end)]
@@ -65,9 +65,9 @@ def _categorical(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Code
 
 
 def _beta_binomial(decoder: IntegerNetwork, hidden: np.ndarray, size: int) -> Coder:
-    """A logit of the mean and a log-concentration: s = 2 exp(output), a = s p, b = s (1 - p).
+    """The outputs are the logit of the mean p and a log-concentration: s = 2 exp(output), a = s p, b = s (1 - p).
 
-    P(k + 1) / P(k) = (255 - k) (a + k) / ((k + 1) (b + 254 - k)), whose logarithms are added up.
+    P(k + 1) / P(k) = (255 - k) (a + k) / ((k + 1) (b + 254 - k)); the log-masses are cumulative sums of its logarithm.
     """
 
     def log_masses(first: int, end: int) -> np.ndarray:
@@ -90,7 +90,7 @@ INTEGER_LIKELIHOODS: dict[str, tuple[int, IntegerLikelihood]] = {
     "beta_binomial": (NUM_LEVELS, _beta_binomial),
     "categorical": (NUM_LEVELS, _categorical),
 }
-"""How many values x may have, and the coder, by the name of the likelihood."""
+"""The number of possible values of x and the coder, by the name of the likelihood."""
 
 
 def _by_mass(log_masses: Callable[[int, int], np.ndarray], num_lanes: int, size: int) -> ByMass:
@@ -103,7 +103,7 @@ def _by_mass(log_masses: Callable[[int, int], np.ndarray], num_lanes: int, size:
 
 
 def _fine(outputs: np.ndarray) -> np.ndarray:
-    """Return outputs in units of 2^-20, within -64..64."""
+    """Return outputs in units of 2^-20, clipped to -64..64."""
     shift = OUTPUT - _FINE
     return np.clip((outputs + (1 << (shift - 1))) >> shift, -_LIMIT, _LIMIT)
 
@@ -121,8 +121,8 @@ def _log2(outputs: np.ndarray) -> np.ndarray:
     return _in_octaves(fine) >> (_FINE - tables.LOG_UNIT)
 
 
-# Of the beta-binomial distribution: float64 numbers that are sums, products and quotients, each rounded as IEEE 754 has
-# it, and hence the same everywhere.
+# The beta-binomial distribution uses float64 sums, products and quotients. IEEE 754 defines their rounding, so they are
+# the same everywhere.
 
 _LOG_TWO = (1 << _FINE) * (1 << _FINE) // tables.log2_of_e(_FINE)
 _EXTREME = 20 << _FINE
@@ -133,7 +133,7 @@ def _clipped(outputs: np.ndarray, more: int = 0) -> np.ndarray:
 
 
 def _exponential(values: np.ndarray) -> np.ndarray:
-    """Return exp of values in units of 2^-20 as float64."""
+    """Return the exponential of values in units of 2^-20, as float64."""
     octaves = _in_octaves(values)
     whole = -((-octaves) >> _FINE)  # rounded up
     fraction = (whole << _FINE) - octaves
@@ -141,5 +141,5 @@ def _exponential(values: np.ndarray) -> np.ndarray:
 
 
 def _logistic(values: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-v)) of values in units of 2^-20 as float64."""
+    """Return 1 / (1 + exp(-v)) for values v in units of 2^-20, as float64."""
     return 1.0 / (1.0 + _exponential(-values))

@@ -1,4 +1,4 @@
-"""The models of `aevb.mlp_vae` in integers: the same probabilities on any machine, in any version of JAX."""
+"""Integer versions of `aevb.mlp_vae` models, with the same probabilities on any machine and in any version of JAX."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _FINE = 20
 
 
 def can_be_integer(model: Model) -> bool:
-    """Tell whether a model is one of tanh perceptrons with a Gaussian q and a likelihood that is known here."""
+    """Return whether a model consists of tanh perceptrons, with a Gaussian q and a supported likelihood."""
     if model.recipe is None or model.recipe.family != "mlp":
         return False
     arguments = json.loads(model.recipe.arguments)
@@ -32,13 +32,13 @@ def can_be_integer(model: Model) -> bool:
 
 
 class IntegerModel:
-    """See `aevb.compression.probabilities.Probabilities`."""
+    """An `aevb.mlp_vae` in integers; see `aevb.compression.probabilities.Probabilities`."""
 
     steps: Sequence[Step] = (Step(True, LEVEL), Step(False, X), Step(False, LEVEL))
     environment = b""
 
     def __init__(self, params: Params, model: Model):
-        """Round the parameters of a model of which `can_be_integer` is true.
+        """Round the parameters of a model for which `can_be_integer` is true.
 
         Raises:
           ValueError: a parameter is not finite, or too large.
@@ -72,7 +72,7 @@ class IntegerModel:
         return self._likelihood(self._decoder, hidden, self.data_size)
 
     def _mean_and_scale(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return means in units of 2^-16 and indices of scales, `[b, J]`."""
+        """Return means, in units of 2^-16, and indices of scales, `[b, J]` each."""
         mean, log_variance = np.split(self._encoder(x), 2, axis=1)
         shift = OUTPUT - POSITION
         fine = np.clip(log_variance >> (OUTPUT - _FINE), -(64 << _FINE), 64 << _FINE)

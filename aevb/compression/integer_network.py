@@ -1,8 +1,8 @@
-"""Multilayer perceptrons in exact integer arithmetic, which every machine computes alike.
+"""Multilayer perceptrons in exact integer arithmetic, with identical results on every machine.
 
-Weights are multiples of 2^-18, activations of 2^-16. Products are taken in float64, which holds every partial sum
-exactly, as it is an integer below 2^53: in whatever order a library of linear algebra adds, with however many threads,
-the result is the same to the bit.
+Weights are multiples of 2^-18, activations of 2^-16. Products are computed in float64, which represents every partial
+sum exactly because it is an integer below 2^53. The result is therefore the same to the bit, whatever the order of
+summation and the number of threads of the linear algebra library.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ _INDEX_SHIFT = OUTPUT - tables.TANH_RESOLUTION
 
 
 class IntegerNetwork:
-    """A perceptron of hidden tanh layers and a linear head."""
+    """A perceptron with hidden tanh layers and a linear head."""
 
     def __init__(self, params: Any, largest_input: int, input_unit: int = 1 << ACTIVATION):
-        """Round parameters.
+        """Round the parameters to integers.
 
         Args:
-          params: `Dense_0`, `Dense_1`, ..., each of a kernel and a bias.
-          largest_input: the largest absolute value of what goes in, an integer in units of 1 / `input_unit`.
-          input_unit: what integer means 1 in what goes in.
+          params: `Dense_0`, `Dense_1`, ..., each with a kernel and a bias.
+          largest_input: the largest absolute value of the inputs, an integer in units of 1 / `input_unit`.
+          input_unit: the integer that represents 1 in the inputs.
 
         Raises:
           ValueError: a parameter is not finite, or so large that products would not be exact.
@@ -40,25 +40,25 @@ class IntegerNetwork:
             layer = params[f"Dense_{number}"]
             kernel, bias = (np.asarray(layer[name], np.float64) for name in ("kernel", "bias"))
             kernel, bias = np.round(kernel * (2.0**OUTPUT / unit)), np.round(bias * 2.0**OUTPUT)
-            if not np.max(np.sum(np.abs(kernel), axis=0) * bound + np.abs(bias)) < _EXACT:  # NaN among it
-                raise ValueError("the model's parameters are not finite, or too large to be computed with in integers")
+            if not np.max(np.sum(np.abs(kernel), axis=0) * bound + np.abs(bias)) < _EXACT:  # also true for NaN
+                raise ValueError("the model's parameters are not finite, or too large for exact integer arithmetic")
             self._layers.append((kernel, bias))
             bound = unit = 2.0**ACTIVATION
 
     def hidden(self, inputs: np.ndarray) -> np.ndarray:
-        """Return what the head sees, `[b, H]` float64 whole numbers, from inputs `[b, n]`."""
+        """Return the inputs of the head, `[b, H]` whole numbers in float64, for inputs `[b, n]`."""
         values = inputs.astype(np.float64)
         for kernel, bias in self._layers[:-1]:
             values = _tanh(values @ kernel + bias)
         return values
 
     def head(self, hidden: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
-        """Return outputs, `[b, n]` int64 in units of 2^-34, or some columns of them."""
+        """Return the outputs, or some of their columns, `[b, n]` int64 in units of 2^-34."""
         kernel, bias = self._layers[-1]
         return (hidden @ kernel[:, columns] + bias[columns]).astype(np.int64)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Return outputs `[b, n]` int64 in units of 2^-34 from inputs `[b, n]`."""
+        """Return the outputs `[b, n]`, int64 in units of 2^-34, for inputs `[b, n]`."""
         return self.head(self.hidden(inputs))
 
     def digest(self) -> bytes:
@@ -71,7 +71,7 @@ class IntegerNetwork:
 
 
 def _tanh(values: np.ndarray) -> np.ndarray:
-    """Return tanh in units of 2^-16 of whole numbers in units of 2^-34."""
+    """Return the tanh, in units of 2^-16, of whole numbers in units of 2^-34."""
     values *= 2.0**-_INDEX_SHIFT
     values += 0.5
     np.floor(values, out=values)

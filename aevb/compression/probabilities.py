@@ -1,4 +1,4 @@
-"""What a coder needs of a model: distributions of x and of each level of latents, with integer parameters."""
+"""The interface between a coder and a model: integer distributions of x and of each level of latents."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
@@ -12,32 +12,33 @@ X = "x"
 """The name of the datapoint among the variables."""
 
 NUM_DIGEST_BYTES = 16
-"""Of a SHA-256: enough that nothing else has the same by chance."""
+"""The number of bytes kept of a SHA-256 digest, enough to rule out accidental collisions."""
 
 Known: TypeAlias = Mapping[str, np.ndarray]
-"""Variables by name: `x` `[b, D]`, values, and levels `[b, J]`, bins of their grids."""
+"""Variables by name: the values `x` `[b, D]`, and for each level the indices of its bins, `[b, J]`."""
 
 Grids: TypeAlias = Mapping[str, Grid]
 
 
 class Step(NamedTuple):
-    """Pop a level by q, or push a variable by p."""
+    """One step of an encoder: popping a level with q, or pushing a variable with p."""
 
     is_pop: bool
     name: str
 
 
 class Probabilities(Protocol):
-    """A model as integers.
+    """A model whose distributions have integer parameters.
 
     Attributes:
-      data_size: D, the number of values of a datapoint.
-      num_values: how many values there are: 2, or 256.
-      num_outputs: numbers that the decoder makes for each value of x: what memory depends on.
-      steps: the order in which an encoder pops and pushes. A decoder does the opposite from the end.
-      levels: J of each level, by name, in the order of q.
-      digest: 16 bytes that are other ones for another model.
-      environment: 16 bytes that are other ones where the model computes other numbers; none where it cannot.
+      data_size: D, the number of values in a datapoint.
+      num_values: the number of possible values: 2 or 256.
+      num_outputs: the number of decoder outputs per value of x, which determines the memory needed.
+      steps: the order in which an encoder pops and pushes. A decoder inverts the steps in reverse order.
+      levels: the size J of each level, by name, in the order of q.
+      digest: 16 bytes that identify the model.
+      environment: 16 bytes that identify the environment in which the model computes these numbers; empty if it
+        computes the same numbers everywhere.
     """
 
     data_size: int
@@ -49,35 +50,36 @@ class Probabilities(Protocol):
     environment: bytes
 
     def grids(self, x: np.ndarray, num_datapoints: int) -> Grids:
-        """Return the grids that suit so many datapoints, of which `x` `[b, D]` are the first."""
+        """Return the grids for `num_datapoints` datapoints, the first of which are `x` `[b, D]`."""
         ...
 
     def posterior(self, level: str, known: Known, grids: Grids) -> Coder:
-        """Return q of a level given x and the levels before it."""
+        """Return q of a level, given x and the levels before it."""
         ...
 
     def prior(self, level: str, known: Known, grids: Grids, num_datapoints: int) -> Coder:
-        """Return p of a level of so many datapoints given the levels that p draws before it."""
+        """Return p of a level for `num_datapoints` datapoints, given the levels that p draws before it."""
         ...
 
     def likelihood(self, known: Known, grids: Grids) -> Coder:
-        """Return p of x given the levels."""
+        """Return p of x, given the levels."""
         ...
 
 
 def order(
     levels: Sequence[str], needed_by_q: Mapping[str, set[str]], needed_by_p: Mapping[str, set[str]]
 ) -> list[Step]:
-    """Return the order of steps that needs the fewest bits to begin with: Bit-Swap (Kingma et al. 2019).
+    """Return the order of steps that needs the fewest initial bits: Bit-Swap (Kingma et al. 2019).
 
-    A variable is pushed as soon as that can be undone: the variables that its p is given are there, and every
-    distribution that is given the variable itself has been used. Levels that q draws from the data up alternate with
-    what is below them; those that q draws from the top down are all popped first.
+    A variable is pushed as soon as the push can be undone, that is, once the variables that condition its p are known
+    and every distribution conditioned on the variable itself has been used. Levels that q draws from the data upwards
+    are popped in turn with pushes of the variables below them. Levels that q draws from the top down are all popped
+    first.
 
     Args:
-      levels: in the order of q.
-      needed_by_q: for each level the variables that its q is given.
-      needed_by_p: for x and each level the variables that its p is given.
+      levels: the names of the levels, in the order of q.
+      needed_by_q: for each level, the variables that condition its q.
+      needed_by_p: for x and each level, the variables that condition its p.
     """
     steps, known, pushed = [], {X}, set()
 

@@ -1,4 +1,4 @@
-"""The distributions of any model as programs that return integers: what `CompiledModel` compiles."""
+"""Programs that return the distributions of any model as integers; `CompiledModel` compiles them."""
 
 import functools
 import math
@@ -27,7 +27,7 @@ from aevb.model import (
 )
 
 ONE_LEVEL = "z"
-"""The name of the level of latents that have only one."""
+"""The name of the level in a model with only one."""
 
 _LARGEST_POSITION = 64 << POSITION
 _LARGEST_LOCATION = 1 << 20
@@ -36,12 +36,12 @@ _SMALLEST_LOG_MASS = -(1 << 22)
 
 
 class Numbers(NamedTuple):
-    """What a program returns of one datapoint.
+    """The output of a program for one datapoint.
 
     Attributes:
-      values: integer parameters, int32: of a Gaussian means and indices of scales, `[J]` each.
-      is_finite: whether the distribution's own parameters are.
-      bits: a sum over the bits of these, which is another one if any bit is.
+      values: the integer parameters, int32. For a Gaussian, these are means and indices of scales, `[J]` each.
+      is_finite: whether the distribution's floating-point parameters are finite.
+      bits: a hash of the bits of the floating-point parameters.
     """
 
     values: tuple[jax.Array, ...]
@@ -50,12 +50,12 @@ class Numbers(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A likelihood that can be coded.
+    """A family of likelihoods that can be coded.
 
     Attributes:
-      name: of `Bernoulli`, `DiscretizedLogistic` and `ByMass`.
-      num_values: that x may have.
-      num_outputs: integer parameters of each value of x.
+      name: the name of its coder: `Bernoulli`, `DiscretizedLogistic` or `ByMass`.
+      num_values: the number of possible values of x.
+      num_outputs: the number of integer parameters per value of x.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Layout(NamedTuple):
     """The variables of a model.
 
     Attributes:
-      shapes: of x, and of each level in the order of q, `((name, shape), ...)`.
-      is_chain: whether latents are a dict by level, and not one array.
-      family: of the likelihood.
+      shapes: the shapes of x and of each level, in the order of q, `((name, shape), ...)`.
+      is_chain: whether the latents are a dict by level instead of one array.
+      family: the family of the likelihood.
     """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -83,10 +83,10 @@ class Layout(NamedTuple):
 
 
 def layout_of(model: Model, params: Params) -> Layout:
-    """Return the variables of a model. Computes nothing.
+    """Return the variables of a model. Only shapes are evaluated.
 
     Raises:
-      ValueError: they cannot be coded.
+      ValueError: the variables cannot be coded.
     """
     shape, template = data_shape(model, params), latent_template(model, params)
     is_chain = isinstance(template, dict)
@@ -109,7 +109,7 @@ def layout_of(model: Model, params: Params) -> Layout:
 
 
 def numbers_of(params: Params, variables: dict[str, Any], model: Model, of: str, name: str, is_chain: bool) -> Numbers:
-    """Return q of a level, or p of a level or of x, of one datapoint: what it is not given is not looked at."""
+    """Return q of a level, or p of a level or of x, for one datapoint. Variables that it is not given are not used."""
     if of == "q":
         return gaussian(posterior_of(model, params, variables[X]), name, variables)
     if name != X:
@@ -127,17 +127,17 @@ def numbers_of_batch(
 
 
 def gaussian(distribution: Any, level: str, z: dict[str, Any]) -> Numbers:
-    """Return the Gaussian of a level given the levels before it.
+    """Return the Gaussian of a level, given the levels before it.
 
     Raises:
-      ValueError: it is no diagonal Gaussian.
+      ValueError: the distribution is not a diagonal Gaussian.
     """
     if isinstance(distribution, Chain):
         distribution = distribution.at(z)[level]
     base: Any = _base(distribution)
     if type(base) is not dist.Normal:
         raise ValueError(
-            f"compression needs latents that are diagonal Gaussians in q and in p, {level} is "
+            f"compression needs latents that are diagonal Gaussians in q and in p, but {level} is "
             f"{family_name(distribution)}"
         )
     shape: Any = distribution.event_shape
@@ -152,7 +152,7 @@ def family_of(distribution: Any) -> Family:
     """Return the family of a likelihood.
 
     Raises:
-      ValueError: it has no probability mass that can be coded.
+      ValueError: the likelihood has no probability mass that can be coded.
     """
     base = _base(distribution)
     if isinstance(base, dist.BernoulliLogits | dist.BernoulliProbs):
@@ -162,20 +162,20 @@ def family_of(distribution: Any) -> Family:
     if isinstance(base, OverIntensities):
         return BY_MASS
     raise ValueError(
-        f"the model's likelihood, {family_name(distribution)}, is no probability mass that can be coded: compression "
-        f"is for bernoulli on binarized images, and for discretized_logistic, spiked_logistic, beta_binomial and "
+        f"the model's likelihood, {family_name(distribution)}, is not a probability mass that can be coded: "
+        f"compression supports bernoulli on binarized images, discretized_logistic, spiked_logistic, beta_binomial and "
         f"categorical"
     )
 
 
 def likelihood(distribution: Any) -> Numbers:
-    """Return the distribution of x: `[D]` each, of log-masses to base 2 `[D, 256]`."""
+    """Return the distribution of x: parameters `[D]` each, or base-2 log-masses `[D, 256]`."""
     family, base = family_of(distribution), _base(distribution)
     shape: Any = distribution.event_shape
     if family is BERNOULLI:
         own_logits: Any = base.logits
         logits = jnp.ravel(jnp.broadcast_to(own_logits, shape))
-        # A probability of 0 or 1 has an infinite logit, and is given a floor.
+        # A probability of 0 or 1 has an infinite logit, which rounding clips to a floor.
         is_finite = jnp.all(~jnp.isnan(logits))
         return Numbers((_rounded(logits * 256, -_LARGEST_LOGIT, _LARGEST_LOGIT),), is_finite, _bits(logits))
     if family is LOGISTIC:
@@ -202,7 +202,7 @@ def _rounded(values: jax.Array, low: int, high: int) -> jax.Array:
 
 
 def _scale_index(log2_scale: jax.Array, largest: int) -> jax.Array:
-    """Return i of the scale 2^(largest - i / 16)."""
+    """Return the index i of the scale 2^(largest - i / 16)."""
     return _rounded(tables.SCALES_PER_OCTAVE * (largest - log2_scale), 0, tables.NUM_SCALES - 1)
 
 

@@ -1,10 +1,11 @@
-"""Asymmetric numeral systems (Duda 2009, the range variant), over lanes: a stack of bits that symbols go onto.
+"""Asymmetric numeral systems (Duda 2009, the range variant) over parallel lanes: a stack of bits that holds symbols.
 
-A symbol of probability f / 2^24 is pushed in log2(2^24 / f) bits; popping is the exact inverse, and popping a symbol
-that was never pushed draws it at random from bits that are there. That is bits-back coding (Townsend et al. 2019).
+Pushing a symbol of probability f / 2^24 adds log2(2^24 / f) bits; popping is the exact inverse. Popping a symbol that
+was never pushed draws it at random from the bits on the stack, which is the idea of bits-back coding (Townsend et al.
+2019).
 
-Each lane has a head, an integer in [2^31, 2^63). What overflows goes onto one tail of 32-bit words, shared by all
-lanes. Everything is integers, so any machine does the same.
+Each lane has a head, an integer in [2^31, 2^63). Overflowing bits go onto one tail of 32-bit words, shared by all
+lanes. All arithmetic is in integers, so every machine computes the same.
 """
 
 from collections.abc import Callable
@@ -24,26 +25,26 @@ _SHIFT = np.uint64(PRECISION)
 _MASK = np.uint64(TOTAL - 1)
 _TOTAL = np.uint64(TOTAL)
 _FULL = np.uint64(63 - PRECISION)
-_LENGTH_BITS = 5  # of a head above 31 bits
+_LENGTH_BITS = 5  # for the number of bits of a head above 31
 
 Find = Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""`(j, points [b] in 0..2^24) -> symbols, starts and lengths of the intervals that the points are in`, uint64."""
+"""A function `(j, points [b] in 0..2^24) -> (symbols, starts, lengths)` of the intervals around the points, uint64."""
 
 
 class Stack:
-    """Lanes over one tail.
+    """Lanes with one shared tail.
 
     Attributes:
-      heads: one for each lane, `[B]` uint64.
-      num_seed_words: how many words of the seed have been taken. The seed lies below the message, without end.
+      heads: the heads of the lanes, `[B]` uint64.
+      num_seed_words: the number of words taken from the seed, an endless supply below the message.
     """
 
     def __init__(self, seed: Callable[[int], np.ndarray] | None):
-        """Begin without lanes and without a message.
+        """Create a stack without lanes and without a message.
 
         Args:
-          seed: `n -> [n]` uint32, the first n words of what lies below the message, from the top down; `None` if
-            nothing may be taken from there.
+          seed: a function `n -> [n]` uint32 that returns the first n words below the message, from the top down;
+            `None` if no words may be taken from there.
         """
         self.heads = np.zeros(0, np.uint64)
         self.num_seed_words = 0
@@ -52,7 +53,7 @@ class Stack:
 
     @classmethod
     def of_message(cls, heads: np.ndarray, words: np.ndarray) -> "Stack":
-        """Return what `heads` and `words` say, below which there is nothing."""
+        """Return a stack with these heads and tail words and without a seed."""
         stack = cls(None)
         stack.heads, stack._tail, stack._size = heads.copy(), words.astype(np.uint32), len(words)
         return stack
@@ -63,7 +64,7 @@ class Stack:
         return self._tail[: self._size]
 
     def open_lanes(self, number: int) -> None:
-        """Make lanes until there are so many: a head is a word of the tail under a leading one, which costs nothing."""
+        """Add lanes until there are `number`. Each new head is a word of the tail below a leading one, at no cost."""
         missing = number - len(self.heads)
         if missing > 0:
             new = self._take(missing).astype(np.uint64) | np.uint64(1 << 32)
@@ -73,7 +74,7 @@ class Stack:
         """Undo `open_lanes`: keep the first `number` lanes.
 
         Raises:
-          CompressionError: a head is not what it was when it was made.
+          CompressionError: a head differs from the value with which its lane was opened.
         """
         closed = self.heads[number:]
         if np.any(closed >> _WORD != 1):
@@ -82,10 +83,10 @@ class Stack:
         self.heads = self.heads[:number].copy()
 
     def push(self, starts: np.ndarray, frequencies: np.ndarray) -> None:
-        """Push symbols `[n, b]` onto the first b lanes, the last row first, by their intervals of 0..2^24.
+        """Push symbols `[n, b]`, given by their intervals in 0..2^24, onto the first b lanes, the last row first.
 
         Raises:
-          CompressionError: an interval is empty, as happens in a damaged message.
+          CompressionError: an interval is empty, which happens if the message is damaged.
         """
         if not frequencies.all():
             raise CompressionError(_UNDECODABLE)
@@ -107,7 +108,7 @@ class Stack:
         """Pop rows of symbols `[n, b]` from the first b lanes, the first row first.
 
         Raises:
-          CompressionError: the message has no more bits, as happens in a damaged one.
+          CompressionError: the message has no more bits, which happens if it is damaged.
         """
         heads = self.heads[:num_lanes]
         symbols = np.empty((num_symbols, num_lanes), np.int64)
@@ -125,13 +126,13 @@ class Stack:
         return symbols
 
     def saved(self, num_words: int) -> Callable[[], None]:
-        """Return what restores this state, after no more than `num_words` words have been taken."""
+        """Return a function that restores this state, provided that at most `num_words` words are taken until then."""
         heads, size, num_seed_words = self.heads.copy(), self._size, self.num_seed_words
         first = max(size - num_words, 0)
         words = self._tail[first:size].copy()
 
         def restore() -> None:
-            # Words of the seed that were taken since lie at the bottom of the tail.
+            # Words taken from the seed in the meantime lie at the bottom of the tail.
             more = self.num_seed_words - num_seed_words
             if more:
                 self._tail = self._tail[more:].copy() if more < len(self._tail) else np.zeros(1024, np.uint32)
@@ -166,7 +167,7 @@ class Stack:
             self._tail = np.concatenate([self._tail, np.zeros(size, np.uint32)])
 
 
-_UNDECODABLE = "the message cannot be decoded: it was not written by aevb.compression, or for other probabilities"
+_UNDECODABLE = "the message cannot be decoded: it was written by another program or with other probabilities"
 
 
 def random_words(number: int) -> np.ndarray:
@@ -176,7 +177,7 @@ def random_words(number: int) -> np.ndarray:
 
 
 def pack_heads(heads: np.ndarray) -> bytes:
-    """Return heads as bytes: of each the number of its bits above 31, in 5 bits, and its bits below the leading one."""
+    """Return heads as bytes: for each, the number of bits above 31, in 5 bits, and the bits below the leading one."""
     fields = []
     for head in heads.tolist():
         length = head.bit_length() - 1
@@ -187,10 +188,10 @@ def pack_heads(heads: np.ndarray) -> bytes:
 
 
 def unpack_heads(data: bytes, number: int) -> tuple[np.ndarray, int]:
-    """Return `number` heads, `[B]` uint64, from the beginning of `data`, and the number of bytes that they take.
+    """Return `number` heads, `[B]` uint64, from the beginning of `data`, and the number of bytes they occupy.
 
     Raises:
-      CompressionError: there are fewer.
+      CompressionError: `data` holds fewer heads.
     """
     longest = number * (_LENGTH_BITS + 62)
     bits = np.unpackbits(np.frombuffer(data[: longest // 8 + 1], np.uint8))

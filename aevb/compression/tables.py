@@ -1,7 +1,7 @@
-"""Tables of functions as integers, made by integer arithmetic alone: no machine's mathematical library has a part.
+"""Integer tables of functions, computed in integer arithmetic alone, without the machine's mathematical library.
 
-Every table is rounded from a value that was computed to more than a hundred bits, so that it is the same on every
-machine. Tables of functions on a grid are interpolated linearly.
+Every entry is rounded from a value computed to more than a hundred bits, so the tables are the same on every machine.
+Tables of functions on a grid are interpolated linearly.
 """
 
 import functools
@@ -11,29 +11,29 @@ import math
 import numpy as np
 
 FRACTION = 12
-"""Bits of a position between two points of a table that is interpolated."""
+"""The number of bits for a position between two points of an interpolated table."""
 
 UNIT = 30
 """Cumulative distribution functions are in units of 2^-30."""
 
 GAUSSIAN_RESOLUTION, GAUSSIAN_BOUND = 8, 8
-"""Points per unit of the Gaussian's table, as a power of two, and where the table ends."""
+"""The binary logarithm of the points per unit in the Gaussian's table, and the end of the table."""
 
 LOGISTIC_RESOLUTION, LOGISTIC_BOUND = 7, 20
-"""The same of the logistic distribution's table."""
+"""The same for the table of the logistic distribution."""
 
 TANH_RESOLUTION, TANH_BOUND = 12, 8
-"""The same of the hyperbolic tangent's table, which is not interpolated."""
+"""The same for the table of the hyperbolic tangent, which is not interpolated."""
 
 SCALES_PER_OCTAVE = 16
-"""Scales are 2^(a - i / 16) by their index i."""
+"""A scale with index i is 2^(a - i / 16)."""
 
 NUM_SCALES = 18 * SCALES_PER_OCTAVE + 1
 
 LOG_UNIT = 16
 """Logarithms, to base 2, are in units of 2^-16."""
 
-_BITS = 160  # of the arithmetic in this file
+_BITS = 160  # fractional bits of the arithmetic in this file
 _ONE = 1 << _BITS
 
 
@@ -52,7 +52,7 @@ def inverse_scales() -> np.ndarray:
 def gaussian() -> np.ndarray:
     """Return P(Z <= u) of a standard Gaussian in units of 2^-30, at 256 points per unit from -8 to 8, `[4097]`.
 
-    Its series is 1/2 + density(u) (u + u^3 / 3 + u^5 / (3 5) + ...).
+    The series is 1/2 + density(u) (u + u^3 / 3 + u^5 / (3 5) + ...).
     """
     size = GAUSSIAN_BOUND << GAUSSIAN_RESOLUTION
     step = 1 << (_BITS - GAUSSIAN_RESOLUTION)
@@ -110,7 +110,7 @@ def _logarithms() -> np.ndarray:
 
 
 def log2(values: np.ndarray) -> np.ndarray:
-    """Return the logarithms to base 2 of positive integers or float64, in units of 2^-16, as int64."""
+    """Return base-2 logarithms of positive integers or float64 numbers, in units of 2^-16, as int64."""
     mantissa, exponent = np.frexp(np.asarray(values, np.float64))  # exact, in [1/2, 1)
     place = (mantissa * 2.0**25).astype(np.int64) - (1 << 24)
     table, index, rest = _logarithms(), place >> 12, place & 4095
@@ -133,7 +133,7 @@ def log2_of_e(bits: int) -> int:
 
 
 def interpolated(table: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Return a table's value at positions in units of 2^-12 of its points, clipped to the table."""
+    """Return a table's values at positions in units of 2^-12 of the point spacing, clipped to the table."""
     position = np.minimum(np.maximum(position, 0), ((len(table) - 1) << FRACTION) - 1)
     index = position >> FRACTION
     low = table.take(index)

@@ -1,7 +1,8 @@
-"""Data sets as arrays: `load("mnist", "train")`. A new one is a file with a `SOURCE` and a line in `SOURCES`.
+"""Data sets as arrays, for example `load("mnist", "train")`.
 
-From outside of the package it is `aevb.data.register(Source(...))`. Data of one's own, arrays and files that need no
-definition, are read by `load_own`, `from_arrays` and `from_folder`.
+A data set in this package is a file with a `SOURCE` and a line in `SOURCES`. Other code adds one with
+`aevb.data.register(Source(...))`. Your own arrays and files need no definition: `load_own`, `from_arrays` and
+`from_folder` read them.
 """
 
 import os
@@ -65,16 +66,16 @@ SOURCES: Registry[Source] = Registry(
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `load` takes."""
+    """Return the names that `load` accepts."""
     return SOURCES.names()
 
 
 def register(source: Source) -> Source:
-    """Add a data set under its own name, or replace one that was added: `load` then takes that name.
+    """Register a data set under its own name, for `load`. A registered data set of the same name is replaced.
 
     Raises:
       TypeError: `source` is not a `Source`.
-      ValueError: its name is built in, or no identifier.
+      ValueError: the name is built in, or is not an identifier.
     """
     _check(source)
     return SOURCES.register(source.name, source)
@@ -87,23 +88,22 @@ def load(
     source_dir: str | os.PathLike | None = None,
     split_rule: str | None = None,
 ) -> Dataset:
-    """Loads one split, preparing the data set first if need be.
+    """Load one split. The data set is prepared first if necessary.
 
     Args:
       name: one of `names()`.
-      split: "train" or "test", or "valid" of a data set that comes with one.
-      data_dir: where prepared data live; `None` is TFDS's own default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
-      source_dir: a folder of original files that takes the place of the network, or one with such a folder for each
-        data set. Checksums are verified all the same. What was prepared before is used only where these files have not
-        changed since.
-      split_rule: for "frey_face", "random" (default) or "first_1565"; the other sets have one rule each.
+      split: "train" or "test", or "valid" for a data set with a validation split.
+      data_dir: the folder of prepared data; `None` is TFDS's default (`$TFDS_DATA_DIR`, or ~/tensorflow_datasets).
+      source_dir: a folder of original files to use instead of downloads, or a folder with one such folder per data set.
+        Checksums are verified in both cases. Data prepared earlier are used only if these files are unchanged since.
+      split_rule: for "frey_face", "random" (default) or "first_1565"; every other data set has a single rule.
 
     Returns:
       A `Dataset`.
 
     Raises:
-      ValueError: an unknown name, split or split rule.
-      DatasetError: the data cannot be had, are damaged, or cannot be written.
+      ValueError: the name, split or split rule is unknown.
+      DatasetError: the data are not available, are damaged, or cannot be written.
     """
     source = _source(name)
     rule = _rule(source, split_rule)
@@ -128,7 +128,7 @@ def load_splits(
     source_dir: str | os.PathLike | None = None,
     split_rule: str | None = None,
 ) -> Splits:
-    """Load all splits of a data set, `valid=None` where it comes without one. Arguments and errors as for `load`."""
+    """Load all splits of a data set; `valid` is `None` if it has none. Arguments and errors are those of `load`."""
     has_valid = "valid" in _rule(_source(name), split_rule).splits
     train, valid, test = (
         load(name, split, data_dir, source_dir, split_rule) if split != "valid" or has_valid else None
@@ -140,15 +140,15 @@ def load_splits(
 
 
 def split_rule_of(name: str, description: str) -> str:
-    """The `split_rule` that `load` takes, from the `Dataset.split_rule` that a run recorded.
+    """Return the `split_rule` argument of `load` for the `Dataset.split_rule` recorded by a run.
 
     Raises:
-      ValueError: an unknown data set, or no rule of it has that description.
+      ValueError: the data set is unknown, or none of its rules has that description.
     """
     for rule_name, rule in _source(name).split_rules.items():
         if rule.description == description:
             return rule_name
-    raise ValueError(f"{name} has no split rule that is described as {description!r}")
+    raise ValueError(f"{name} has no split rule with the description {description!r}")
 
 
 def _rule(source: Source, split_rule: str | None) -> SplitRule:
@@ -161,14 +161,14 @@ def _rule(source: Source, split_rule: str | None) -> SplitRule:
 def _source(name: str) -> Source:
     if name not in names():
         known = ", ".join(names())
-        raise ValueError(f"unknown data set {describe(name)}: there are {known}; aevb.data.register adds one")
+        raise ValueError(f"unknown data set {describe(name)}: choose from {known}, or add one with aevb.data.register")
     return SOURCES.get(name)
 
 
 def _data_dir(data_dir: str | os.PathLike | None) -> Path:
     if data_dir is not None:
         return Path(data_dir).expanduser()
-    # TFDS's own rule, without the second and a half that importing TFDS takes.
+    # The same rule as in TFDS, without the import of TFDS, which takes a second and a half.
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
@@ -176,7 +176,7 @@ def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stor
     cached = read_cache(source, data_dir, stored, source_dir)
     if cached is not None:
         return cached
-    # Imported late: TFDS is needed once for each data set, to prepare it.
+    # Imported late: TFDS is needed only once per data set, to prepare it.
     from aevb.data.builder import prepare
 
     made = made_of(source, source_dir)

@@ -1,4 +1,4 @@
-"""What a pixel becomes before the model sees it. Part of every result: bounds on different targets do not compare."""
+"""Binarization of pixels. It is part of every result, because bounds on different targets cannot be compared."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ from aevb.random_bits import fused
 Binarization: TypeAlias = Literal["grey", "stochastic", "fixed", "threshold"]
 
 FIXED_SEED = 0
-"""The seed of the one draw that "fixed" makes, whatever the seed of the run: the targets are the same for all."""
+"""The seed of the single draw for "fixed", independent of the seed of the run, so that all runs share the targets."""
 
 
 def check_binarization(binarization: str) -> None:
@@ -27,14 +27,14 @@ def check_binarization(binarization: str) -> None:
 
 
 def check_intensities(data: Any, binarization: Binarization) -> None:
-    """Raise `ValueError` for pixels that are to become 0 or 1 and are no probabilities; traced ones are not known."""
+    """Raise `ValueError` if pixels to be binarized are not probabilities. Traced values are not checked."""
     check_binarization(binarization)
     if binarization != "grey":
         map_value(functools.partial(_check_intensities, binarization=binarization), data)
 
 
 def check_block(block: Any, binarization: Binarization) -> None:
-    """`check_intensities` of NumPy arrays that a `Stream` has just read: on the host, where they are."""
+    """Check the intensities of NumPy arrays read by a `Stream`, like `check_intensities` but on the host."""
     if binarization != "grey":
         check = lambda images: _check_range(images.min(), images.max(), binarization) if images.size else None
         map_value(check, block)
@@ -49,36 +49,36 @@ def _check_intensities(images: Any, binarization: Binarization) -> Any:
 
 def _check_range(low: np.ndarray, high: np.ndarray, binarization: Binarization) -> None:
     if np.isnan(low) or np.isnan(high):
-        raise ValueError(f'data have NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
+        raise ValueError(f'data contain NaN, which binarization={binarization!r} would draw as a 0: use "grey"')
     if low < 0 or high > 1:
         raise ValueError(
-            f"data range from {low:g} to {high:g}, but binarization={binarization!r} takes each for a probability: "
-            f"scale them first, x / 255 for pixels of 0 to 255"
+            f"data range from {low:g} to {high:g}, but binarization={binarization!r} needs probabilities: scale them "
+            f"first, for example x / 255 for pixels from 0 to 255"
         )
 
 
 @jax.jit
 def _extremes(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the lowest and the highest value; both are NaN where any is."""
+    """Return the lowest and the highest value; both are NaN if any value is NaN."""
     is_whole = ~jnp.any(jnp.isnan(images))
     return sharding.gather(tuple(jnp.where(is_whole, each, jnp.nan) for each in (jnp.min(images), jnp.max(images))))
 
 
 def binarize_once(data: Any, binarization: Binarization) -> Any:
-    """Return the data after the part of a binarization that is done before training.
+    """Apply the part of a binarization that is done once, before training.
 
-    "fixed" draws each pixel once from Bernoulli(intensity), by `FIXED_SEED` and the image's position, "threshold"
-    cuts at one half, and "grey" and "stochastic" leave the images as they are.
+    "fixed" draws each pixel once from Bernoulli(intensity), determined by `FIXED_SEED` and the image's position.
+    "threshold" cuts at one half. "grey" and "stochastic" leave the images unchanged.
 
     Args:
-      data: leaves `[N, ...]`, intensities in [0, 1]. Integers and the condition of a `Given` are left alone.
-      binarization: which.
+      data: leaves `[N, ...]`, intensities in [0, 1]. Integers and the condition of a `Given` are unchanged.
+      binarization: the name of the binarization.
 
     Returns:
-      The same shapes and dtypes.
+      The data, with the same shapes and dtypes.
 
     Raises:
-      ValueError: an unknown binarization; or data that are to be binarized, now or later, and outside of [0, 1].
+      ValueError: the binarization is unknown, or data to be binarized, now or later, are outside [0, 1].
     """
     check_intensities(data, binarization)
     if binarization == "fixed":
@@ -89,19 +89,19 @@ def binarize_once(data: Any, binarization: Binarization) -> Any:
 
 
 def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any:
-    """Return the data after the part that is done every time a batch is seen: "stochastic" redraws every pixel.
+    """Apply the part of a binarization that is done whenever a batch is used: "stochastic" redraws every pixel.
 
     Args:
       key: a typed key.
       data: leaves `[M, ...]`, or one datapoint, after `binarize_once`.
-      binarization: which.
+      binarization: the name of the binarization.
 
     Returns:
-      The same shapes and dtypes.
+      The data, with the same shapes and dtypes.
 
     Raises:
-      ValueError: an unknown binarization, or data to be drawn that are NaN or outside of [0, 1]; inside of `jax.jit`
-        values are not known.
+      ValueError: the binarization is unknown, or data to be binarized are NaN or outside [0, 1]. Values inside
+        `jax.jit` are not checked.
     """
     check_binarization(binarization)
     if binarization == "stochastic":
@@ -111,18 +111,18 @@ def binarize_batch(key: jax.Array, data: Any, binarization: Binarization) -> Any
 
 
 def _drawn_once(targets: jax.Array) -> jax.Array:
-    """Return the targets, so that XLA does not draw them again for every use of them.
+    """Return the targets behind a barrier that keeps XLA from drawing them again for every use.
 
-    A square root is exact for 0 and 1 and, to a CPU's compiler, too dear to do twice: fused with what draws them. The
-    compilers of accelerators would do it twice.
+    A square root is exact for 0 and 1. The CPU compiler fuses it with the draw and considers it too expensive to
+    repeat. The compilers of accelerators would repeat it, so they get an optimization barrier.
     """
     return jax.lax.platform_dependent(targets, cpu=jnp.sqrt, default=jax.lax.optimization_barrier)
 
 
 def possible_targets(binarization: Binarization) -> Callable[[Any], Any] | None:
-    """Return what makes data, after `binarize_once`, some of the targets that may be drawn of them; `None` for itself.
+    """Return a function from data, after `binarize_once`, to one possible draw of targets; `None` for the identity.
 
-    It draws nothing: a pixel that may become 1 does.
+    The function is deterministic: every pixel that may become 1 does.
     """
     return _possible if binarization == "stochastic" else None
 
@@ -136,7 +136,7 @@ def _cut(images: jax.Array) -> jax.Array:
 
 
 def _drawn(key: jax.Array, data: Any) -> Any:
-    """Draw each floating-point value from Bernoulli(value); arrays beyond the first have keys of their own."""
+    """Draw each floating-point value from Bernoulli(value). Each array after the first has its own key."""
     number = itertools.count()
     of_array = lambda: key if (index := next(number)) == 0 else jax.random.fold_in(key, index)
     return map_value(lambda images: jax.random.bernoulli(of_array(), images).astype(images.dtype), data)

@@ -1,7 +1,7 @@
 """TensorFlow Datasets builders that prepare and read a `Source` without TensorFlow.
 
-Two things in the stock builders import TensorFlow: unzipping and encoding PNG. Here the source unzips, and images
-are stored as raw bytes of a uint8 tensor in ArrayRecord files.
+The stock builders import TensorFlow for two tasks: unzipping and encoding PNG. Here the source unzips its files, and
+images are stored as the raw bytes of a uint8 tensor in ArrayRecord files.
 """
 
 import contextlib
@@ -27,15 +27,20 @@ _MADE_OF = "made_of.json"
 
 
 class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A builder for any `Source`; `builder_class` makes the one of a given source."""
+    """The base class of the builders that `builder_class` creates for each `Source`."""
 
     SOURCE: Source
     VERSION = tfds.core.Version("1.0.0")
-    # The source has the checksums; looking for TFDS's own file of them needs another package.
+    # The source has the checksums; TFDS's lookup of its own checksum file needs another package.
     url_infos: dict | None = {}  # noqa: RUF012  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *, source_dir: Path | None = None, **kwargs: Any):
-        """`source_dir` takes the place of the network; the rest are `tfds.core.DatasetBuilder`'s arguments."""
+        """Create a builder.
+
+        Args:
+          source_dir: a folder of original files to use instead of downloads.
+          **kwargs: arguments of `tfds.core.DatasetBuilder`.
+        """
         self._source_dir = source_dir
         super().__init__(file_format="array_record", **kwargs)
 
@@ -62,24 +67,24 @@ class SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def builder_class(source: Source) -> type[SourceBuilder]:
-    """The builder of `source`, named `aevb_...` so as not to share a folder with TFDS's own data set of that name."""
+    """Return the builder class of `source`, named `aevb_...` to keep its folder apart from TFDS's data set."""
     camel_case = "".join(part.capitalize() for part in ("aevb", *source.name.split("_")))
     attributes = {"SOURCE": source, "VERSION": tfds.core.Version(source.version), "__module__": __name__}
-    # Unregistered: TFDS's registry takes a name once a process, and nothing here looks builders up by name.
+    # Unregistered: TFDS's registry accepts a name once per process, and builders are not looked up by name here.
     return types.new_class(
         camel_case, (SourceBuilder,), {"skip_registration": True}, lambda body: body.update(attributes)
     )
 
 
 def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str, dict[str, np.ndarray]]:
-    """Run `download_and_prepare` if it has not been run in `data_dir` on these originals, and read everything back.
+    """Run `download_and_prepare`, unless it has been run in `data_dir` on these originals, and read the result.
 
     Raises:
-      DatasetError: the originals cannot be had, or what was prepared is damaged or cannot be written.
+      DatasetError: the originals are not available, or the prepared data are damaged or cannot be written.
     """
     try:
         with _one_at_a_time(data_dir), _quiet():
-            now = made_of(source, source_dir)  # before they are read: what changes meanwhile is noticed the next time
+            now = made_of(source, source_dir)  # before reading, so that a change in the meantime is noticed next time
             _remove_outdated(source, data_dir, source_dir, now)
             builder = builder_class(source)(data_dir=data_dir, source_dir=source_dir)
             try:
@@ -96,12 +101,12 @@ def prepare(source: Source, data_dir: Path, source_dir: Path | None) -> dict[str
         return {split: _read_split(builder, split, size) for split, size in source.sizes.items()}
     except (RuntimeError, ValueError, OSError, KeyError, IndexError) as error:
         raise DatasetError(
-            f"what is prepared in {builder.data_path} is damaged ({error}): delete that folder"
+            f"the prepared data in {builder.data_path} are damaged ({error}): delete that folder"
         ) from None
 
 
 def _remove_outdated(source: Source, data_dir: Path, source_dir: Path | None, now: dict[str, Any]) -> None:
-    """Delete what was prepared of other originals than those of now, or by another definition of the same version."""
+    """Delete data prepared from other originals, or by another definition of the same version."""
     folder = data_dir / builder_class(source).name / source.version
     if not folder.is_dir():
         return
@@ -109,30 +114,32 @@ def _remove_outdated(source: Source, data_dir: Path, source_dir: Path | None, no
         found = json.loads((folder / _MADE_OF).read_text())
         made = {key: found[key] for key in ("definition", "files")}
     except (OSError, ValueError, KeyError, TypeError):
-        made = None  # prepared by an earlier version, which did not write it
+        made = None  # prepared by an earlier version, which did not write this file
     if not is_current(source, made, now, source_dir):
         shutil.rmtree(folder)
 
 
 def _check(source: Source, splits: dict[str, dict[str, np.ndarray]]) -> None:
-    """Raise `DatasetError` where a source reads something else than it declares."""
+    """Raise `DatasetError` if the arrays that a source reads differ from its declaration."""
     if splits.keys() != source.sizes.keys():
-        raise DatasetError(f"{source.name} declares the splits {sorted(source.sizes)}, but reads {sorted(splits)}")
+        raise DatasetError(
+            f"{source.name} declares the splits {sorted(source.sizes)}, but `read` returned {sorted(splits)}"
+        )
     for split, arrays in splits.items():
         if arrays.keys() != source.declared.keys():
             declared, found = ", ".join(source.declared), ", ".join(arrays)
-            raise DatasetError(f"{source.name} declares {declared} in {split!r}, but reads {found}")
+            raise DatasetError(f"{source.name} declares {declared} in {split!r}, but `read` returned {found}")
         for name, feature in source.declared.items():
             shape, found = (source.sizes[split], *feature.shape), arrays[name]
             if found.shape != shape or found.dtype != feature.dtype:
                 raise DatasetError(
-                    f"{source.name} declares {name} of {feature.dtype} and shape {shape} in {split!r}, but reads "
-                    f"{found.dtype} of shape {found.shape}"
+                    f"{source.name} declares {name} of {feature.dtype} and shape {shape} in {split!r}, but `read` "
+                    f"returned {found.dtype} of shape {found.shape}"
                 )
 
 
 def _remove_empty(data_dir: Path, name: str) -> None:
-    """Delete the folders that TFDS makes before there is anything in them."""
+    """Delete folders that TFDS created and left empty."""
     for made in (name, f"downloads/{name}", "downloads/extracted", "downloads"):
         with contextlib.suppress(OSError):  # not empty, or not there
             (data_dir / made).rmdir()
@@ -140,16 +147,16 @@ def _remove_empty(data_dir: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(data_dir: Path) -> Iterator[None]:
-    """Of several processes that start together one prepares, and the others find it done."""
+    """Let one of several concurrent processes prepare the data while the others wait for it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / ".aevb.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go by the kernel, however this ends
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it, however the process ends
         yield
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS's reports and bars of bars, for a matter of seconds, out of other people's output."""
+    """Suppress TFDS's messages and progress bars."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -159,7 +166,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _stored(source: Source, name: str) -> str:
-    """Return the name of an array in a record: TFDS's own data sets have an image and a label."""
+    """Return the name of an array in a record. As in TFDS's own data sets, images and labels have singular names."""
     return name if source.features is not None else {"images": "image", "labels": "label"}[name]
 
 
@@ -170,7 +177,7 @@ def _connector(feature: Feature) -> Any:
 
 
 def _read_split(builder: SourceBuilder, split: str, size: int) -> dict[str, np.ndarray]:
-    """All records of a split at once: decoding them one by one through TFDS takes ten times as long."""
+    """Read all records of a split at once. Decoding them one by one through TFDS takes ten times as long."""
     parse = tf_example_pb2.Example.FromString  # pyright: ignore[reportAttributeAccessIssue]
     records = []
     for path in builder.info.splits[split].filepaths:

@@ -1,4 +1,4 @@
-"""Prepared arrays kept as plain `.npy` files beside TFDS's records, so that loading takes no decoding and no TFDS."""
+"""A cache of prepared arrays as plain `.npy` files beside TFDS's records, so that loading needs no decoding or TFDS."""
 
 import json
 import os
@@ -18,50 +18,50 @@ _MANIFEST = "manifest.json"
 
 
 def cache_dir(source: Source, data_dir: Path) -> Path:
-    """The folder of this version of `source`."""
+    """Return the cache folder of this version of `source`."""
     return data_dir / "aevb_arrays" / f"{source.name}-{source.version}"
 
 
 def read_cache(
     source: Source, data_dir: Path, split: str, source_dir: Path | None = None
 ) -> dict[str, np.ndarray] | None:
-    """Return the arrays of one stored split by their names.
+    """Return the arrays of one stored split by name.
 
     Returns:
-      `None` where there is none, its bytes are not those that were written, or it was made of other originals.
+      The arrays, or `None` if there is no cache, it is damaged, or it was made from other originals.
 
     Raises:
-      DatasetError: `source_dir` holds other originals than the source declares.
+      DatasetError: the originals in `source_dir` differ from those that the source declares.
     """
     folder = cache_dir(source, data_dir)
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
         made, checksums = {key: manifest["made_of"][key] for key in ("definition", "files")}, manifest["checksums"]
     except Exception:
-        # JSON's parser and what follows raise nearly anything on damaged input, and all of it means the same here.
+        # On damaged input, the JSON parser and the lookups can raise almost any error. All mean the same here.
         return None
     now = made_of(source, source_dir)
     if not is_current(source, made, now, source_dir):
         return None
-    if source_dir is not None and now != made:  # the same files, of another time or in another folder
+    if source_dir is not None and now != made:  # the same files with another time or in another folder
         _write_manifest(folder, {"made_of": now, "checksums": checksums})
     try:
         return {name: _read_array(folder / f"{split}-{name}.npy", checksums) for name in source.declared}
     except Exception:
-        # NumPy's parser raises nearly anything on damaged input, and all of it means the same here.
+        # On damaged input, NumPy's parser can raise almost any error. All mean the same here.
         return None
 
 
 def write_cache(source: Source, data_dir: Path, splits: Mapping[str, Any], made: dict[str, Any] | None = None) -> None:
-    """Write every stored split, of what `made` describes, then move the folder into place at once.
+    """Write every stored split, then move the folder into place atomically.
 
-    A cache that cannot be written is none.
+    A cache that cannot be written is left out.
 
     Args:
-      source: whose data.
-      data_dir: where prepared data live.
-      splits: what `Source.read` returns.
-      made: what `made_of` said before they were read; by default what it says now.
+      source: the data set.
+      data_dir: the folder of prepared data.
+      splits: the result of `Source.read`.
+      made: the result of `made_of` before the originals were read; by default it is computed now.
     """
     folder = cache_dir(source, data_dir)
     try:
@@ -80,13 +80,13 @@ def write_cache(source: Source, data_dir: Path, splits: Mapping[str, Any], made:
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except OSError:
-        pass  # a full disk, or another process was first: the records are there all the same
+        pass  # the disk is full, or another process was first; TFDS's records exist in any case
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Replace the manifest at once, where it can be written."""
+    """Replace the manifest atomically, if it can be written."""
     try:
         handle, partial = tempfile.mkstemp(prefix=f"{_MANIFEST}.", dir=folder)
     except OSError:
@@ -100,8 +100,8 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _read_array(path: Path, checksums: dict[str, int]) -> np.ndarray:
-    # Mapped: a header that declares more than the file holds is refused before anything is allocated, this reader takes
-    # neither pickles nor archives, and what streams from it need not hold it.
+    # A memory map refuses a header that declares more than the file holds before anything is allocated, reads neither
+    # pickles nor archives, and lets a stream read from the file without loading all of it.
     array = np.lib.format.open_memmap(path, mode="r")
     if checksums[path.name] != _checksum(array):
         raise ValueError(f"{path} has changed since it was written")

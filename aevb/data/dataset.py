@@ -1,4 +1,4 @@
-"""One split of a data set in memory or mapped from a file, and what it is."""
+"""One split of a data set, in memory or mapped from a file, with its description."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from aevb.data.stream import Stream
 from aevb.model import Given
 
 Condition: TypeAlias = Literal["none", "label"]
-"""What images are modelled given: nothing, or the label of each."""
+"""The condition given which images are modelled: none, or the label."""
 
 _SUBSET_SEED, _VALIDATION_SEED = 0, 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LazyPixels:
-    """Intensities, `[N, ...]` float32, made of `images` as rows are asked for.
+    """Intensities `[N, ...]`, float32, computed from `images` when rows are indexed.
 
     Attributes:
-      images: `[N, ...]`, uint8 of 0 to `max_value`, or floats, which stay as they are.
+      images: `[N, ...]`, uint8 from 0 to `max_value`, or floats, which are not scaled.
       max_value: the pixel value that becomes 1.
     """
 
@@ -33,7 +33,7 @@ class LazyPixels:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(N, ...)`, as of `images`."""
+        """The shape `(N, ...)` of `images`."""
         return self.images.shape
 
     def __len__(self) -> int:
@@ -46,26 +46,26 @@ class LazyPixels:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a data set, and what it is.
+    """One split of a data set, with its description.
 
     Attributes:
-      name: of the data set.
+      name: the name of the data set.
       split: "train", "valid" or "test".
       images: `[N, H, W]`, `[N, H, W, C]` or vectors `[N, D]`; uint8, or float32 in [0, 1]; read-only. Or sequences
         `[N, T, D]`, with their `lengths` among `others`.
       labels: `[N]` int64 classes, or `None`.
       max_value: the pixel value of full intensity: uint8 values range over 0..max_value; 1 for floats.
-      split_rule: how the split was made, in words.
-      subset_size: where it is a `subset` of the split, its size.
-      num_valid: how many of the split were kept aside by `split_off`.
-      label_names: the name of each class, or `None`.
-      fingerprint: of one's own data, a hexadecimal checksum of all splits' images and labels; `None` for a named
-        data set, which is known by its name.
-      num_skipped: how many unreadable files were left out of the whole data set.
-      main: what the data set calls its `images`.
-      others: by name, the arrays `[N, ...]` that are neither `images` nor `labels`.
-      num_classes: how many classes the whole data set has; by default one more than the highest of `labels`, and `None`
-        where there are none.
+      split_rule: a description of how the split was made.
+      subset_size: the size of the subset, if this is a `subset` of the split.
+      num_valid: the number of datapoints set aside by `split_off`.
+      label_names: the names of the classes, or `None`.
+      fingerprint: for your own data, a hexadecimal checksum of the images and labels of all splits; `None` for a named
+        data set, which its name identifies.
+      num_skipped: the number of unreadable files left out of the whole data set.
+      main: the name of the `images` in the data set.
+      others: the arrays `[N, ...]` other than `images` and `labels`, by name.
+      num_classes: the number of classes in the whole data set; by default the highest label plus one, and `None` if
+        there are no labels.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Dataset:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every array `[N, ...]` by its name, as it is stored: images, labels where there are any, and the others."""
+        """All arrays `[N, ...]` by name, as stored: the images, the labels if there are any, and the others."""
         labels = {} if self.labels is None else {"labels": self.labels}
         return {self.main: self.images, **labels, **self.others}
 
@@ -100,13 +100,13 @@ class Dataset:
 
     @property
     def is_sequences(self) -> bool:
-        """Whether this is a data set of sequences `[N, T, D]`: one with `lengths`."""
+        """Whether this is a data set of sequences `[N, T, D]` with `lengths`."""
         return self.images.ndim == 3 and "lengths" in self.others
 
     def sequences(self) -> np.ndarray:
-        """Return float32 sequences `[N, T, D]`, NaN after the end of each, and where something was not observed.
+        """Return float32 sequences `[N, T, D]`, NaN after the end of each and where a value was not observed.
 
-        T is the same for every split. uint8 is divided by `max_value`; floats stay as they are.
+        T is the same for every split. uint8 values are divided by `max_value`; floats are not scaled.
 
         Raises:
           DatasetError: these are not sequences with lengths.
@@ -114,54 +114,58 @@ class Dataset:
         return self.lazy_sequences()[:]
 
     def lazy_sequences(self) -> LazySequences:
-        """Return what `sequences` does, made as rows are asked for."""
+        """Return the same as `sequences`, but converted only when rows are indexed."""
         if not self.is_sequences:
             raise DatasetError(
-                f"{self.name} holds {', '.join(self.arrays)}: sequences are an array [N, T, D] and lengths [N]"
+                f"{self.name} holds {', '.join(self.arrays)}: sequences need an array [N, T, D] and lengths [N]"
             )
         return LazySequences(self.images, self.others["lengths"], self.max_value)
 
     def pixels(self, flat: bool = True) -> np.ndarray:
-        """Return float32 intensities in [0, 1], what models here are trained on.
+        """Return float32 intensities in [0, 1], the training data of the models in this package.
 
         Args:
-          flat: `[N, D]`, each image a vector, row by row and channels innermost; else `[N, *image_shape]`.
+          flat: whether to return `[N, D]`, with each image flattened row by row and channels innermost, instead of
+            `[N, *image_shape]`.
 
         Raises:
-          DatasetError: these are sequences, whose padding is no observation.
+          DatasetError: these are sequences, whose padding is not an observation.
         """
         return self.lazy_pixels(flat)[:]
 
     def lazy_pixels(self, flat: bool = True) -> LazyPixels:
-        """Return what `pixels` does, read and scaled as rows are asked for: one process of several reads its own."""
+        """Return the same as `pixels`, but read and scaled only when rows are indexed.
+
+        Each of several processes then reads only its own rows.
+        """
         if self.is_sequences:
-            raise DatasetError(f"{self.name} holds sequences of different lengths: .sequences() has NaN after the ends")
+            raise DatasetError(f"{self.name} holds sequences of different lengths: use .sequences(), padded with NaN")
         return LazyPixels(self._images(flat), self.max_value)
 
     def datapoints(self, flat: bool = True, condition: Condition = "none", lazy: bool = False) -> Any:
-        """Return what a model is trained on: pixels, or given labels `Given(pixels, labels)`; or `sequences`, likewise.
+        """Return the training data of a model: pixels or sequences, or with a condition `Given(values, labels)`.
 
         Args:
-          flat: as of `pixels`; sequences are `[N, T, D]` either way.
+          flat: see `pixels`. Sequences are `[N, T, D]` in both cases.
           condition: "none" or "label".
-          lazy: as `lazy_pixels`.
+          lazy: whether to convert the values only when rows are indexed; see `lazy_pixels`.
 
         Raises:
-          DatasetError: the labels are asked for, and there are none, or they are no classes.
+          DatasetError: the condition is "label", but there are no labels, or they are not classes.
         """
         values = self.lazy_sequences() if self.is_sequences else self.lazy_pixels(flat)
         return self._given(values if lazy else values[:], condition)
 
     def stream(self, flat: bool = True, condition: Condition = "none", **options: Any) -> Stream:
-        """Return the same as a `Stream`, for data that do not fit in device memory.
+        """Return the same as `datapoints`, but as a `Stream`, for data that do not fit in device memory.
 
         Args:
-          flat: as of `pixels`.
-          condition: as of `datapoints`.
+          flat: see `pixels`.
+          condition: see `datapoints`.
           **options: `block_size` and `num_threads` of the `Stream`.
 
         Raises:
-          DatasetError: as for `datapoints`.
+          DatasetError: the condition is "label", but there are no labels, or they are not classes.
         """
         if self.is_sequences:
             check_choice("condition", condition, get_args(Condition))
@@ -171,13 +175,13 @@ class Dataset:
         return Stream(self._given(self._images(flat), condition), max_value=max_value, **options)
 
     def classes(self) -> np.ndarray:
-        """Return the labels as JAX's own integers, `[N]` int32 from 0 to `num_classes - 1`.
+        """Return the labels as int32, the integer type of JAX: `[N]` from 0 to `num_classes - 1`.
 
         Raises:
-          DatasetError: there are no labels, or they are no classes.
+          DatasetError: there are no labels, or they are not classes.
         """
         if self.labels is None:
-            raise DatasetError(f"the {self.split} images of {self.name} have no labels to be modelled given")
+            raise DatasetError(f"the {self.split} images of {self.name} have no labels to condition on")
         if self.labels.ndim != 1 or not self.num_classes or self.num_classes > 2**31 or self.labels.min() < 0:
             raise DatasetError(
                 f"the labels of {self.name} must be classes, integers [N] from 0, got {describe(self.labels)}"
@@ -185,12 +189,13 @@ class Dataset:
         return self.labels.astype(np.int32)
 
     def subset(self, count: int) -> "Dataset":
-        """Return a random `count` of the datapoints by seed 0, smaller ones within larger ones.
+        """Return a random subset of `count` datapoints, drawn with seed 0.
 
-        Random because the first datapoints of a file need not be like the rest: MNIST's test halves differ.
+        Smaller subsets are contained in larger ones. The subset is random because the first datapoints of a file may
+        differ from the rest, as the two halves of MNIST's test set do.
 
         Raises:
-          ValueError: there are not so many.
+          ValueError: there are fewer than `count` datapoints.
         """
         if not 1 <= count <= len(self.images):
             raise ValueError(f"{self.name} has {len(self.images)} {self.split} images, not {count}")
@@ -198,10 +203,10 @@ class Dataset:
         return dataclasses.replace(self._at(chosen), subset_size=count)
 
     def split_off(self, count: int) -> tuple["Dataset", "Dataset"]:
-        """Return the datapoints without a random `count` of them by seed 1, and those, for validation.
+        """Set `count` datapoints, drawn with seed 1, aside for validation. Return the rest and the validation data.
 
         Raises:
-          ValueError: none would be left.
+          ValueError: no datapoints would remain.
         """
         if not 1 <= count < len(self.images):
             raise ValueError(
@@ -225,7 +230,7 @@ class Dataset:
 
 
 class Splits(NamedTuple):
-    """The splits of one data set; `valid` is `None` where it comes without one."""
+    """The splits of one data set; `valid` is `None` if it has no validation split."""
 
     train: Dataset
     valid: Dataset | None

@@ -1,4 +1,4 @@
-"""What prepared data were made of, so that they are not used after their originals or their definition changed."""
+"""Records of how data were prepared, to detect that the originals or the definition changed since."""
 
 import os
 from pathlib import Path
@@ -9,13 +9,13 @@ from aevb.data.source import DatasetError, Source
 
 
 def made_of(source: Source, source_dir: Path | None) -> dict[str, Any]:
-    """Describe what is prepared now, for JSON: the definition, and the size and time of the original files.
+    """Describe the definition and the original files of a source, as JSON types.
 
-    The files are those that the source declares, or where it declares none all files in `source_dir`; `None` without a
-    `source_dir`.
+    The files are those that the source declares, or all files in `source_dir` if it declares none, each with its size
+    and modification time. Without a `source_dir` the entry is `None`.
 
     Raises:
-      DatasetError: `source_dir` is no folder.
+      DatasetError: `source_dir` is not a folder.
     """
     definition = {
         "originals": {original.name: original.sha256 for original in source.originals},
@@ -26,19 +26,19 @@ def made_of(source: Source, source_dir: Path | None) -> dict[str, Any]:
 
 
 def is_current(source: Source, made: dict[str, Any] | None, now: dict[str, Any], source_dir: Path | None) -> bool:
-    """Tell whether what is prepared may be used.
+    """Return whether prepared data may be used.
 
-    This is a matter of sizes and times where they are as they were. Where they are not, declared originals are
-    verified by their checksums, and prepared anew is what comes of files that are not declared.
+    If the sizes and times of the original files are unchanged, they may. Otherwise declared originals are verified by
+    their checksums, and data from undeclared files must be prepared again.
 
     Args:
-      source: whose data.
-      made: what `made_of` said when they were prepared; `None` where an earlier version prepared them.
-      now: what `made_of` says now.
-      source_dir: the folder of originals, or `None`: there is nothing to compare with then.
+      source: the data set.
+      made: the result of `made_of` when the data were prepared; `None` if an earlier version prepared them.
+      now: the result of `made_of` now.
+      source_dir: the folder of originals; `None` if there are no files to compare with.
 
     Raises:
-      DatasetError: declared originals in `source_dir` are missing or not what their checksums say.
+      DatasetError: declared originals in `source_dir` are missing or have other checksums.
     """
     if made is not None and made["definition"] != now["definition"]:
         return False
@@ -61,7 +61,7 @@ def _files(source: Source, folder: Path) -> dict[str, list[int]]:
 
 
 def _stat(path: Path) -> list[int]:
-    """Return the size in bytes and the time of the last change in nanoseconds; nothing of a file that is missing."""
+    """Return the size in bytes and the modification time in nanoseconds, or an empty list for a missing file."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Original files, from a folder or over the network, never used before their checksum is verified."""
+"""Original files from a folder or the network, which are used only after their checksums are verified."""
 
 import hashlib
 import importlib.util
@@ -16,32 +16,32 @@ from pathlib import Path
 from aevb.data.source import DatasetError, Original, Source
 
 TIMEOUT_SECONDS = 30.0
-"""How long a server may be silent."""
+"""The longest time without data from a server."""
 
 GRACE_SECONDS = 60.0
 MIN_BYTES_PER_SECOND = 1000
-"""From `GRACE_SECONDS` on, what a server that is slower on average is not waited for."""
+"""The lowest average rate of a download: after `GRACE_SECONDS`, slower ones are abandoned."""
 
-_LONGEST_REASON = 200  # characters of what a server says
+_LONGEST_REASON = 200  # characters of a server's message
 _CHUNK = 1 << 20
 
 
 def folder_of(source: Source, source_dir: Path) -> Path:
-    """Return the folder of the originals of `source`: one named for it inside of `source_dir`, or that itself."""
+    """Return the folder of the originals of `source`: a subfolder of `source_dir` named after it, or `source_dir`."""
     inside = (source_dir / name for name in (source.name, source.collection) if name)
     return next((folder for folder in inside if folder.is_dir()), source_dir)
 
 
 def locate_originals(source: Source, source_dir: Path | None, download_dir: Path) -> Path:
-    """The folder that holds every original of `source`, each verified.
+    """Return a folder with all originals of `source`, verified.
 
     Args:
-      source: whose files.
-      source_dir: a folder that takes the place of the network, or `None`.
-      download_dir: where downloads are kept; what is there already and right is not downloaded again.
+      source: the data set.
+      source_dir: a folder to use instead of downloads, or `None`.
+      download_dir: the folder for downloads. Valid files in it are not downloaded again.
 
     Raises:
-      DatasetError: a file is missing, cannot be downloaded or is not what its checksum says.
+      DatasetError: a file is missing, cannot be downloaded or has another checksum.
     """
     if source_dir is not None:
         verify_originals(source, source_dir)
@@ -52,14 +52,14 @@ def locate_originals(source: Source, source_dir: Path | None, download_dir: Path
 
 
 def _provide(source: Source, original: Original, path: Path) -> None:
-    """Make sure that a file is there and right: one that is damaged is fetched again."""
+    """Ensure that a valid file exists; a damaged one is downloaded again."""
     damaged = ""
     if path.exists():
         try:
             _verify(original, path)
             return
         except DatasetError as error:
-            damaged = f"{error}; to fetch it again: "
+            damaged = f"{error}; downloading it again failed: "
     try:
         _download(source, original, path)
     except DatasetError as error:
@@ -68,7 +68,7 @@ def _provide(source: Source, original: Original, path: Path) -> None:
 
 
 def verify_originals(source: Source, source_dir: Path) -> None:
-    """Raise `DatasetError` unless `source_dir` holds every original of `source`, each with the right checksum."""
+    """Raise `DatasetError` unless `source_dir` holds every original of `source` with the right checksum."""
     if not source_dir.is_dir():
         raise DatasetError(f"source_dir {source_dir} is not a folder")
     for original in source.originals:
@@ -91,9 +91,9 @@ def _verify(original: Original, path: Path) -> None:
 
 
 def _download(source: Source, original: Original, path: Path) -> None:
-    """Fetch from an installed package, or the first address that serves the right bytes.
+    """Copy a file from an installed package, or download it from the first address that serves the right bytes.
 
-    The file appears under its name only when it is whole.
+    The file appears under its name only when it is complete.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def _download(source: Source, original: Original, path: Path) -> None:
                 _fetch(url, original, Path(partial))
                 os.replace(partial, path)
                 return
-            except Exception as error:  # whatever goes wrong with one address, the next one is tried
+            except Exception as error:  # after any failure, the next address is tried
                 reason = getattr(error, "reason", None) or error
                 failures.append(f"{url}: {_shown(str(reason) or type(error).__name__)}")
                 if isinstance(error, urllib.error.HTTPError):
@@ -120,41 +120,41 @@ def _download(source: Source, original: Original, path: Path) -> None:
     finally:
         Path(partial).unlink(missing_ok=True)
     packages = [each.partition("/")[0] for each in original.packaged]
-    count, install = ("Four", f"install {' or '.join(packages)}, which has them; ") if packages else ("Three", "")
+    count, install = ("four", f"install {' or '.join(packages)}, which has them; ") if packages else ("three", "")
     raise DatasetError(
-        f"cannot download {original.name} ({'; '.join(failures)}). {count} ways on: try again "
-        f"with a network that reaches these addresses; pass --source_dir (source_dir=...) naming a folder that holds "
+        f"cannot download {original.name} ({'; '.join(failures)}). There are {count} alternatives: try again "
+        f"with a network that reaches these addresses; pass --source_dir (source_dir=...) with a folder that holds "
         f"the original files of {source.name}; {install}or run python -m experiments.digits, whose data come with "
         f"scikit-learn"
     )
 
 
 def _shown(text: str) -> str:
-    """Return what a server says as it can be printed: cut, and without control characters."""
+    """Return a server's message in printable form: truncated, and with control characters escaped."""
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[: _LONGEST_REASON + 1])
     return shown if len(shown) <= _LONGEST_REASON else f"{shown[:_LONGEST_REASON]}..."
 
 
 def _packaged(original: Original) -> Path | None:
-    """Return the right file of a package that is installed; none is imported. `None` where there is no such package."""
+    """Return the path of the file in an installed package, without importing the package, or `None`."""
     for path in original.packaged:
         package, _, inside = path.partition("/")
         try:
             spec = importlib.util.find_spec(package)
         except (ImportError, ValueError):
-            continue  # a package that is broken is none
+            continue  # a broken package counts as missing
         for folder in (spec and spec.submodule_search_locations) or ():
             found = Path(folder, inside)
             try:
                 _verify(original, found)
                 return found
             except DatasetError:
-                continue  # another version of the package has another file
+                continue  # the file differs in another version of the package
     return None
 
 
 class _Fetching:
-    """One attempt at one address, in a thread: a server can be slow in ways that no time-out of a socket sees."""
+    """One download attempt in a thread. A server can be slow in ways that a socket's timeout does not detect."""
 
     def __init__(self, url: str, original: Original, path: Path):
         self.size, self.error, self.is_given_up = 0, None, False
@@ -176,7 +176,7 @@ class _Fetching:
     def _keep(self, response: HTTPResponse, original: Original, path: Path) -> None:
         digest = hashlib.sha256()
         with path.open("wb") as file:
-            # A byte too many is enough to know: a server cannot fill the disk.
+            # Reading stops one byte beyond the expected size, so that a server cannot fill the disk.
             while chunk := response.read1(min(_CHUNK, original.size + 1 - self.size)):
                 if self.is_given_up:
                     return
@@ -213,7 +213,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(self, req, fp, code, msg, headers):
         try:
             return super().http_error_302(req, fp, code, msg, headers)
-        except Exception:  # an address that is refused, or none
+        except Exception:  # a refused or missing address
             fp.close()
             raise
 
@@ -223,4 +223,4 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _check_address(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname == "127.0.0.1"):
-        raise DatasetError(f"refused to use {url}: downloads are over https only")
+        raise DatasetError(f"refused to use {url}: downloads use https only")

@@ -1,4 +1,4 @@
-"""Data sets as pytrees: N on the leading axis of every array."""
+"""Data sets as pytrees, with N on the leading axis of every array."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +12,14 @@ from aevb.model import Given, Model
 
 
 def num_rows(data: Any, name: str = "data") -> int:
-    """Return N, of a pytree of arrays `[N, ...]` or of anything that is no pytree and has a length.
+    """Return N for a pytree of arrays `[N, ...]`, or the length of an object that is not a pytree.
 
     Raises:
-      TypeError: `data` are a model, or something else than arrays of numbers.
+      TypeError: `data` is a model, or contains anything other than arrays of numbers.
       ValueError: the arrays do not all have the same number of rows.
     """
     if isinstance(data, Model):
-        raise TypeError(f"{name} must be arrays, got a Model: data come first, then the model")
+        raise TypeError(f"{name} must be arrays, got a Model: pass the data before the model")
     sizes = {_place(path): _size(leaf, name) for path, leaf in jax.tree_util.tree_leaves_with_path(data)}
     if not sizes:
         raise TypeError(f"{name} must be arrays, got {describe(data)}")
@@ -30,23 +30,23 @@ def num_rows(data: Any, name: str = "data") -> int:
 
 
 def rows(data: Any, indices: Any) -> Any:
-    """Return the datapoints at `indices`: an integer, an array of them, or a slice."""
+    """Return the datapoints at `indices`: an integer, an array of integers, or a slice."""
     return jax.tree.map(lambda leaf: leaf[indices], data)
 
 
 def contiguous(data: Any) -> Any:
-    """Return arrays `[N, ...]` as tables `[N, D]`, from which `rows_of` takes rows.
+    """Reshape arrays `[N, ...]` to tables `[N, D]`, from which `rows_of` takes rows.
 
-    For compiled functions, before rows are gathered many times: a TPU lays `[N, 28, 28]` out with N innermost, so that
-    one row is spread over 460 kB of tiles.
+    Compiled functions call this before they gather rows many times: a TPU lays `[N, 28, 28]` out with N innermost, so
+    that one row is spread over 460 kB of tiles.
     """
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1) if _is_spread(leaf) else leaf, data)
 
 
 def rows_of(tables: Any, data: Any, indices: jax.Array) -> Any:
-    """Return `rows(data, indices)` from the `contiguous` tables of the data, inside a compiled function.
+    """Return `rows(data, indices)`, read from the `contiguous` tables of the data inside a compiled function.
 
-    On a CPU, where rows are contiguous as they are, from the data themselves.
+    On a CPU, rows of the data are contiguous already and are read from the data themselves.
     """
 
     def of_leaf(table: jax.Array, leaf: jax.Array) -> jax.Array:
@@ -64,12 +64,12 @@ def _is_spread(leaf: jax.Array) -> bool:
 
 
 def as_arrays(data: Any) -> Any:
-    """Return `data` with lists and numbers as NumPy arrays, and everything that has a dtype as it is."""
+    """Convert lists and numbers in `data` to NumPy arrays. Everything with a dtype is left unchanged."""
     return jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else np.asarray(leaf), data)
 
 
 def map_value(function: Callable[[Any], Any], data: Any) -> Any:
-    """Apply `function` to the floating-point arrays that are modelled: not to integers, and not to a condition."""
+    """Apply `function` to the floating-point arrays of the modelled value. Integers and conditions are unchanged."""
     if isinstance(data, Given):
         return data._replace(value=map_value(function, data.value))
     return jax.tree.map(lambda leaf: function(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, data)
@@ -83,7 +83,7 @@ def _size(leaf: Any, name: str) -> int:
     except TypeError:
         pass
     view = "sequences" if getattr(leaf, "is_sequences", False) else "pixels"
-    hint = f", whose .{view}() are" if hasattr(leaf, view) else ""
+    hint = f": use its .{view}()" if hasattr(leaf, view) else ""
     raise TypeError(f"{name} must be arrays of numbers [N, ...], got {describe(leaf)}{hint}")
 
 

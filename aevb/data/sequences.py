@@ -1,6 +1,6 @@
-"""Sequences of different lengths as one array: what is NaN is after the end, or was not observed.
+"""Sequences of different lengths in one array, in which NaN marks padding after the end and values not observed.
 
-Padding is never inferred from zeros: a step at which nothing sounds was observed all the same.
+Padding is never inferred from zeros, because a silent step is an observation.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ def padded(values: Any, lengths: Any) -> np.ndarray:
     """Return float32 sequences `[N, T, D]` that are NaN after their ends.
 
     Args:
-      values: `[N, T, D]`, or one sequence `[T, D]`, of any numbers. What it holds after an end is not looked at; a NaN
-        before it, which was not observed, stays.
-      lengths: `[N]` integers, or one, from 1 to T.
+      values: numbers `[N, T, D]`, or one sequence `[T, D]`. Values after an end are ignored. A NaN before it marks a
+        value that was not observed, and is kept.
+      lengths: integers `[N]`, or one integer, from 1 to T.
 
     Raises:
-      ValueError: shapes that do not belong together, or a length out of range.
-      TypeError: lengths that are no integers.
+      ValueError: the shapes do not match, or a length is out of range.
+      TypeError: the lengths are not integers.
     """
     values, lengths = np.asarray(values), np.asarray(lengths)
     check_lengths(values, lengths)
@@ -34,13 +34,13 @@ def padded(values: Any, lengths: Any) -> np.ndarray:
 
 
 def lengths_of(x: Any) -> Any:
-    """Return the position after the last step of which anything was observed, int32 `[...]`.
+    """Return the position after the last step with an observed value, int32 `[...]`.
 
     Args:
-      x: sequences `[..., T, D]` that are NaN after their ends, of NumPy or of JAX, which may be traced.
+      x: sequences `[..., T, D]` that are NaN after their ends, as a NumPy array or a JAX array, which may be traced.
 
     Returns:
-      Lengths of the same kind; 0 where nothing was observed at all.
+      The lengths, as an array of the same kind; 0 for a sequence without any observed value.
     """
     library: Any = jnp if isinstance(x, jax.Array) else np
     is_seen = ~library.all(library.isnan(x), axis=-1)
@@ -49,14 +49,14 @@ def lengths_of(x: Any) -> Any:
 
 
 def check_lengths(values: np.ndarray, lengths: np.ndarray) -> None:
-    """Raise `ValueError` or `TypeError`, of one line, unless lengths `[N]` are those of sequences `[N, T, D]`."""
+    """Raise `ValueError` or `TypeError` with a one-line message unless lengths `[N]` match sequences `[N, T, D]`."""
     if values.ndim not in (2, 3):
         raise ValueError(f"sequences must have the shape [N, T, D], or [T, D] for one, got {values.shape}")
     if lengths.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, the number of steps of each sequence, got {describe(lengths)}")
     if lengths.shape != values.shape[:-2]:
         raise ValueError(
-            f"lengths must have the shape {values.shape[:-2]}, one for each sequence of values {values.shape}, got "
+            f"lengths must have the shape {values.shape[:-2]}, one length per sequence of values {values.shape}, got "
             f"{lengths.shape}"
         )
     is_wrong = np.flatnonzero((lengths < 1) | (lengths > values.shape[-2]))
@@ -64,18 +64,18 @@ def check_lengths(values: np.ndarray, lengths: np.ndarray) -> None:
         first = int(is_wrong[0])
         raise ValueError(
             f"lengths must be from 1 to the {values.shape[-2]} steps of values {values.shape}, but sequence {first} "
-            f"has {int(lengths.reshape(-1)[first])}"
+            f"has length {int(lengths.reshape(-1)[first])}"
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LazySequences:
-    """Float sequences, `[N, T, D]` float32 and NaN after their ends, made as rows are asked for.
+    """Sequences `[N, T, D]`, float32 and NaN after their ends, converted when rows are indexed.
 
     Attributes:
-      values: `[N, T, D]`, uint8 of 0 to `max_value`, or floats, which stay as they are.
+      values: `[N, T, D]`, uint8 from 0 to `max_value`, or floats, which are not scaled.
       lengths: `[N]` integers.
-      max_value: the value of uint8 that becomes 1.
+      max_value: the uint8 value that becomes 1.
     """
 
     values: np.ndarray
@@ -92,7 +92,7 @@ class LazySequences:
         return len(self.values)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Return the rows `index`, or of several axes a part of them: `[rows, steps, values]`, as sharding asks."""
+        """Return the rows `index`, or with a tuple `[rows, steps, values]` a part of them, as sharding needs."""
         rows, *others = index if isinstance(index, tuple) else (index,)
         values = self.values[rows]
         values = values if values.dtype.kind == "f" else values / np.float32(self.max_value)
@@ -102,10 +102,10 @@ class LazySequences:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SequenceRecords:
-    """Sequences by their position, for a `Stream`, each given its label where there are labels.
+    """Sequences as records for a `Stream`, each as `Given(sequence, label)` if there are labels.
 
     Attributes:
-      sequences: all of them.
+      sequences: all sequences.
       labels: `[N]` int32, or `None`.
     """
 

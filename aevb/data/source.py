@@ -1,4 +1,4 @@
-"""What a data set is, apart from any way of storing it: where its files come from and how they become arrays."""
+"""The definition of a data set, independent of its storage: its original files and how they become arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,15 +9,15 @@ import numpy as np
 
 
 class DatasetError(Exception):
-    """Data that cannot be had or are not what they should be. The message says what to do."""
+    """The data are not available or not as expected. The message says what to do."""
 
 
 class DatasetWarning(UserWarning):
-    """Something in the data was left out. The message says what, and why."""
+    """A part of the data was left out. The message says which part and why."""
 
 
 class Arrays(NamedTuple):
-    """Images `[N, H, W]` uint8, and labels `[N]` int64 where the data set has classes."""
+    """Images `[N, H, W]` uint8, and labels `[N]` int64 if the data set has classes."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -25,11 +25,11 @@ class Arrays(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """What each datapoint has of one named array, `[N, *shape]`.
+    """The shape and dtype of one named array `[N, *shape]`.
 
     Attributes:
-      shape: of one datapoint: `(H, W, C)`, `(T, D)`, `(D,)`, or `()` for labels and lengths.
-      dtype: of numbers or booleans.
+      shape: the shape per datapoint: `(H, W, C)`, `(T, D)`, `(D,)`, or `()` for labels and lengths.
+      dtype: a dtype of numbers or booleans.
     """
 
     shape: tuple[int, ...]
@@ -39,19 +39,19 @@ class Feature:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
         if self.dtype.kind not in "buif":
-            raise TypeError(f"a Feature is of numbers or booleans, got dtype {self.dtype}")
+            raise TypeError(f"a Feature must have a dtype of numbers or booleans, got {self.dtype}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """One file as its authors published it.
+    """One file as published by its authors.
 
     Attributes:
-      name: its file name, in a `source_dir` too.
-      size: its length in bytes.
-      sha256: its checksum, in hexadecimal.
-      urls: where to download it, tried in order.
-      packaged: where Python packages have it, of which one may be installed: `package/folder/file`.
+      name: the file name, also in a `source_dir`.
+      size: the size in bytes.
+      sha256: the SHA-256 checksum, in hexadecimal.
+      urls: the addresses for downloading, tried in order.
+      packaged: the paths `package/folder/file` in Python packages that contain the file, if one is installed.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Original:
 
 @dataclasses.dataclass(frozen=True)
 class SplitRule:
-    """How "train" and "test", and "valid" where there is one, come out of what is stored.
+    """A rule that forms "train", "test" and possibly "valid" from the stored splits.
 
     Attributes:
-      description: one sentence, recorded with results.
-      select: `split -> (stored split, indices into it)`.
-      splits: those that there are.
+      description: a one-sentence description, recorded with results.
+      select: a function `split -> (stored split, indices into it)`.
+      splits: the names of the splits.
     """
 
     description: str
@@ -78,21 +78,22 @@ class SplitRule:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set's definition; everything else in this package works from it.
+    """The definition of a data set, on which the rest of this package is based.
 
     Attributes:
-      name: as `load` takes it.
-      version: of the prepared form; raise it when `read` changes what it returns.
+      name: the name for `load`.
+      version: the version of the prepared data. Increase it when the result of `read` changes.
       originals: the files that `read` needs.
       image_shape: `(H, W)`.
-      max_value: the pixel value that means full intensity.
-      num_classes: how many labels there are, 0 where there are none.
-      sizes: stored split -> number of images.
-      read: `folder of verified originals -> {stored split: Arrays}`, `{stored split: {name: array}}` with `features`.
-      split_rules: by name; the first is the default.
-      features: by name, of a data set that is something else than grey images and labels; see `of_features`.
-      label_names: the name of each class, where the classes have names.
-      collection: the name of a folder of originals that several data sets share, where they do.
+      max_value: the pixel value of full intensity.
+      num_classes: the number of classes; 0 if there are no labels.
+      sizes: the number of images per stored split.
+      read: a function `folder of verified originals -> {stored split: Arrays}`; with `features`, it returns
+        `{stored split: {name: array}}`.
+      split_rules: the split rules by name; the first is the default.
+      features: the features by name, for data other than grey images and labels; see `of_features`.
+      label_names: the names of the classes, if they have names.
+      collection: the name of a folder of originals shared by several data sets, if there is one.
     """
 
     name: str
@@ -122,31 +123,31 @@ class Source:
         label_names: tuple[str, ...] | None = None,
         collection: str | None = None,
     ) -> "Source":
-        """Define a data set of named arrays: images of any shape, sequences and their lengths, tables.
+        """Define a data set of named arrays, such as images of any shape, sequences with lengths, or tables.
 
         Args:
-          name: as `load` takes it.
-          version: of the prepared form; raise it when `read` changes what it returns.
-          features: by name. The one called "images", or else the first, is what `Dataset.images` returns; the one
-            called "labels" is its `labels`, and `lengths` are those of sequences, `Dataset.sequences`; `Dataset.arrays`
-            has all of them.
-          sizes: stored split -> number of datapoints.
-          read: `folder of verified originals -> {stored split: {name: array [N, *shape]}}`.
-          split_rules: by name; the first is the default.
+          name: the name for `load`.
+          version: the version of the prepared data. Increase it when the result of `read` changes.
+          features: the features by name. `Dataset.images` is the feature "images", or else the first one.
+            `Dataset.labels` is the feature "labels". A feature "lengths" makes the data set one of sequences; see
+            `Dataset.sequences`. `Dataset.arrays` has all features.
+          sizes: the number of datapoints per stored split.
+          read: a function `folder of verified originals -> {stored split: {name: array [N, *shape]}}`.
+          split_rules: the split rules by name; the first is the default.
           originals: the files that `read` needs.
-          max_value: of images of uint8, the value that means full intensity.
-          label_names: the name of each class of "labels".
-          collection: the name of a folder of originals that several data sets share.
+          max_value: the value of full intensity of uint8 images.
+          label_names: the names of the classes in "labels".
+          collection: the name of a folder of originals shared by several data sets.
 
         Raises:
-          TypeError: a feature is no `Feature`.
-          ValueError: no features, or a name that is no identifier.
+          TypeError: a feature is not a `Feature`.
+          ValueError: there are no features, or a name is not an identifier.
         """
         if not features:
             raise ValueError(f"the data set {name} needs at least one feature")
         for each, feature in features.items():
             if not isinstance(each, str) or not each.isidentifier():
-                raise ValueError(f"a feature is declared under a name, an identifier, got {each!r}")
+                raise ValueError(f"the name of a feature must be an identifier, got {each!r}")
             if not isinstance(feature, Feature):
                 raise TypeError(f"the feature {each} must be an aevb.data.Feature, got {feature!r}")
         main = features["images"] if "images" in features else next(iter(features.values()))
@@ -157,7 +158,7 @@ class Source:
 
     @property
     def declared(self) -> Mapping[str, Feature]:
-        """Every array by its name: `features`, or images and labels."""
+        """All features by name: `features`, or images and labels."""
         if self.features is not None:
             return self.features
         images = {"images": Feature(self.image_shape, np.uint8)}
@@ -169,7 +170,7 @@ class Source:
         return "images" if "images" in self.declared else next(iter(self.declared))
 
     def by_name(self, arrays: Any) -> dict[str, np.ndarray]:
-        """Return the arrays of one split that `read` returned, by their names."""
+        """Return the arrays of one split, as returned by `read`, by name."""
         if not isinstance(arrays, Arrays):
             return {name: np.asarray(array) for name, array in arrays.items()}
         images, labels = arrays
@@ -179,10 +180,13 @@ class Source:
 
 
 def random_split(size: int, num_train: int, seed: int) -> SplitRule:
-    """A random `num_train` of `size` images stored as "full" are for training, the rest for testing."""
+    """Return a rule that draws `num_train` of the `size` images in "full" for training and keeps the rest for testing.
+
+    The draw is determined by `seed`.
+    """
 
     def select(split: str) -> tuple[str, np.ndarray]:
-        # RandomState's streams are frozen for good; those of NumPy's newer generators may change between versions.
+        # RandomState's streams are frozen permanently; those of NumPy's newer generators may change between versions.
         order = np.random.RandomState(seed).permutation(size)
         return "full", np.sort(order[:num_train] if split == "train" else order[num_train:])
 

@@ -1,4 +1,4 @@
-"""Data that do not fit in device memory, or in any: blocks of records, read ahead by Grain's threads."""
+"""Streams of data that do not fit in device memory or in host memory, read ahead in blocks by Grain's threads."""
 
 import contextlib
 import dataclasses
@@ -16,9 +16,10 @@ from aevb.model import Given
 
 
 class RandomAccessSource(Protocol):
-    """Records by their position: a TFDS data source, an ArrayRecord file, a memory-mapped array, a list.
+    """Records by position, such as a TFDS data source, an ArrayRecord file, a memory-mapped array or a list.
 
-    Where there is a `__getitems__(list of int) -> records`, as TFDS has it, whole blocks are read by it.
+    If the source has a method `__getitems__(list of int) -> records`, as TFDS sources do, it is used to read whole
+    blocks.
     """
 
     def __len__(self) -> int: ...
@@ -28,19 +29,19 @@ class RandomAccessSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stream:
-    """A data set that is read while it is trained on, in place of an array, for `aevb.fit` and `aevb.evaluate`.
+    """A data set that is read during training, which replaces an array in `aevb.fit` and `aevb.evaluate`.
 
-    Datapoints cross to the device as they are stored and become floats there. About `num_threads + 2` blocks of
-    `block_size` datapoints are held at a time.
+    Datapoints are sent to the device as they are stored and become floats there. About `num_threads + 2` blocks of
+    `block_size` datapoints are in memory at a time.
 
     Attributes:
-      source: the records; read from several threads at once. Or an array, or a `Given` of two arrays, `[N, ...]`.
-      transform: `record -> datapoint`, a NumPy array, a pytree of them or a `Given`:
-        `lambda record: record["image"].reshape(-1)`. `None` where the records are datapoints already.
-      max_value: of pixels, uint8 or uint16, the value that becomes 1; 0 becomes 0. Integers of other dtypes and those
-        of a condition are left alone.
-      block_size: datapoints that are read and sent at a time; rounded to whole minibatches in training.
-      num_threads: blocks that are read at once.
+      source: the records, read from several threads at once; or an array, or a `Given` of two arrays, `[N, ...]`.
+      transform: a function `record -> datapoint`, for example `lambda record: record["image"].reshape(-1)`. It returns
+        a NumPy array, a pytree of arrays or a `Given`. `None` if the records are datapoints already.
+      max_value: the value of uint8 or uint16 pixels that becomes 1; 0 becomes 0. Integers of other dtypes and
+        conditions are unchanged.
+      block_size: the number of datapoints read and sent at a time; training rounds it to whole minibatches.
+      num_threads: the number of blocks read concurrently.
     """
 
     source: RandomAccessSource | np.ndarray | Given
@@ -64,8 +65,8 @@ class Stream:
         leaves = jax.tree.leaves(source)
         if self.transform is not None or not all(isinstance(leaf, np.ndarray) and leaf.ndim for leaf in leaves):
             raise TypeError(
-                "a Stream of a Given reads NumPy arrays [N, ...] without a transform; the transform of other records "
-                "returns a Given"
+                "a Stream of a Given needs NumPy arrays [N, ...] and no transform; for other records, use a transform "
+                "that returns a Given"
             )
         if len(sizes := {len(leaf) for leaf in leaves}) > 1:
             raise ValueError(f"every array of a Stream must have the same number of rows, got {sorted(sizes)}")
@@ -74,7 +75,7 @@ class Stream:
         return len(jax.tree.leaves(self.source)[0] if isinstance(self.source, Given) else self.source)
 
     def read(self, indices: np.ndarray) -> Any:
-        """Return the datapoints at `indices` `[n]` as they are stored, leaves `[n, ...]`.
+        """Return the datapoints at `indices` `[n]` as they are stored, with leaves `[n, ...]`.
 
         Raises:
           ValueError: a pixel is above `max_value`.
@@ -88,7 +89,7 @@ class Stream:
 
     def _read(self, indices: np.ndarray) -> Any:
         if isinstance(self.source, np.ndarray | Given) and self.transform is None:
-            # Not by a memory map's own `take`, which is slower.
+            # The `take` method of a memory map is slower.
             return jax.tree.map(lambda array: np.take(np.asarray(array), indices, axis=0), self.source)
         positions = [int(index) for index in indices]
         read_many = getattr(self.source, "__getitems__", None)
@@ -97,24 +98,24 @@ class Stream:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *datapoints)
 
     def intensities(self, datapoints: Any, binarization: Binarization) -> Any:
-        """Return, on the device, what was read with pixels as floats, and after `binarize_once`."""
+        """Return datapoints on the device with pixels as floats, after `binarize_once`."""
         if isinstance(datapoints, Given):
             return datapoints._replace(value=self.intensities(datapoints.value, binarization))
         return binarize_once(jax.tree.map(self._scaled, datapoints), binarization)
 
     def check(self, binarization: Binarization) -> None:
-        """Read one datapoint and raise `ValueError` where this stream cannot be trained on."""
+        """Read one datapoint, and raise `ValueError` if this stream cannot be used for training."""
         check_binarization(binarization)
         if binarization == "fixed":
             raise ValueError(
-                'binarization="fixed" is one draw for a whole array, which a Stream does not hold: binarize the '
-                'source beforehand, or use "stochastic"'
+                'binarization="fixed" draws a whole array once, which a Stream does not hold: binarize the source '
+                'beforehand, or use "stochastic"'
             )
         if len(self) == 0:
             return
         dtypes = {np.dtype(leaf.dtype) for leaf in jax.tree.leaves(_value(self.read(np.zeros(1, np.int32))))}
         if self.max_value is None and (pixels := dtypes & _PIXELS):
-            raise ValueError(f"data are pixels of {pixels.pop()}: give the Stream a max_value to scale by")
+            raise ValueError(f"data are pixels of {pixels.pop()}: give the Stream a max_value to scale them")
         if self.max_value is not None and not dtypes & _PIXELS:
             found = ", ".join(sorted(map(str, dtypes)))
             raise ValueError(f"max_value of a Stream scales uint8 and uint16, not {found}")
@@ -122,7 +123,7 @@ class Stream:
     def _scaled(self, pixels: Any) -> Any:
         if self.max_value is None or not _is_pixels(pixels):
             return pixels
-        # Looked up, because a compiled division need not round as NumPy's does, from which other data come.
+        # A lookup, because a compiled division may round differently from NumPy's, which other data sets use.
         values = np.arange(jnp.iinfo(pixels.dtype).max + 1).astype(pixels.dtype)
         return jnp.asarray(values / np.float32(self.max_value))[pixels]
 
@@ -139,9 +140,9 @@ def _value(datapoints: Any) -> Any:
 
 
 def blocks_in_order(stream: Stream, binarization: Binarization) -> Iterator[tuple[int, Any, int]]:
-    """Yield all of a stream once: where each block starts, its datapoints, and how many of them count.
+    """Yield every block of a stream once: its start, its datapoints, and the number of datapoints that count.
 
-    All blocks have one size, so that one program does for them; what fills the last one up does not count.
+    All blocks have the same size, so that one program serves all of them; padding of the last block does not count.
     """
     stream.check(binarization)
     size = len(stream)
@@ -156,12 +157,12 @@ def blocks_in_order(stream: Stream, binarization: Binarization) -> Iterator[tupl
 def read_ahead(
     stream: Stream, chunks: Sequence[np.ndarray], size: int, binarization: Binarization = "grey"
 ) -> Generator[Any]:
-    """Yield for each of `chunks` of indices `[n, ...]` a block `[size, ...]` on the device.
+    """Yield one block `[size, ...]` on the device per chunk of indices `[n, ...]`.
 
-    Grain's threads read and send. Where n is less than `size`, the rest of the block is zero.
+    Grain's threads read and send the blocks. If n is less than `size`, the rest of the block is zero.
 
     Raises:
-      ValueError: what was read cannot be binarized, as of `check_intensities`.
+      ValueError: the data cannot be binarized; see `check_intensities`.
     """
     # Imported late: it takes half a second, and only streams need it.
     import grain

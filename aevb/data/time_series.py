@@ -1,4 +1,4 @@
-"""The `.ts` files of the UEA and UCR archives: a header, then one line per series, its channels and its class.
+"""The `.ts` files of the UEA and UCR archives: a header, then one line per series with its channels and its class.
 
 @dimensions 2
 @classLabel true walking running
@@ -20,13 +20,14 @@ _PACKAGES = {"aeon": "aeon-toolkit/aeon/v1.6.0", "sktime": "sktime/sktime/v1.2.0
 
 
 class TimeSeries(NamedTuple):
-    """What a `.ts` file holds.
+    """The contents of a `.ts` file.
 
     Attributes:
-      values: `[N, T, D]` float32, T the longest; NaN after the end of a series and for what is missing in it, "?".
+      values: `[N, T, D]` float32, where T is the longest length; NaN after the end of a series and for missing values,
+        written "?".
       lengths: `[N]` int32.
-      labels: `[N]` int64, the position of each series' class in `label_names`; `None` where the file has no classes.
-      label_names: in the order of the header.
+      labels: `[N]` int64, the index of each series' class in `label_names`; `None` if the file has no classes.
+      label_names: the names of the classes, in the order of the header.
     """
 
     values: np.ndarray
@@ -37,12 +38,12 @@ class TimeSeries(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """The lines that begin with @.
+    """The declarations in the lines that begin with @.
 
     Attributes:
-      num_channels: D, or `None` where it is not declared.
-      num_steps: T of every series, or `None` where it is not declared.
-      label_names: of the classes; empty without any.
+      num_channels: D, or `None` if it is not declared.
+      num_steps: T of every series, or `None` if it is not declared.
+      label_names: the names of the classes; empty if there are none.
     """
 
     num_channels: int | None
@@ -54,17 +55,17 @@ def read_ts(path: Path) -> TimeSeries:
     """Read a `.ts` file.
 
     Raises:
-      DatasetError: the file cannot be read, is no `.ts` file or contradicts its own header; the line is named.
+      DatasetError: the file cannot be read, is not a `.ts` file or contradicts its header. The message names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise DatasetError(f"{path} cannot be read: {reason}") from None
     try:
         start = next(number for number, line in enumerate(lines) if line.strip().lower() == "@data") + 1
     except StopIteration:
-        raise DatasetError(f"{path} is no .ts file: it has no line @data") from None
+        raise DatasetError(f"{path} is not a .ts file: it has no line @data") from None
     header = _header(path, lines[: start - 1])
     series, labels = [], []
     for number, line in enumerate(lines[start:], start + 1):
@@ -97,15 +98,15 @@ def archive_source(
     num_channels: int,
     label_names: tuple[str, ...],
 ) -> Source:
-    """Define a data set of the archive that aeon and sktime ship: `values`, `lengths` and `labels`, train and test.
+    """Define a data set of the archive in aeon and sktime, with `values`, `lengths` and `labels` for train and test.
 
     Args:
-      name: as `load` takes it.
-      archive_name: as the archive has it: `ARCHIVE_NAME_TRAIN.ts`.
-      files: split -> (number of series, bytes and SHA-256 of its file).
-      num_steps: T, of the longest series of both splits.
+      name: the name for `load`.
+      archive_name: the name in the archive, as in `ARCHIVE_NAME_TRAIN.ts`.
+      files: for each split, the number of series and the size in bytes and SHA-256 of its file.
+      num_steps: T, the length of the longest series in both splits.
       num_channels: D.
-      label_names: the class of each label, as the files have them.
+      label_names: the names of the classes, as in the files.
     """
     file_name = lambda split: f"{archive_name}_{split.upper()}.ts"
     inside = lambda package, split: f"{package}/datasets/data/{archive_name}/{file_name(split)}"
@@ -156,13 +157,13 @@ def _header(path: Path, lines: Iterable[str]) -> _Header:
         if not words or words[0].startswith("#"):
             continue
         if not words[0].startswith("@"):
-            raise DatasetError(f"{path}, line {number}: before @data lines begin with @ or #, got {_shown(line)}")
+            raise DatasetError(f"{path}, line {number}: lines before @data must begin with @ or #, got {_shown(line)}")
         found[words[0][1:].lower()] = words[1:]
     try:
         if _boolean(found, "timestamps"):
-            raise ValueError("series with time stamps are not read: only those of equal steps")
+            raise ValueError("series with time stamps are not supported: the steps must be equal")
         if "targetlabel" in found and _boolean(found, "targetlabel"):
-            raise ValueError("series with a number as their label are not read: only those with classes, or without")
+            raise ValueError("series with numeric targets are not supported: labels must be classes, or absent")
         names = tuple(found.get("classlabel", ())[1:]) if _boolean(found, "classlabel") else ()
         if "classlabel" in found and _boolean(found, "classlabel") and len(set(names)) < max(1, len(names)):
             raise ValueError("@classLabel true must be followed by the names of all classes, each once")
@@ -177,7 +178,7 @@ def _header(path: Path, lines: Iterable[str]) -> _Header:
 
 
 def _boolean(found: Mapping[str, list[str]], key: str) -> bool:
-    """Return what a line of the header says; `False` where there is none."""
+    """Return the boolean in a line of the header; `False` if there is no such line."""
     word = (found.get(key, ["false"]) or [""])[0]
     if word.lower() not in _BOOLEANS:
         raise ValueError(f"@{key} must be true or false, got {_shown(word)}")
@@ -193,15 +194,15 @@ def _count(found: Mapping[str, list[str]], key: str) -> int | None:
 
 
 def _series(line: str, header: _Header) -> tuple[np.ndarray, int]:
-    """Return one line as `[T, D]` float32 and the position of its class, 0 where there are none."""
+    """Return one line as `[T, D]` float32 and the index of its class, 0 if there are no classes."""
     *channels, label = line.split(":") if header.label_names else (*line.split(":"), "")
     if header.label_names and label.strip() not in header.label_names:
-        raise ValueError(f"the class {_shown(label)} is none of @classLabel: {', '.join(header.label_names)}")
+        raise ValueError(f"the class {_shown(label)} is not in @classLabel: {', '.join(header.label_names)}")
     if not channels:
         raise ValueError("there are no channels before the class")
     values = [_numbers(each) for each in channels]
     if len(lengths := {len(each) for each in values}) > 1:
-        raise ValueError(f"all channels of a series must have one length, got {sorted(lengths)}")
+        raise ValueError(f"all channels of a series must have the same length, got {sorted(lengths)}")
     return np.stack(values, axis=-1), header.label_names.index(label.strip()) if header.label_names else 0
 
 
@@ -209,12 +210,12 @@ def _numbers(channel: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         numbers = np.array([np.nan if word.strip() == "?" else float(word) for word in channel.split(",")], np.float32)
     if np.isinf(numbers).any():
-        raise ValueError("a value is infinite, or beyond what float32 holds")
+        raise ValueError("a value is infinite or exceeds the range of float32")
     return numbers
 
 
 def _check_alike(values: np.ndarray, header: _Header, before: list[np.ndarray]) -> None:
-    """Raise `ValueError` unless one series `[T, D]` has the sizes of the header, or else the channels of the others."""
+    """Raise `ValueError` unless a series `[T, D]` has the declared sizes, or else as many channels as those before."""
     num_steps, num_channels = values.shape
     expected = header.num_channels or (before[0].shape[1] if before else num_channels)
     if num_channels != expected:

@@ -1,7 +1,7 @@
-"""Distributions that numpyro does not have: latents in levels, latents along time, data of which a part is missing.
+"""Distributions that numpyro lacks: for latents in levels, latents along time, and partly missing data.
 
-Each is a `numpyro.distributions.Distribution` and a pytree with static structure, so it passes through `jax.jit`,
-`jax.vmap` and `jax.grad` as an argument, inside, and as a result.
+Each is a `numpyro.distributions.Distribution` and a pytree with static structure. It can therefore be created inside
+`jax.jit`, `jax.vmap` and `jax.grad`, and passed to and returned from them.
 """
 
 import aevb.distributions.classes  # noqa: F401  registers a divergence

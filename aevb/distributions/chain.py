@@ -1,4 +1,4 @@
-"""Latents in levels: a joint distribution of named levels, each given the ones before it."""
+"""Latents in levels: a joint distribution of named levels, each conditioned on the levels before it."""
 
 import functools
 from collections.abc import Callable
@@ -16,19 +16,19 @@ Level: TypeAlias = Distribution | Callable[[dict[str, Any]], Distribution]
 
 
 class Chain(Distribution):
-    """A distribution p(a) p(b|a) p(c|a, b)... over named levels; a draw is a dict by level.
+    """A distribution p(a) p(b|a) p(c|a, b)... over named levels. A draw is a dict with one entry per level.
 
         Chain(z2=Normal(...).to_event(1), z1=lambda z: Normal(f(z["z2"]), 1.0).to_event(1))
 
-    It can stand for a prior, a posterior and, over several modalities, a likelihood. Levels are paired by name: a
-    posterior may draw them in another order than the prior (from the data up, or from the top down).
+    It can serve as a prior, a posterior and, for several modalities, a likelihood. Levels are paired by name: a
+    posterior may draw them in a different order from the prior (from the data upwards, or from the top down).
 
-    To pass through `jax.jit`, `jax.vmap` or a scan, a level that is a function must not close over arrays: write
+    To pass through `jax.jit`, `jax.vmap` or a scan, a level that is a function must not close over arrays: use
     `jax.tree_util.Partial(function, arrays)`, which calls `function(arrays, z)`.
     """
 
     def __init__(self, **levels: Level):
-        """Take each level as a distribution, or as a function from a dict of the levels before it to one."""
+        """Define each level by a distribution, or by a function from a dict of the earlier levels to a distribution."""
         if not levels:
             raise TypeError("a Chain needs at least one level: Chain(z=Normal(...).to_event(1))")
         for name, level in levels.items():
@@ -40,16 +40,16 @@ class Chain(Distribution):
         super().__init__()
 
     def at(self, z: dict[str, Any]) -> dict[str, Distribution]:
-        """Return the distribution of each level given the earlier levels of one draw `z`."""
+        """Return the distribution of each level, given the earlier levels of one draw `z`."""
         return self._walk(lambda name, distribution: distribution, z)
 
     def means(self) -> dict[str, Any]:
-        """Return the mean of each level given the means of the ones before it."""
+        """Return the mean of each level, given the means of the earlier levels."""
         return self._walk(lambda name, distribution: distribution.mean)
 
     @property
     def event_shape(self) -> Any:
-        """The shape of each level, a dict."""
+        """The shapes of the levels, as a dict."""
         return jax.tree.map(lambda leaf: leaf.shape, self._traced[0])
 
     @property
@@ -59,7 +59,7 @@ class Chain(Distribution):
 
     @property
     def levels_without_rsample(self) -> dict[str, str]:
-        """The family of each level that cannot be reparameterized, by the level's name."""
+        """The families of the levels that cannot be reparameterized, by the name of the level."""
         return self._traced[1]
 
     def sample_with_intermediates(self, key: Any, sample_shape: tuple[int, ...] = ()) -> tuple[Any, Any]:
@@ -75,7 +75,7 @@ class Chain(Distribution):
         return over_leading_axes(one, len(sample_shape))(jax.random.split(key, sample_shape) if sample_shape else key)
 
     def sample_by_keys(self, keys: dict[str, jax.Array]) -> dict[str, Any]:
-        """Return one draw, each level by a key of its own: a level that is given the same key has the same noise."""
+        """Return one draw with a separate key for each level. The same key gives a level the same noise."""
         return self._walk(lambda name, distribution: distribution.sample(keys[name]))
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
@@ -89,7 +89,7 @@ class Chain(Distribution):
     def log_probs(self, value: dict[str, Any], intermediates: Any = None) -> dict[str, jax.Array]:
         """Return the log density of each level given the earlier ones, `[...]` for draws `[..., event]`, in nats.
 
-        Of a level that is a path, the densities of its steps, `[..., T]`.
+        For a level that is a path, the log densities of its steps are returned, `[..., T]`.
         """
 
         def one(value: dict, kept: dict) -> dict[str, jax.Array]:
@@ -120,7 +120,7 @@ class Chain(Distribution):
 
     @functools.cached_property
     def _traced(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, str], frozenset[str]]:
-        """The shapes of a draw, the levels that cannot be reparameterized, and those that are paths."""
+        """The shapes of a draw, the levels that cannot be reparameterized, and the levels that are paths."""
         fixed, paths = {}, set()
 
         def look(name: str, distribution: Distribution) -> Any:
@@ -136,7 +136,7 @@ class Chain(Distribution):
         return name in self._traced[2]
 
     def _walk(self, visit: Callable[[str, Distribution], Any], z: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Visit each level given the earlier ones: what was returned for those, or their values in `z`."""
+        """Visit each level, given the earlier levels' values in `z` or else what the visits returned for them."""
         visited: dict[str, Any] = {}
         for name in self.levels:
             before = {earlier: (visited if z is None else z)[earlier] for earlier in visited}
@@ -150,7 +150,7 @@ class Chain(Distribution):
                 level = level(before)
             except KeyError as error:
                 if error.args and error.args[0] in self.levels:
-                    message = f"level {name!r} of a Chain asks for {error.args[0]!r}, which does not come before it"
+                    message = f"level {name!r} of a Chain uses {error.args[0]!r}, which does not come before it"
                     raise ValueError(message) from None
                 error.add_note(f"in level {name!r} of a Chain, which is given {', '.join(before) or 'nothing'}")
                 raise
@@ -173,7 +173,7 @@ def _density(distribution: Distribution, value: Any, intermediates: Any) -> jax.
 
 
 def family_name(distribution: Any) -> str:
-    """Return the name of the family under `Independent` and `Expanded`."""
+    """Return the name of the family inside `Independent` and `ExpandedDistribution`."""
     while isinstance(distribution, Independent | ExpandedDistribution):
         distribution = distribution.base_dist
     return type(distribution).__name__

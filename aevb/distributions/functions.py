@@ -1,4 +1,4 @@
-"""Functions in distributions: which may stand in the static structure of a pytree, and `vmap` over leading axes."""
+"""Functions as parts of distributions: checks of static pytree structure, and `vmap` over leading axes."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def over_leading_axes(function: Callable, number: int) -> Callable:
 
 
 def is_pytree(value: Any) -> bool:
-    """Tell whether `value` is a pytree of its own, as a distribution or a `jax.tree_util.Partial` is."""
+    """Return whether `value` is a pytree node, such as a distribution or a `jax.tree_util.Partial`."""
     return not jax.tree_util.all_leaves([value])
 
 
@@ -22,8 +22,8 @@ def check_static(function: Callable, owner: str) -> None:
     """Raise `TypeError` if `function`, part of the static structure of `owner`, closes over arrays."""
     if _hides_arrays(function):
         raise TypeError(
-            f"{owner} is a function that closes over arrays, which cannot cross jax.jit, jax.vmap or a scan: "
-            f"write jax.tree_util.Partial(function, arrays) with the arrays as its first arguments"
+            f"{owner} is a function that closes over arrays, which cannot pass through jax.jit, jax.vmap or a scan: "
+            f"use jax.tree_util.Partial(function, arrays) with the arrays as its first arguments"
         )
 
 
@@ -36,7 +36,7 @@ def _hides_arrays(value: Any, depth: int = 3) -> bool:
 
 
 def _parts(function: Any) -> list[Any]:
-    """Return what a function holds on to: its closure and defaults, what a partial binds, the attributes of objects."""
+    """Return the objects that a function references: closure, defaults, bound arguments and attributes."""
     if isinstance(function, functools.partial):
         return [function.func, *function.args, *function.keywords.values()]
     cells = [_contents(cell) for cell in getattr(function, "__closure__", None) or ()]

@@ -1,4 +1,4 @@
-"""Distributions over the 256 intensities of a byte, k / 255 for k = 0..255: pixels of 0 to 255, scaled to [0, 1]."""
+"""Distributions over the 256 intensities k / 255, k = 0..255, of pixels from 0 to 255 scaled to [0, 1]."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from numpyro.distributions import Distribution, constraints
 
 NUM_INTENSITIES = 256
 LARGEST = NUM_INTENSITIES - 1
-_ROUNDING = 1e-4  # of 255 x: several roundings of float32
+_ROUNDING = 1e-4  # tolerance in units of 255 x: several roundings of float32
 
 
 class Intensities(constraints.Constraint):
-    """The constraint to be one of k / 255, k = 0..255, up to the rounding of float32."""
+    """The constraint to the values k / 255, k = 0..255, up to the rounding of float32."""
 
     is_discrete = True
 
@@ -36,17 +36,17 @@ intensities = Intensities()
 
 
 class OverIntensities(Distribution):
-    """A distribution over the 256 intensities k / 255: `log_prob` is the log of a probability mass, in nats per value.
+    """A distribution over the 256 intensities k / 255. `log_prob` is a log probability mass, in nats per value.
 
-    A subclass defines `log_mass`. Everything else follows by enumeration, in memory of one value, and may be replaced
-    by a closed form.
+    A subclass defines `log_mass`. The other methods enumerate the values, and a subclass may replace them by closed
+    forms.
     """
 
     has_enumerate_support = True
     reparametrized_params: list[str] = []  # noqa: RUF012
 
     def log_mass(self, k: jax.Array) -> jax.Array:
-        """Return log P(x = k / 255) at whole numbers `k` in 0..255, of a floating dtype, whose shapes broadcast."""
+        """Return log P(x = k / 255) for whole numbers `k` in 0..255 of a floating dtype, in a shape that broadcasts."""
         raise NotImplementedError
 
     @property
@@ -54,12 +54,12 @@ class OverIntensities(Distribution):
         return intensities
 
     def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
-        """Return the log of the probability mass, in nats: -inf of a value that is none of the 256."""
+        """Return the log of the probability mass, in nats; -inf for a value that is not one of the 256."""
         k = jnp.clip(jnp.round(_scaled(value)), 0, LARGEST)
         return jnp.where(intensities(value), self.log_mass(k.astype(self._dtype)), -jnp.inf)
 
     def cdf(self, value: ArrayLike) -> jax.Array:
-        """Return P(x <= value), for any real numbers."""
+        """Return P(x <= value) for any real numbers."""
         masses = jnp.exp(self._log_masses())
         return jnp.clip(jnp.sum(jnp.where(self._all() <= level_below(value), masses, 0), axis=0), 0, 1)
 
@@ -86,12 +86,12 @@ class OverIntensities(Distribution):
         return jnp.sum(jnp.exp(self._log_masses()) * deviation**2, axis=0)
 
     def enumerate_support(self, expand: bool = True) -> jax.Array:
-        """Return the 256 values, `[256, *batch_shape]`; unless expanded, of size 1 where the batch is."""
+        """Return the 256 values, `[256, *batch_shape]`, or with axes of size 1 for the batch unless expanded."""
         values = self._all() / LARGEST
         return jnp.broadcast_to(values, (NUM_INTENSITIES, *self.batch_shape)) if expand else values
 
     def log_masses(self) -> jax.Array:
-        """Return log P(x = k / 255) of all k = 0..255 along a new leading axis, `[256, *batch_shape]`."""
+        """Return log P(x = k / 255) for all k = 0..255 along a new leading axis, `[256, *batch_shape]`."""
         return self._log_masses()
 
     def _all(self) -> jax.Array:
@@ -107,10 +107,10 @@ class OverIntensities(Distribution):
 
 
 def _scaled(value: ArrayLike) -> jax.Array:
-    """Return 255 x, in float32 or, of float64, in that."""
+    """Return 255 x in float32, or in float64 if the value is float64."""
     return jnp.asarray(value, jnp.result_type(value, jnp.float32)) * LARGEST
 
 
 def level_below(value: ArrayLike) -> jax.Array:
-    """Return the largest k for which k / 255 is not above the value, up to rounding."""
+    """Return the largest k such that k / 255 does not exceed the value, up to rounding."""
     return jnp.floor(_scaled(value) + _ROUNDING)

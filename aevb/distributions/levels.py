@@ -1,4 +1,4 @@
-"""Densities and KL divergences by level, of any two distributions over the same latents."""
+"""Densities and KL divergences by level, for any two distributions over the same latents."""
 
 import functools
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from aevb.distributions.markov import Markov
 from aevb.distributions.observed import Observed
 
 ONE_LEVEL = "z"
-"""The name of the level of latents that have only one."""
+"""The name of the level of latents with only one level."""
 
 
 def log_densities(distribution: Distribution, z: Any, intermediates: Any = None) -> dict[str, jax.Array]:
-    """Return the log density of each level at draws `z` `[L, ...]`, in nats: `[L]` each, of a path by step `[L, T]`."""
+    """Return the log density of each level at draws `z` `[L, ...]`, in nats: `[L]`, or by step `[L, T]` for a path."""
     if isinstance(distribution, Chain):
         return distribution.log_probs(z, intermediates)
     if isinstance(distribution, Markov):
@@ -29,7 +29,7 @@ def log_densities(distribution: Distribution, z: Any, intermediates: Any = None)
 
 
 def total(by_level: Mapping[str, jax.Array]) -> jax.Array:
-    """Return the sum over levels of what is known at draws: `[L]` from `[L]` or, by step, `[L, T]` each."""
+    """Return the sum over levels, `[L]`, of values at draws, `[L]` or by step `[L, T]` per level."""
     return functools.reduce(jnp.add, (jnp.sum(v, axis=-1) if v.ndim > 1 else v for v in by_level.values()))
 
 
@@ -38,22 +38,22 @@ def sampled_kl(posterior: Mapping[str, jax.Array], prior: Mapping[str, jax.Array
     terms = {}
     for name, log_q in posterior.items():
         log_p = prior[name]
-        if log_q.ndim != log_p.ndim:  # a path by step, and one whose steps are not known apart
+        if log_q.ndim != log_p.ndim:  # one density is given by step, the other only for the whole path
             log_q, log_p = (jnp.sum(each, axis=-1) if each.ndim > 1 else each for each in (log_q, log_p))
         terms[name] = log_q - log_p
     return terms
 
 
 def closed_form_kl(posterior: Distribution, prior: Distribution, z: Any) -> dict[str, jax.Array]:
-    """Return KL(q || p) in closed form of those levels that have one, in nats, at draws `z` `[L, ...]` of q.
+    """Return KL(q || p) in nats for the levels where it has a closed form, at draws `z` `[L, ...]` of q.
 
-    Of latents of one level it does not depend on the draws, `[]`. A step of a path has it given the step before,
-    `[L, T]`. A level of a `Chain` has it given its ancestors, `[L]`, where all that it depends on in p is drawn before
-    it in q; elsewhere p's ancestors of the level depend on the level itself, there is no closed form, and the level is
-    left out.
+    For latents of one level, it does not depend on the draws, `[]`. For a path, it is given by step and conditioned on
+    the step before, `[L, T]`. For a level of a `Chain`, it is conditioned on the level's ancestors, `[L]`, if q draws
+    all its ancestors in p before it. Otherwise those ancestors depend on the level itself, there is no closed form, and
+    the level is left out.
 
     Raises:
-      ValueError: a level ought to have one, and none is registered with numpyro for the two families.
+      ValueError: a level should have a closed form, but none is registered with numpyro for the two families.
     """
     if isinstance(posterior, Chain) and isinstance(prior, Chain):
         names = [name for name in prior.levels if _before(prior, name) <= _before(posterior, name)]
@@ -67,12 +67,12 @@ def closed_form_kl(posterior: Distribution, prior: Distribution, z: Any) -> dict
 
 
 class LevelSupport(NamedTuple):
-    """What the values of one level may be.
+    """The possible values of one level.
 
     Attributes:
-      level: its name.
-      constraint: numpyro's, of the values that have a density.
-      may_be_missing: whether NaN is what was not observed.
+      level: the name of the level.
+      constraint: the numpyro constraint on values with a density.
+      may_be_missing: whether NaN marks values that were not observed.
     """
 
     level: str
@@ -81,19 +81,19 @@ class LevelSupport(NamedTuple):
 
 
 def supports(distribution: Distribution, value: Any) -> list[LevelSupport]:
-    """Return the support of each level, at `value` of the ones before it."""
+    """Return the support of each level, given the earlier levels in `value`."""
     if isinstance(distribution, Chain):
         return [supports(level, None)[0]._replace(level=name) for name, level in distribution.at(value).items()]
     return [LevelSupport(ONE_LEVEL, distribution.support, isinstance(distribution, Observed))]
 
 
 def of_level(value: Any, level: str) -> Any:
-    """Return the part of a draw that is one level's."""
+    """Return the part of a draw that belongs to one level."""
     return value[level] if isinstance(value, dict) else value
 
 
 def is_discrete(distribution: Distribution) -> dict[str, bool]:
-    """Tell of each level, by name, whether its values are discrete."""
+    """Return whether the values of each level are discrete, by name."""
     if isinstance(distribution, Chain):
         found = {}
 
@@ -106,7 +106,7 @@ def is_discrete(distribution: Distribution) -> dict[str, bool]:
 
 
 class Raveled(Distribution):
-    """A distribution over pytrees as one over vectors `[J]`: what Hamiltonian Monte Carlo and AIS are about."""
+    """A distribution over pytrees as one over vectors `[J]`, for Hamiltonian Monte Carlo and AIS."""
 
     def __init__(self, base: Distribution, template: Any):
         """Wrap `base`, whose draws have the shapes of `template`."""

@@ -1,4 +1,4 @@
-"""Latents along time: a distribution over paths whose every step depends on the one before."""
+"""Latents along time: a distribution over paths in which every step depends on the one before."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,14 @@ from aevb.distributions.functions import check_static
 class Markov(Distribution):
     """A distribution over paths z `[T, J]`: z_t ~ step(params, z_{t-1}, inputs_t), z_0 = start.
 
-    A path is one event. Only drawing one is a scan: the densities along a given path are one batched call.
+    A path is one event. Drawing a path is a scan; the densities along a given path are computed in one batched call.
 
         Markov(step, params["decoder"], start=jnp.zeros(J), inputs=jnp.arange(T))
 
-    `step` must broadcast over leading axes: it is given one step, z `[..., J]` with inputs of one time, to draw, and a
-    whole path, z `[..., T, J]` with all inputs `[T, ...]`, for densities. It returns a distribution with the event
-    shape `[J]`. To pass through `jax.jit` or `jax.vmap` it must not close over arrays: they go into `params`.
+    `step` must broadcast over leading axes: for drawing, it is called with one step, z `[..., J]`, and the inputs of
+    one time; for densities, with a whole path, z `[..., T, J]`, and all inputs `[T, ...]`. It returns a distribution
+    with the event shape `[J]`. To pass through `jax.jit` or `jax.vmap`, it must not close over arrays: pass them in
+    `params`.
     """
 
     pytree_data_fields = ("params", "start", "inputs")
@@ -30,23 +31,22 @@ class Markov(Distribution):
         """Define the steps.
 
         Args:
-          step: `(params, previous, inputs) -> distribution`.
-          params: a pytree of arrays, handed to every step.
-          start: `[J]`, z_0, which the first step depends on and which is not part of the path.
-          inputs: a pytree of arrays `[T, ...]`, of which each step is given its own; `jnp.arange(T)` where there is
-            nothing to give.
+          step: a function `(params, previous, inputs) -> distribution`.
+          params: a pytree of arrays, passed to every step.
+          start: `[J]`, z_0, on which the first step depends and which is not part of the path.
+          inputs: a pytree of arrays `[T, ...]`, with one entry per step; `jnp.arange(T)` if the steps need no inputs.
 
         Raises:
-          TypeError: `step` is no function, or `inputs` are not arrays `[T, ...]`.
-          ValueError: `inputs` of different lengths.
+          TypeError: `step` is not a function, or `inputs` are not arrays `[T, ...]`.
+          ValueError: the `inputs` have different lengths.
         """
         if not callable(step):
             raise TypeError(f"step of a Markov must be a function, got {describe(step)}")
         lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(inputs)}
         if not lengths or () in lengths:
             raise TypeError(
-                f"inputs of a Markov must be arrays [T, ...], got {describe(inputs)}: jnp.arange(T) where there is "
-                f"nothing to give"
+                f"inputs of a Markov must be arrays [T, ...], got {describe(inputs)}: pass jnp.arange(T) if the steps "
+                f"need no inputs"
             )
         if len(lengths) > 1:
             raise ValueError(f"inputs of a Markov must all have the same length, got {sorted(lengths)}")
@@ -63,11 +63,11 @@ class Markov(Distribution):
         return self.first.has_rsample
 
     def sample_with_intermediates(self, key: Any, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, Any]:
-        """Return paths, and what their densities are known from: of steps that are flows, where each came from."""
+        """Return paths and the intermediates of their steps, such as the base draws of flows."""
 
         def draw(previous: jax.Array, at: tuple[jax.Array, Any]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             key, inputs = at
-            # A step that does not look at `previous` has no axes for the draws.
+            # A step that does not use `previous` has no axes for the draws.
             drawn, kept = self._step(previous, inputs).expand(sample_shape).sample_with_intermediates(key)
             z = jnp.asarray(drawn)
             return z, (z, kept)
@@ -81,14 +81,14 @@ class Markov(Distribution):
         return self.sample_with_intermediates(key, sample_shape)[0]
 
     def conditionals(self, z: jax.Array) -> Distribution:
-        """Return the distributions of every z_t given z_{t-1} along paths `[..., T, J]`: batch shape `[..., T]`."""
+        """Return the distributions of all z_t given z_{t-1} along paths `[..., T, J]`, with batch shape `[..., T]`."""
         axis = z.ndim - len(self.event_shape)
         start = jnp.broadcast_to(self.start, (*z.shape[:axis], 1, *self.event_shape[1:])).astype(z.dtype)
         previous = jnp.concatenate([start, jax.lax.slice_in_dim(z, 0, self.event_shape[0] - 1, axis=axis)], axis=axis)
         return self._step(previous, self.inputs)
 
     def log_probs(self, z: jax.Array, intermediates: Any = None) -> jax.Array:
-        """Return the log density of every step of paths `[..., T, J]`, `[..., T]`, in nats."""
+        """Return the log density `[..., T]` of every step of paths `[..., T, J]`, in nats."""
         steps = self.conditionals(z)
         return jnp.asarray(steps.log_prob(z, intermediates) if intermediates else steps.log_prob(z))
 
@@ -101,7 +101,7 @@ class Markov(Distribution):
 
     @property
     def first(self) -> Distribution:
-        """The distribution of the first step, traced and not computed: for its family, not its numbers."""
+        """The distribution of the first step, traced without computing it, to determine its family."""
         found = []
         jax.eval_shape(lambda: found.append(self._step(self.start, jax.tree.map(lambda leaf: leaf[0], self.inputs))))
         return found[0]

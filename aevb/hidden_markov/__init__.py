@@ -1,22 +1,22 @@
-"""Hidden Markov models: the exact baseline of models along time, on plain arrays.
+"""Hidden Markov models on plain arrays, an exact baseline for models along time.
 
-A state s_t out of K emits x_t, and depends on the state before it:
+Each of the T steps has one of K states s_t, which depends on the state before it and emits x_t:
 
     p(x, s) = p(s_1) p(x_1 | s_1) prod_t p(s_t | s_{t-1}) p(x_t | s_t)
 
-Rabiner's (1989) three problems are `log_likelihood` (evaluation), `viterbi` (decoding) and `fit` (learning);
-`filter_states`, `smooth_states` and `sample` are beside them. All of them are exact, and differentiable where that has
-a meaning.
+`log_likelihood` (evaluation), `viterbi` (decoding) and `fit` (learning) solve Rabiner's (1989) three problems. There
+are also `filter_states`, `smooth_states` and `sample`. All are exact, and differentiable where that is meaningful.
 
     emission = hidden_markov.bernoulli()
     result = hidden_markov.fit(train, emission, 50, key=key, valid_x=valid, num_restarts=5)
     hidden_markov.log_likelihood(result.best_params, test, emission).sum() / num_steps    # nats per time step
 
-Sequences are one array `[N, T, D]`, NaN after the end of each and wherever something was not observed. A step after the
-end does not exist; a missing value before it adds nothing to log p(x), and the state goes on.
+Sequences are one array `[N, T, D]`, with NaN after the end of each and where a value was not observed. Steps after the
+end do not exist. A missing value before the end contributes nothing to log p(x), but the state still makes its
+transition.
 
-dynamax does the same for whole observations, and is what tests compare with. This is a differentiable forward algorithm
-of our own, because many restarts and missing entries are one program here, and because dynamax 1.0 needs a nightly
+dynamax solves the same problems for complete observations, and tests compare with it. It is not used here because this
+forward algorithm handles many restarts and missing entries in one program, and because dynamax 1.0 needs a nightly
 build of TensorFlow Probability and a web server.
 """
 

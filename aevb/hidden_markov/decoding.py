@@ -1,4 +1,4 @@
-"""Decoding, the second of Rabiner's (1989) problems: the most probable path of states, by Viterbi's algorithm."""
+"""Decoding, the second of Rabiner's (1989) problems: Viterbi's algorithm for the most probable path of states."""
 
 from typing import Any, NamedTuple
 
@@ -24,10 +24,10 @@ class Decoded(NamedTuple):
 
 
 def viterbi(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> Decoded:
-    """Return the path of states that has the highest p(s | x).
+    """Return the path of states with the highest p(s | x).
 
-    It is one path, and not the most probable state of each step, which `smooth_states` gives. Arguments and errors as
-    for `log_likelihood`.
+    This is one joint path. The most probable state at each step follows from `smooth_states` instead. Arguments and
+    errors are those of `log_likelihood`.
     """
     return _viterbi(params, *checked(params, x, emission, lengths), emission)
 

@@ -1,10 +1,10 @@
-"""What the states of a hidden Markov model emit: any numpyro distribution, and four families that are built in.
+"""Emissions of hidden Markov models: four built-in families, or any numpyro distribution.
 
-A step x is `[D]`; what is NaN in it was not observed and adds nothing to its log-likelihood. The functions here work on
-S steps at a time, `[S, D]`.
+A step x is `[D]`. NaN marks values that were not observed; they contribute nothing to its log-likelihood. The functions
+here work on S steps at a time, `[S, D]`.
 
-The M-steps have pseudo-counts: every state is given `pseudo_count` steps more than it was expected to emit, so that no
-probability becomes 0 and a state that emits next to nothing stays where the data are.
+The M-steps have pseudo-counts: every state is assigned `pseudo_count` steps in addition to its expected number of
+steps. No probability becomes 0, and a state that emits almost nothing stays near the data.
 """
 
 import dataclasses
@@ -32,18 +32,20 @@ _SMALLEST_RATE = 1e-6
 class Emission:
     """A family of emissions. It is hashable and passes through `jax.jit` and `jax.vmap` as a static argument.
 
-    A family of one's own takes the first three; its functions must be defined once, not anew for each call, so that
-    compiled programs are found again.
+    A custom family needs the first three functions. Define them once instead of for each call, so that compiled
+    programs are reused.
 
         Emission(lambda params: dist.LogNormal(params["mean"], 1.0).to_event(1), initialize, maximize)
 
     Attributes:
-      distribution: `params -> distribution` of the batch shape `[K]` and the event shape `[D]`, one for each state.
-      initialize: `(key, steps, num_states) -> params` from the steps of all sequences, `[S, D]`; NaN after the ends.
-      maximize: `(params, weights, steps) -> params`, the M-step: given the expected number of times that each state
-        emitted each step, `[S, K]`, which is 0 after the end of a sequence, the parameters that maximize the expected
-        log-likelihood. It is given the former ones too.
-      log_prob: `(params, steps) -> [S, K]` in nats, where there is a faster way than `distribution`.
+      distribution: a function `params -> distribution` with batch shape `[K]`, one entry per state, and event shape
+        `[D]`.
+      initialize: a function `(key, steps, num_states) -> params` of the steps of all sequences, `[S, D]`, NaN after
+        the ends.
+      maximize: the M-step, a function `(params, weights, steps) -> params`. `weights` `[S, K]` is the expected number
+        of times that each state emitted each step, 0 after the end of a sequence. The result maximizes the expected
+        log-likelihood; `params` are the previous parameters.
+      log_prob: a function `(params, steps) -> [S, K]` in nats, if there is a faster way than through `distribution`.
     """
 
     distribution: Callable[[EmissionParams], Distribution]
@@ -53,17 +55,17 @@ class Emission:
 
 
 def log_likelihoods(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
-    """Return log p(x | state) of S steps for every state, `[S, K]`, in nats; 0 where nothing was observed."""
+    """Return log p(x | state) of S steps under every state, `[S, K]`, in nats; 0 where nothing was observed."""
     if emission.log_prob is not None:
         return emission.log_prob(params, steps)
     return log_prob_by_distribution(emission, params, steps)
 
 
 def log_prob_by_distribution(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
-    """Return the same through the family's `distribution`."""
+    """Return the same as `log_likelihoods`, computed from the family's `distribution`."""
     base = _factors(emission.distribution(params))
     steps = steps[:, None, :]
-    # Where inside and outside, as in `aevb.Observed`: what was not observed must not reach the gradient.
+    # `where` both inside and outside, as in `aevb.Observed`: missing values must not reach the gradient.
     densities = jnp.asarray(base.log_prob(filled(steps, _support(base))))
     if base.event_shape:
         return jnp.where(jnp.isnan(steps).any(-1), 0, densities)
@@ -77,11 +79,11 @@ def is_factorised(distribution: Distribution) -> bool:
 
 @jax.jit
 def is_supported(emission: Emission, params: EmissionParams, steps: jax.Array) -> jax.Array:
-    """Return whether some state can emit each of the values, `[S, D]`; whole steps, `[S]`, if it ties them together."""
+    """Return whether some state can emit each value, `[S, D]`, or each step, `[S]`, if its values are dependent."""
     base = _factors(emission.distribution(params))
     support, steps = _support(base), steps[:, None, :]
     missing = jnp.isnan(steps)
-    # As floats: `filled` truncates to integers what is not one.
+    # The values stay floats, because `filled` would truncate them to integers.
     values = jnp.where(missing, jnp.asarray(support.feasible_like(steps), steps.dtype), steps)
     return jnp.any(jnp.asarray(support(values)) | (missing.any(-1) if base.event_shape else missing), axis=1)
 
@@ -96,16 +98,16 @@ def check_emission(emission: Any) -> None:
 
 
 def check_pseudo_count(pseudo_count: Any) -> None:
-    """Raise `ValueError` unless `pseudo_count` is a number that counts can be added to."""
+    """Raise `ValueError` unless `pseudo_count` is finite and not negative."""
     if not 0 <= pseudo_count < float("inf"):
         raise ValueError(f"pseudo_count must be 0 or a positive number, got {pseudo_count}")
 
 
 @functools.cache
 def bernoulli(pseudo_count: float = 0.1) -> Emission:
-    """Independent Bernoullis of D values 0 or 1; parameters `{"logits": [K, D]}`.
+    """Return D independent Bernoulli distributions over 0 and 1, with parameters `{"logits": [K, D]}`.
 
-    The pseudo-count is one of each value: that many steps with a 1 and as many with a 0.
+    The pseudo-count is the number of additional steps with a 1, and also the number with a 0.
     """
     check_pseudo_count(pseudo_count)
 
@@ -129,11 +131,11 @@ def bernoulli(pseudo_count: float = 0.1) -> Emission:
 
 @functools.cache
 def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -> Emission:
-    """Gaussians with a diagonal covariance; parameters `{"mean": [K, D], "variance": [K, D]}`.
+    """Return Gaussians with a diagonal covariance, with parameters `{"mean": [K, D], "variance": [K, D]}`.
 
     Args:
-      pseudo_count: as many steps more with the mean and the variance of all data.
-      relative_variance_floor: the smallest variance, as a share of that of all data.
+      pseudo_count: the number of additional steps with the mean and the variance of all data.
+      relative_variance_floor: the smallest variance, as a fraction of the variance of all data.
     """
     check_pseudo_count(pseudo_count)
     if not relative_variance_floor > 0:
@@ -144,7 +146,7 @@ def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -
         return {"mean": picked, "variance": jnp.broadcast_to(_spread(steps), picked.shape)}
 
     def maximize(params: EmissionParams, weights: jax.Array, steps: jax.Array) -> EmissionParams:
-        # Around the mean of all data: squares of values that are far from 0 would lose their digits.
+        # Values are centered at the mean of all data, because squares of values far from 0 would lose precision.
         center, spread = _mean(steps), _spread(steps)
         seen, values = _seen_and_values(steps - center)
         total = _product(weights.T, seen) + pseudo_count
@@ -165,9 +167,9 @@ def gaussian(pseudo_count: float = 0.1, relative_variance_floor: float = 1e-3) -
 
 @functools.cache
 def poisson(pseudo_count: float = 0.1) -> Emission:
-    """Independent Poissons of D counts; parameters `{"log_rate": [K, D]}`.
+    """Return D independent Poisson distributions, with parameters `{"log_rate": [K, D]}`.
 
-    The pseudo-count is as many steps more with the mean of all data.
+    The pseudo-count is the number of additional steps with the mean of all data.
     """
     check_pseudo_count(pseudo_count)
 
@@ -186,9 +188,10 @@ def poisson(pseudo_count: float = 0.1) -> Emission:
 
 @functools.cache
 def categorical(num_values: int, pseudo_count: float = 0.1) -> Emission:
-    """D independent categorical values of 0 to `num_values` - 1; parameters `{"logits": [K, D, num_values]}`.
+    """Return D independent categorical distributions over 0..`num_values` - 1.
 
-    The pseudo-count is one of each value. The logits of `maximize` and `initialize` are log-probabilities.
+    The parameters are `{"logits": [K, D, num_values]}`. The pseudo-count is the number of additional steps with each
+    value. The logits returned by `maximize` and `initialize` are log-probabilities.
     """
     check_counts(2, num_values=num_values)
     check_pseudo_count(pseudo_count)
@@ -219,7 +222,7 @@ def categorical(num_values: int, pseudo_count: float = 0.1) -> Emission:
 
 
 def _factors(distribution: Distribution) -> Distribution:
-    """Return what is below `.to_event()`."""
+    """Return the distribution inside `.to_event()`."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution
@@ -230,7 +233,7 @@ def _support(base: Distribution) -> Any:
 
 
 def _seen_and_values(steps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return 1 for what was observed and 0 for what was not, and the values with 0 there."""
+    """Return a mask that is 1 where a value was observed, and the values with 0 where none was."""
     seen = ~jnp.isnan(steps)
     return seen.astype(steps.dtype), jnp.where(seen, steps, 0)
 
@@ -238,30 +241,30 @@ def _seen_and_values(steps: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _picked_and_mean(
     key: jax.Array, steps: jax.Array, num_states: int, fill: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """Return K different random steps of which anything was observed, `[K, D]`, and the mean step `[D]`.
+    """Return K different random steps with an observed value, `[K, D]`, and the mean step `[D]`.
 
-    What is missing in a step is filled with the mean.
+    Missing values of a step are replaced by the mean.
     """
-    # Those with the highest random numbers: `jax.random.choice` takes seconds to compile.
+    # The K highest random numbers choose the steps: `jax.random.choice` takes seconds to compile.
     ranks = jnp.where(jnp.isnan(steps).all(-1), -1, jax.random.uniform(key, steps.shape[:1]))
     picked, mean = steps[jax.lax.top_k(ranks, num_states)[1]], _mean(steps)
     return jnp.where(jnp.isnan(picked) & fill, mean, picked), mean
 
 
 def _mean(steps: jax.Array) -> jax.Array:
-    """Return the mean of all data, `[D]`; 0 of what was never observed."""
+    """Return the mean of all data, `[D]`; 0 for values that were never observed."""
     seen, values = _seen_and_values(steps)
     return values.sum(0) / jnp.maximum(seen.sum(0), 1)
 
 
 def _spread(steps: jax.Array) -> jax.Array:
-    """Return the variance of all data, `[D]`; 1 for what never varies or was never observed."""
+    """Return the variance of all data, `[D]`; 1 for values that never vary or were never observed."""
     variance = jnp.nanvar(steps, 0)
     return jnp.where(variance > 0, variance, 1)
 
 
 def _product(one: jax.Array, other: jax.Array) -> jax.Array:
-    """Multiply matrices in full single precision, which a GPU would not by default."""
+    """Multiply matrices in full single precision, which is not the default on GPUs."""
     return jnp.matmul(one, other, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -1,15 +1,15 @@
-"""Evaluation, the first of Rabiner's (1989) problems: the forward algorithm, and what its gradient is.
+"""Evaluation, the first of Rabiner's (1989) problems: the forward algorithm and its gradient.
 
-With a the logarithms of p(s_t | x_1..x_t), A the transition probabilities and b_t(j) = log p(x_t | s_t = j),
+With a_t(i) = log p(s_t = i | x_1..x_t), the transition probabilities A and b_t(j) = log p(x_t | s_t = j),
 
-    log p(s_t = j, x_t | x_1..x_{t-1}) = log sum_i exp(a_{t-1}(i)) A_ij + b_t(j),
+    log p(s_t = j, x_t | x_1..x_{t-1}) = log sum_i exp(a_{t-1}(i)) A_ij + b_t(j).
 
-whose log-sum over j is log p(x_t | x_1..x_{t-1}); these add up to log p(x). The sum over i is a matrix product of
-probabilities. What stays in log space are b and a: no number of values per step makes them underflow. A state whose
+The log-sum-exp over j is log p(x_t | x_1..x_{t-1}), and these add up to log p(x). The sum over i is a matrix product of
+probabilities. b and a stay in log space, so that they do not underflow for any number of values per step. A state whose
 predicted probability is below the smallest float (e^-87, in double precision e^-708) counts as impossible.
 
-There is no backward algorithm: the derivatives of log p(x) in log p(s_1), log A and b are the expected numbers of
-starts, transitions and visits given x, which is the E-step, and reverse differentiation is how they are computed.
+There is no backward algorithm. The derivatives of log p(x) in log p(s_1), log A and b are the expected numbers of
+starts, transitions and visits given x, which is the E-step. They are computed by reverse-mode differentiation.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from aevb.hidden_markov.parameters import Parameters, checked
 
 
 class Filtered(NamedTuple):
-    """What is known of each state from what was observed up to it.
+    """The distribution of each state given the observations up to it.
 
     Attributes:
       log_likelihood: log p(x), `[N]`, nats.
@@ -35,12 +35,12 @@ class Filtered(NamedTuple):
 
 
 class ExpectedCounts(NamedTuple):
-    """The E-step: how often what is not observed is expected to have happened, given x.
+    """The E-step: expected counts of starts, transitions and visits of states, given x.
 
     Attributes:
       log_likelihood: log p(x), `[N]`, nats.
-      initial: times that a sequence started in each state, `[K]`.
-      transition: times that state i was followed by state j, `[K, K]`.
+      initial: the expected number of sequences that start in each state, `[K]`.
+      transition: the expected number of times that state i is followed by state j, `[K, K]`.
       states: p(s_t | x), `[N, T, K]`, 0 after the end of a sequence.
     """
 
@@ -54,27 +54,26 @@ def log_likelihood(params: Parameters, x: ArrayLike, emission: Emission, lengths
     """Return log p(x) of each sequence, in nats, by the forward algorithm. It is differentiable in the parameters.
 
     Args:
-      params: of a model with K states.
-      x: sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      params: the parameters of a model with K states.
+      x: sequences `[N, T, D]`, NaN after their ends and where a value was not observed.
       emission: the family of p(x_t | s_t), such as `bernoulli()`.
-      lengths: `[N]` integers; by default each sequence ends with the last step of which anything was observed. The
-        steps after that change log p(x) by nothing.
+      lengths: `[N]` integers. By default each sequence ends with its last step with an observed value. Steps after that
+        do not change log p(x).
 
     Returns:
-      `[N]`. -inf where x is impossible.
+      log p(x), `[N]`; -inf if x is impossible.
 
     Raises:
-      TypeError: `x` is no array of floating point numbers, or `params` or `emission` are something else.
-      ValueError: shapes that do not belong together, values that no state can emit, parameters that are no
-        log-probabilities.
+      TypeError: `x` is not an array of floating point numbers, or `params` or `emission` has the wrong type.
+      ValueError: the shapes do not match, no state can emit a value, or the parameters are not log-probabilities.
     """
     return _log_likelihood(params, *checked(params, x, emission, lengths), emission)
 
 
 def filter_states(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> Filtered:
-    """Return p(s_t | x_1..x_t) of every step, and log p(x). Arguments and errors as for `log_likelihood`.
+    """Return p(s_t | x_1..x_t) for every step, and log p(x). Arguments and errors are those of `log_likelihood`.
 
-    Steps between the last one observed and an end that `lengths` gives are forecasts.
+    Steps between the last observed step and the end given by `lengths` are forecasts.
     """
     return _filtered(params, *checked(params, x, emission, lengths), emission)
 
@@ -82,7 +81,7 @@ def filter_states(params: Parameters, x: ArrayLike, emission: Emission, lengths:
 def smooth_states(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> jax.Array:
     """Return p(s_t | x), given the whole sequence, `[N, T, K]`; NaN after the end.
 
-    Arguments and errors as for `log_likelihood`.
+    Arguments and errors are those of `log_likelihood`.
     """
     sequences, lengths = checked(params, x, emission, lengths)
     states = expected_counts_of(params, sequences, lengths, emission).states
@@ -90,13 +89,13 @@ def smooth_states(params: Parameters, x: ArrayLike, emission: Emission, lengths:
 
 
 def expected_counts(params: Parameters, x: ArrayLike, emission: Emission, lengths: Any = None) -> ExpectedCounts:
-    """Return the E-step of Baum and Welch. Arguments and errors as for `log_likelihood`."""
+    """Return the result of Baum and Welch's E-step. Arguments and errors are those of `log_likelihood`."""
     return expected_counts_of(params, *checked(params, x, emission, lengths), emission)
 
 
 @jax.jit
 def expected_counts_of(params: Parameters, x: jax.Array, lengths: jax.Array, emission: Emission) -> ExpectedCounts:
-    """Return the E-step, of what was checked already."""
+    """Return the result of the E-step for arguments that have been checked."""
 
     def total(log_initial: jax.Array, log_transition: jax.Array, log_emissions: jax.Array) -> tuple:
         each, _ = forward(log_initial, log_transition, log_emissions, lengths)
@@ -109,12 +108,12 @@ def expected_counts_of(params: Parameters, x: jax.Array, lengths: jax.Array, emi
 
 
 def emissions_of(params: Parameters, x: jax.Array, emission: Emission) -> jax.Array:
-    """Return log p(x_t | s_t) for every state, `[N, T, K]`, nats."""
+    """Return log p(x_t | s_t) for every state, `[N, T, K]`, in nats."""
     return log_likelihoods(emission, params.emission, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], -1)
 
 
 def is_there(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Return `[N, T]`, whether a step is before the end of its sequence."""
+    """Return whether each step is before the end of its sequence, `[N, T]`."""
     return jnp.arange(x.shape[1]) < lengths[:, None]
 
 
@@ -159,6 +158,6 @@ def forward(
 
 
 def _log_or_impossible(probability: jax.Array) -> jax.Array:
-    """Return the logarithm, -inf below the smallest normal float, whose reciprocal would overflow in the gradient."""
+    """Return the logarithm, or -inf below the smallest normal float: its reciprocal would overflow in the gradient."""
     is_possible = probability >= jnp.finfo(probability.dtype).tiny
     return jnp.where(is_possible, jnp.log(jnp.where(is_possible, probability, 1)), -jnp.inf)

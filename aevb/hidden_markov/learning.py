@@ -1,4 +1,4 @@
-"""Learning, the third of Rabiner's (1989) problems: expectation maximization, by the algorithm of Baum and Welch."""
+"""Learning, the third of Rabiner's (1989) problems: expectation maximization with the algorithm of Baum and Welch."""
 
 import functools
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from aevb.hidden_markov.inference import emissions_of, expected_counts_of, forwa
 from aevb.hidden_markov.parameters import Parameters, check_array, check_params, check_sequences, checked
 
 _PSEUDO_COUNT = 0.1
-_SMALLEST_TRANSITION = 1e-6  # at the start: what is 0 then stays 0
+_SMALLEST_TRANSITION = 1e-6  # in initial parameters: a probability of 0 would stay 0
 
 
 class Evaluation(NamedTuple):
-    """How far R restarts have come.
+    """An evaluation of R restarts.
 
     Attributes:
-      iteration: steps of EM that were taken.
+      iteration: the number of EM steps taken.
       train: log p of the training sequences before the last of these steps, `[R]`, nats per time step.
-      valid: of the validation sequences after it, `[R]`; `None` where there are none.
+      valid: log p of the validation sequences after it, `[R]`, nats per time step; `None` if there are none.
     """
 
     iteration: int
@@ -35,15 +35,15 @@ class Evaluation(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What R restarts found.
+    """The result of R restarts.
 
     Attributes:
-      params: of each restart, leaves `[R, ...]`: those of its evaluation with the highest log p of the validation
-        sequences, or without validation sequences the last ones.
-      iterations: steps of EM that led to them, `[R]`.
+      params: the parameters of each restart, leaves `[R, ...]`, at its evaluation with the highest log p of the
+        validation sequences, or the last parameters if there are no validation sequences.
+      iterations: the number of EM steps that led to these parameters, `[R]`.
       train: log p of the training sequences after 0, 1, ... steps of EM, `[I, R]`, nats per time step.
-      evaluations: every evaluation.
-      best: the restart that is the best one by validation sequences, or without them by training sequences.
+      evaluations: all evaluations.
+      best: the index of the best restart by the validation sequences, or by the training sequences if there are none.
     """
 
     params: Parameters
@@ -59,16 +59,16 @@ class FitResult(NamedTuple):
 
 
 def initialize(key: jax.Array, x: ArrayLike, num_states: int, emission: Emission) -> Parameters:
-    """Draw parameters to start EM from: transitions uniform on the simplex, emissions near random steps of the data.
+    """Draw initial parameters for EM: transitions uniform on the simplex, emissions near random steps of the data.
 
     Args:
       key: a typed key, consumed.
-      x: training sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      x: training sequences `[N, T, D]`, NaN after their ends and where a value was not observed.
       num_states: K.
       emission: the family of p(x_t | s_t).
 
     Raises:
-      TypeError: arguments of another kind.
+      TypeError: an argument has the wrong type.
       ValueError: `x` is not `[N, T, D]`, or has fewer steps than there are states.
     """
     check_key(key)
@@ -82,17 +82,18 @@ def em_step(
     """Take one step of EM.
 
     Args:
-      params: of a model with K states.
-      x: sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      params: the parameters of a model with K states.
+      x: sequences `[N, T, D]`, NaN after their ends and where a value was not observed.
       emission: the family of p(x_t | s_t), with its own pseudo-counts.
-      pseudo_count: added to the expected number of starts in each state and of transitions between any two. Without
-        any pseudo-counts a step never lowers log p(x).
+      pseudo_count: the number added to the expected number of starts in each state, and of transitions between any two
+        states. Without any pseudo-counts, a step never decreases log p(x).
 
     Returns:
-      The new parameters, and log p(x) of the former ones, `[N]`, nats.
+      The new parameters, and log p(x) under the previous ones, `[N]`, nats.
 
     Raises:
-      As `log_likelihood`.
+      TypeError: as for `log_likelihood`.
+      ValueError: as for `log_likelihood`.
     """
     check_pseudo_count(pseudo_count)
     sequences, lengths = checked(params, x, emission, None)
@@ -113,28 +114,28 @@ def fit(
     pseudo_count: float = _PSEUDO_COUNT,
     on_evaluation: Callable[[Evaluation], None] | None = None,
 ) -> FitResult:
-    """Learn a model by EM from several random starts, all of them in one compiled program.
+    """Learn a model with EM from several random initial parameters, in one compiled program.
 
-    Restart r is what `initialize(jax.random.split(key, R)[r], ...)` leads to.
+    Restart r begins with `initialize(jax.random.split(key, R)[r], ...)`.
 
     Args:
-      x: training sequences `[N, T, D]`, NaN after their ends and where something was not observed.
+      x: training sequences `[N, T, D]`, NaN after their ends and where a value was not observed.
       emission: the family of p(x_t | s_t), such as `bernoulli()`.
       num_states: K.
       key: a typed key, consumed.
-      valid_x: validation sequences, which choose the iteration of each restart and the best restart.
+      valid_x: validation sequences, which select the iteration of each restart and the best restart.
       num_restarts: R.
-      num_iterations: steps of EM, at most.
-      evaluate_every: steps of EM from one evaluation to the next.
-      patience: stop after so many evaluations at which no restart had a higher log p of the validation sequences than
-        before; `None` never stops early.
-      pseudo_count: as for `em_step`.
+      num_iterations: the largest number of EM steps.
+      evaluate_every: the number of EM steps between evaluations.
+      patience: the number of evaluations without an improvement of any restart on the validation sequences after which
+        learning stops; `None` never stops early.
+      pseudo_count: see `em_step`.
       on_evaluation: called with every `Evaluation`.
 
     Raises:
-      TypeError: arguments of another kind.
-      ValueError: values that no state can emit, sequences of another size than `[N, T, D]`, `patience` without
-        validation sequences, counts below 1.
+      TypeError: an argument has the wrong type.
+      ValueError: no state can emit a value, the sequences are not `[N, T, D]`, `patience` is given without validation
+        sequences, or a count is below 1.
       FloatingPointError: log p of a restart is not finite.
     """
     check_counts(1, num_restarts=num_restarts, num_iterations=num_iterations, evaluate_every=evaluate_every)
@@ -142,7 +143,7 @@ def fit(
     if patience is not None:
         check_counts(1, patience=patience)
         if valid_x is None:
-            raise ValueError("patience needs valid_x: training sequences never say when to stop")
+            raise ValueError("patience needs valid_x: training sequences cannot determine when to stop")
     params = _starts(key, x, num_states, emission, num_restarts)
     data = _prepared(x, emission, params, "x")
     valid = None if valid_x is None else _prepared(valid_x, emission, params, "valid_x")
@@ -165,7 +166,7 @@ class _Data(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The best parameters so far: of each restart, leaves `[R, ...]`."""
+    """The best parameters of each restart so far, leaves `[R, ...]`, and the evaluations that led to them."""
 
     params: Parameters
     iterations: np.ndarray
@@ -182,7 +183,7 @@ class _Search(NamedTuple):
         return patience is not None and self.num_in_vain >= patience
 
     def after(self, params: Parameters, train: np.ndarray, valid: np.ndarray | None) -> "_Search":
-        """Return this with another evaluation: training log-likelihoods `[steps, R]`, validation `[R]`."""
+        """Return the state after another evaluation: training log-likelihoods `[steps, R]`, validation `[R]`."""
         iteration = self.iteration + len(train)
         for values in (train, valid):
             if values is not None and not np.all(np.isfinite(values)):
@@ -201,7 +202,7 @@ class _Search(NamedTuple):
 
 
 def _starts(key: Any, x: Any, num_states: Any, emission: Any, num_restarts: int) -> Parameters:
-    """Return where R restarts start, leaves `[R, ...]`."""
+    """Return the initial parameters of R restarts, leaves `[R, ...]`."""
     check_key(key)
     _check_start(x, num_states, emission)
     keys = jax.random.split(key, num_restarts)
@@ -209,13 +210,13 @@ def _starts(key: Any, x: Any, num_states: Any, emission: Any, num_restarts: int)
 
 
 def _prepared(x: Any, emission: Emission, params: Parameters, name: str) -> _Data:
-    """Check sequences, and cut off what is after the end of the longest."""
+    """Check sequences, and cut off the steps after the end of the longest one."""
     first = jax.tree.map(lambda leaf: leaf[0], params)
     check_params(first, emission)
     check_sequences(x, emission, first.emission, name)
     lengths = lengths_of(x)
     if not int(lengths.sum()):
-        raise ValueError(f"nothing was observed in {name}")
+        raise ValueError(f"{name} has no observed values")
     return _Data(jnp.asarray(x)[:, : int(lengths.max())], jnp.asarray(lengths))
 
 
@@ -227,14 +228,14 @@ def _check_start(x: Any, num_states: Any, emission: Any) -> None:
         return
     num_steps = int(np.sum(~np.isnan(np.asarray(x)).all(-1)))
     if num_steps < num_states:
-        raise ValueError(f"{num_states} states start from as many different steps, but x has {num_steps}")
+        raise ValueError(f"{num_states} states need at least as many observed steps, but x has {num_steps}")
 
 
 @functools.partial(jax.jit, static_argnames="num_states")
 def _initialize(key: jax.Array, x: jax.Array, num_states: int, emission: Emission) -> Parameters:
     transition_key, emission_key = jax.random.split(key)
     uniform = jnp.full(num_states, 1 / num_states, x.dtype)
-    # Exponential variates over their sum are uniform on the simplex, as Dirichlet(1, ..., 1) is.
+    # Exponential variates divided by their sum are uniform on the simplex, like Dirichlet(1, ..., 1).
     weights = jax.random.exponential(transition_key, (num_states, num_states), x.dtype)
     transition = weights / weights.sum(-1, keepdims=True) + _SMALLEST_TRANSITION
     of_states = emission.initialize(emission_key, x.reshape(-1, x.shape[-1]), num_states)
@@ -262,7 +263,7 @@ def _em_step(
 
 
 def _log_shares(counts: jax.Array, former: jax.Array) -> jax.Array:
-    """Return the logarithms of counts over their sums; the former ones where nothing was counted."""
+    """Return the logarithms of counts divided by their sums, or the previous ones where the sum is 0."""
     total = counts.sum(-1, keepdims=True)
     return jnp.where(total > 0, jnp.log(counts / jnp.where(total > 0, total, 1)), former)
 
@@ -273,7 +274,7 @@ def _em_steps(
 ) -> tuple[Parameters, jax.Array, jax.Array | None]:
     """Take steps of EM with each of R restarts.
 
-    One after the other: side by side they are no faster on a CPU, and take R times the memory.
+    The restarts run one after the other: on a CPU, running them in parallel is no faster and takes R times the memory.
 
     Returns:
       The new parameters, log p of the training data before each step `[steps, R]`, and of the validation data `[R]`,
@@ -293,7 +294,7 @@ def _em_steps(
 
 @jax.jit
 def _of_each(params: Parameters, data: _Data, emission: Emission) -> jax.Array:
-    """Return log p of the data under each of R restarts, `[R]`, nats per time step."""
+    """Return log p of the data under each of R restarts, `[R]`, in nats per time step."""
 
     def one(params: Parameters) -> jax.Array:
         log_emissions = emissions_of(params, data.x, emission)

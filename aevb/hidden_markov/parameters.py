@@ -1,4 +1,4 @@
-"""What a hidden Markov model is made of, and the checks of what is handed in."""
+"""The parameters of a hidden Markov model, and checks of arguments."""
 
 from typing import Any, NamedTuple
 
@@ -12,16 +12,16 @@ from aevb.arguments import describe
 from aevb.data.sequences import lengths_of
 from aevb.hidden_markov.emissions import Emission, EmissionParams, check_emission, is_factorised, is_supported
 
-_TOLERANCE = 1e-3  # of the sum of probabilities, in single precision
+_TOLERANCE = 1e-3  # for the sum of probabilities in single precision
 
 
 class Parameters(NamedTuple):
-    """Parameters of a model with K states. Those of R restarts have R on the leading axis of every leaf.
+    """The parameters of a model with K states. For R restarts, every leaf has R on its leading axis.
 
     Attributes:
       log_initial: log p(s_1 = k), `[K]`.
-      log_transition: log p(s_t = j | s_{t-1} = i), `[K, K]`, one row for each i; -inf where it never happens.
-      emission: those of p(x_t | s_t), as the `Emission` has them.
+      log_transition: log p(s_t = j | s_{t-1} = i), `[K, K]`, one row per i; -inf for impossible transitions.
+      emission: the parameters of p(x_t | s_t), as defined by the `Emission`.
     """
 
     log_initial: jax.Array
@@ -30,7 +30,7 @@ class Parameters(NamedTuple):
 
 
 def checked(params: Any, x: Any, emission: Any, lengths: Any) -> tuple[jax.Array, jax.Array]:
-    """Check what functions of parameters and sequences take; return the sequences and their lengths, `[N]`."""
+    """Check parameters and sequences, and return the sequences and their lengths, `[N]`."""
     check_params(params, emission)
     check_sequences(x, emission, params.emission)
     x = jnp.asarray(x)
@@ -38,18 +38,18 @@ def checked(params: Any, x: Any, emission: Any, lengths: Any) -> tuple[jax.Array
 
 
 def check_params(params: Any, emission: Any) -> None:
-    """Raise unless `params` are those of one model, as far as shapes, and values that are known already, tell.
+    """Check the shapes of `params` for one model, and the values that are not traced.
 
     Raises:
-      TypeError: they are no `Parameters`, or `emission` is no `Emission`.
-      ValueError: shapes that do not belong together, or what are no log-probabilities.
+      TypeError: `params` is not `Parameters`, or `emission` is not an `Emission`.
+      ValueError: the shapes do not match, or values are not log-probabilities.
     """
     check_emission(emission)
     if not isinstance(params, Parameters):
         raise TypeError(f"params must be aevb.hidden_markov.Parameters, got {describe(params)}")
     initial, transition = jnp.shape(params.log_initial), jnp.shape(params.log_transition)
     if len(initial) != 1 or transition != initial * 2:
-        hint = "; jax.vmap over restarts, or take one" if len(initial) == 2 and len(transition) == 3 else ""
+        hint = "; for restarts, use jax.vmap or select one" if len(initial) == 2 and len(transition) == 3 else ""
         raise ValueError(
             f"log_initial and log_transition must have shapes [K] and [K, K], got {initial} and {transition}{hint}"
         )
@@ -63,23 +63,23 @@ def check_params(params: Any, emission: Any) -> None:
     batch_shape = _traced_distribution(emission, params.emission).batch_shape
     if batch_shape != initial:
         raise ValueError(
-            f"the emission's distribution must have the batch shape {initial}, one for each state, and end with "
-            f".to_event(1); its batch shape is {batch_shape}"
+            f"the emission's distribution must have the batch shape {initial}, one entry per state, and end with "
+            f".to_event(1), but its batch shape is {batch_shape}"
         )
 
 
 def check_sequences(x: Any, emission: Emission, emission_params: EmissionParams, name: str = "x") -> None:
-    """Raise unless `x` are sequences that the states can emit.
+    """Raise unless `x` contains sequences that the states can emit.
 
     Raises:
-      TypeError: not an array of floating point numbers.
-      ValueError: not `[N, T, D]`, or values that no state can emit.
+      TypeError: `x` is not an array of floating point numbers.
+      ValueError: `x` is not `[N, T, D]`, or has values that no state can emit.
     """
     check_array(x, name)
     distribution = _traced_distribution(emission, emission_params)
     if distribution.event_shape != x.shape[2:]:
         raise ValueError(
-            f"{name} has {x.shape[2]} values per step, the emission's distribution has the event shape "
+            f"{name} has {x.shape[2]} values per step, but the emission's distribution has the event shape "
             f"{distribution.event_shape}"
         )
     if isinstance(x, Tracer) or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(emission_params)):
@@ -88,7 +88,7 @@ def check_sequences(x: Any, emission: Emission, emission_params: EmissionParams,
         missing = np.isnan(np.asarray(x))
         if np.any(missing.any(-1) & ~missing.all(-1)):
             raise ValueError(
-                f"{name} has steps of which a part is missing, but the emission ties the values of a step together"
+                f"{name} has partly missing steps, but under the emission the values of a step are dependent"
             )
     steps = jnp.asarray(x).reshape(-1, x.shape[2])
     fine = np.asarray(is_supported(emission, emission_params, steps))
@@ -98,11 +98,11 @@ def check_sequences(x: Any, emission: Emission, emission_params: EmissionParams,
 
 
 def lengths_for(x: Any, lengths: Any) -> Any:
-    """Return the lengths `[N]` of sequences, from `lengths` where they are given, else from what was observed.
+    """Return the lengths `[N]` of sequences, from `lengths` if given, else from the observed values.
 
     Raises:
-      TypeError: lengths that are no integers.
-      ValueError: lengths of another shape, or out of range, or before the last observed step.
+      TypeError: the lengths are not integers.
+      ValueError: the lengths have another shape, are out of range, or end before the last observed step.
     """
     observed = lengths_of(x)
     if lengths is None:
@@ -116,14 +116,14 @@ def lengths_for(x: Any, lengths: Any) -> Any:
         wrong = np.flatnonzero((np.asarray(lengths) < np.asarray(observed)) | (np.asarray(lengths) > x.shape[1]))
         if wrong.size:
             raise ValueError(
-                f"lengths must be from the last observed step to {x.shape[1]}, but sequence {wrong[0]} has "
+                f"lengths must be from the last observed step to {x.shape[1]}, but sequence {wrong[0]} has length "
                 f"{lengths[wrong[0]]} and was observed up to step {observed[wrong[0]]}"
             )
     return lengths
 
 
 def _traced_distribution(emission: Emission, params: EmissionParams) -> Distribution:
-    """Return the emission's distribution for its shapes, computing nothing."""
+    """Return the emission's distribution, traced without computing it, for its shapes."""
     found: list[Distribution] = []
     jax.eval_shape(lambda params: found.append(emission.distribution(params)), params)
     if not isinstance(found[0], Distribution):
@@ -132,14 +132,14 @@ def _traced_distribution(emission: Emission, params: EmissionParams) -> Distribu
 
 
 def check_array(x: Any, name: str) -> None:
-    """Raise unless `x` is a floating point array `[N, T, D]` without infinities and not empty."""
+    """Raise unless `x` is a non-empty floating point array `[N, T, D]` without infinities."""
     if not isinstance(x, np.ndarray | jax.Array) or not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{name} must be an array of floating point numbers [N, T, D], with NaN after the end of each sequence and "
-            f"for what was not observed, got {describe(x)}"
+            f"for values not observed, got {describe(x)}"
         )
     if x.ndim != 3 or not x.size:
-        hint = "; one sequence is x[None]" if x.ndim == 2 else ""
+        hint = "; pass a single sequence as x[None]" if x.ndim == 2 else ""
         raise ValueError(f"{name} must have the shape [N, T, D], got {x.shape}{hint}")
     if not isinstance(x, Tracer) and np.isinf(np.asarray(x)).any():
         raise ValueError(f"{name} has infinite values")

@@ -27,15 +27,15 @@ def sample(params: Parameters, key: jax.Array, emission: Emission, num_steps: in
     """Draw sequences of T steps.
 
     Args:
-      params: of a model with K states.
+      params: the parameters of a model with K states.
       key: a typed key, consumed.
       emission: the family of p(x_t | s_t).
       num_steps: T.
       num_sequences: N.
 
     Raises:
-      TypeError: arguments of another kind.
-      ValueError: counts below 1, or parameters that are no log-probabilities.
+      TypeError: an argument has the wrong type.
+      ValueError: a count is below 1, or the parameters are not log-probabilities.
     """
     check_params(params, emission)
     check_key(key)
@@ -49,7 +49,7 @@ def _sample(params: Parameters, key: jax.Array, emission: Emission, num_steps: i
 
     def step(state: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         next_key, emission_key = jax.random.split(key)
-        # Of every state, and one taken: a family's parameters need not have K on their leading axes.
+        # Draws from every state, of which one is selected: parameters need not have K on their leading axes.
         of_each = jnp.asarray(distribution.sample(emission_key, (num_sequences,)))
         x = jnp.take_along_axis(of_each, state[:, None, None], axis=1)[:, 0]
         return jax.random.categorical(next_key, params.log_transition[state]), (state, x)

@@ -1,7 +1,7 @@
 """Likelihoods p(x|z) by name.
 
-A new one is a `Likelihood` in a file and a line in `LIKELIHOODS`, or `aevb.likelihoods.register("name",
-Likelihood(...))` from outside the package; every model family that is built by name then takes it.
+A likelihood in this package is a `Likelihood` in a file and a line in `LIKELIHOODS`. Other code adds one with
+`aevb.likelihoods.register("name", Likelihood(...))`. Every model family that is built by name then accepts it.
 """
 
 import math
@@ -44,19 +44,19 @@ LIKELIHOODS: Registry[Likelihood] = Registry(
 
 
 def register(name: str, likelihood: Any = None) -> Any:
-    """Add a likelihood by name: `register("laplace", Likelihood(2, lambda m, s: dist.Laplace(m, jnp.exp(s))))`."""
+    """Register a likelihood: `register("laplace", Likelihood(2, lambda m, s: dist.Laplace(m, jnp.exp(s))))`."""
     return LIKELIHOODS.register(name, likelihood)
 
 
 def bits_per_dimension(nats: Number, num_values: int) -> Number:
-    """Return the bits per value that log-probabilities, or lower bounds on them, are worth: -nats / (D log 2).
+    """Convert log-probabilities, or lower bounds on them, to bits per value: -nats / (D log 2).
 
-    Lower is better; of a lower bound on log p(x) it is an upper bound. It is the size of losslessly compressed data
-    where the likelihood is a probability mass (`Likelihood.is_mass_of`), and means nothing for a density.
+    Lower is better. For a lower bound on log p(x), the result is an upper bound. If the likelihood is a probability
+    mass (`Likelihood.is_mass_of`), it is the size of losslessly compressed data. For a density it has no meaning.
 
     Args:
-      nats: in nats per datapoint, a number or an array.
-      num_values: D, the values of one datapoint: pixels times channels.
+      nats: a number or an array, in nats per datapoint.
+      num_values: D, the number of values in one datapoint: pixels times channels.
 
     Raises:
       ValueError: `num_values` is not positive.

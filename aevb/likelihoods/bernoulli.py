@@ -10,29 +10,29 @@ from jax.typing import ArrayLike
 
 from aevb.likelihoods.likelihood import Likelihood
 
-_FACTORS = 16  # in (1, 2] each: their product is far from overflow in any type but float16
+_FACTORS = 16  # each in (1, 2]: their product is far from overflow in every type except float16
 
 
 class GreyBernoulli(dist.BernoulliLogits):
-    """Bernoulli likelihood, eq. of Appendix C.1, for targets anywhere in [0, 1].
+    """The Bernoulli likelihood of Appendix C.1, for targets anywhere in [0, 1].
 
-    The paper feeds pixel intensities to the Bernoulli log-density as they are. At targets strictly between 0 and 1
-    that is a cross-entropy rather than the log of a probability mass, which is why every result says how its data
-    were binarized. At targets 0 and 1 this is `numpyro.distributions.BernoulliLogits` exactly.
+    The paper evaluates the Bernoulli log-density at pixel intensities without binarizing them. For targets strictly
+    between 0 and 1 this is a cross-entropy and not the log of a probability mass. Therefore every result states how its
+    data were binarized. For targets 0 and 1 this is exactly `numpyro.distributions.BernoulliLogits`.
     """
 
     support = dist.constraints.unit_interval
 
     def to_event(self, reinterpreted_batch_ndims: int | None = None) -> dist.Distribution:
-        """Return the distribution of all pixels, or of those along the last axes, as one event."""
+        """Return the distribution with all pixels, or those along the last axes, as one event."""
         num_axes = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
         return _IndependentPixels(self, num_axes) if num_axes else self
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
-        """Return the density x log p + (1 - x) log(1 - p) in the softplus form, finite wherever the logits are.
+        """Return the log-density x log p + (1 - x) log(1 - p) in softplus form, which is finite for finite logits.
 
-        Of integer targets it is the probability mass, whose logarithm is -inf but at 0 and 1: a pixel of 0..255 cannot
-        pass for a probability.
+        For integer targets, it is the log of a probability mass, -inf except at 0 and 1, so that a pixel of 0..255
+        cannot be mistaken for a probability.
         """
         logits, x = jnp.asarray(self.logits), jnp.asarray(value)
         if jnp.issubdtype(x.dtype, jnp.floating):
@@ -49,13 +49,13 @@ def _log_density(logits: jax.Array, x: jax.Array) -> jax.Array:
 
 @_log_density.defjvp
 def _log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """Differentiate: in the logits x - p, which needs no softplus, half the time of a leapfrog."""
+    """Differentiate. The derivative in the logits, x - p, needs no softplus, half the time of a leapfrog step."""
     (logits, x), (d_logits, d_x) = primals, tangents
     return _log_density(logits, x), (x - jax.nn.sigmoid(logits)) * d_logits + logits * d_x
 
 
 class _IndependentPixels(dist.Independent):
-    """Independent pixels as one event, whose log-density is computed as a whole."""
+    """Independent pixels as one event, with one log-density computed for the whole event."""
 
     def log_prob(self, value: ArrayLike, intermediates: list | None = None) -> jax.Array:
         """Return the sum over pixels of `GreyBernoulli.log_prob`, equal to it up to rounding."""
@@ -73,15 +73,15 @@ class _IndependentPixels(dist.Independent):
 
 @jax.custom_jvp
 def _event_log_density(logits: jax.Array, x: jax.Array) -> jax.Array:
-    """Return sum_i x_i l_i - max(l_i, 0) - log(1 + exp(-|l_i|)), `[...]` of `[..., D]`."""
-    # x is shared by all draws of z at one datapoint: their inner products are one matrix product.
+    """Return sum_i x_i l_i - max(l_i, 0) - log(1 + exp(-|l_i|)), `[...]` for `[..., D]`."""
+    # All draws of z at one datapoint share x, so that their inner products are one matrix product.
     inner = jnp.einsum("...i,...i->...", logits, x, precision="highest")
     return inner - jnp.sum(jnp.maximum(logits, 0), axis=-1) - _sum_of_log_1p(jnp.exp(-jnp.abs(logits)))
 
 
 @_event_log_density.defjvp
 def _event_log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """Differentiate by x - p; p and the density share their exponential, and inner products would be a pass more."""
+    """Differentiate with x - p. p and the density share their exponential; inner products would need another pass."""
     (logits, x), (d_logits, d_x) = primals, tangents
     small = jnp.exp(-jnp.abs(logits))
     mean = jnp.where(logits >= 0, 1, small) / (1 + small)
@@ -90,7 +90,7 @@ def _event_log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.
 
 
 def _sum_of_log_1p(small: jax.Array) -> jax.Array:
-    """Return the sum over the last axis of log(1 + t), t in [0, 1]: one logarithm of a product in the place of 16."""
+    """Return the sum over the last axis of log(1 + t), t in [0, 1], with one logarithm per product of 16 factors."""
     size = small.shape[-1] // _FACTORS * _FACTORS
     whole, rest = jnp.split(1 + small, [size], axis=-1)
     groups = jnp.reshape(whole, (*small.shape[:-1], _FACTORS, -1))
@@ -98,4 +98,4 @@ def _sum_of_log_1p(small: jax.Array) -> jax.Array:
 
 
 BERNOULLI = Likelihood(1, GreyBernoulli)
-"""Logits (C.1)."""
+"""A Bernoulli likelihood whose outputs are logits (C.1)."""

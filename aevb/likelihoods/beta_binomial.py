@@ -1,18 +1,18 @@
-"""The beta-binomial likelihood over 0..255, computed so that float32 is enough.
+"""The beta-binomial likelihood over 0..255, in a form that is accurate in float32.
 
-Its mass is a ratio of gamma functions, C(n, k) B(k + a, n - k + b) / B(a, b), whose logarithms are larger than what is
-left of them by up to ten orders of magnitude. With a = s p, b = s (1 - p), m = n + s and
+The mass is a ratio of gamma functions, C(n, k) B(k + a, n - k + b) / B(a, b), whose logarithms exceed the logarithm of
+the ratio by up to ten orders of magnitude. With a = s p, b = s (1 - p), m = n + s and
 
     log Gamma(x) = x log x - x + log(2 pi) / 2 + log(1 + x) / 2 - log x + remainder(x),     -0.92 < remainder(x) < 0
 
-everything large cancels on paper, and what is computed are four parts, none of them much larger than the result:
+all large terms cancel analytically. Four parts remain to be computed, none of them much larger than the result:
 
     log P(k) = coefficient(k) + entropy + log ratio + remainder(k + a) - remainder(a)
                + remainder(n - k + b) - remainder(b) - remainder(m) + remainder(s)
 
     coefficient(k) = log C(n, k) + k log(k / n) + (n - k) log(1 - k / n)
-    entropy        = (k + a) log((k + a) / (m p)) - k log(k / (n p)), and the same of n - k, b and 1 - p
-    ratio          = what the terms log(1 + x) / 2 - log x come to
+    entropy        = (k + a) log((k + a) / (m p)) - k log(k / (n p)), plus the same for n - k, b and 1 - p
+    log ratio      = the sum of the terms log(1 + x) / 2 - log x
 """
 
 from typing import Any
@@ -27,34 +27,34 @@ from scipy import special
 from aevb.distributions.intensities import LARGEST, NUM_INTENSITIES, OverIntensities
 from aevb.likelihoods.likelihood import Likelihood
 
-_EXTREME = 20.0  # of both parameters: what lies beyond has the same masses to seven digits
-_CONCENTRATED = 32.0  # the concentration from which on the second form of the entropy is the more precise
+_EXTREME = 20.0  # the bound of both parameters: masses beyond it agree to seven digits
+_CONCENTRATED = 32.0  # the concentration above which the second form of the entropy is more precise
 
 
 class GreyBetaBinomial(OverIntensities):
-    """The number of successes in 255 trials, over 255, whose probability of success is drawn from a Beta distribution.
+    """The number of successes in 255 trials, divided by 255, with a success probability from a Beta distribution.
 
-    The mean is sigmoid(logit); the variance falls with the concentration s = a + b from that of black or white alone
-    (s = 0) by way of the uniform distribution (mean 1/2, s = 2) to the binomial (s large), whose standard deviation is
-    0.03 at mean 1/2.
+    The mean is sigmoid(logit). The variance decreases with the concentration s = a + b: from that of a distribution on
+    black and white alone (s = 0), through the uniform distribution (mean 1/2, s = 2), to the binomial distribution
+    (large s), whose standard deviation is 0.03 at mean 1/2.
     """
 
     arg_constraints = {"logit": constraints.real, "log_concentration": constraints.real}  # noqa: RUF012
     pytree_data_fields = ("logit", "log_concentration")
 
     def __init__(self, logit: ArrayLike, log_concentration: ArrayLike, *, validate_args: bool | None = None):
-        """Define the distribution. Parameters beyond -20..20 count as these.
+        """Define the distribution. Parameters are clipped to -20..20.
 
         Args:
-          logit: of the mean intensity.
+          logit: the logit of the mean intensity.
           log_concentration: log(a + b) of the Beta distribution.
-          validate_args: as of every distribution of numpyro.
+          validate_args: see `numpyro.distributions.Distribution`.
         """
         self.logit, self.log_concentration = jnp.broadcast_arrays(logit, log_concentration)
         super().__init__(batch_shape=jnp.shape(self.logit), validate_args=validate_args)
 
     def log_mass(self, k: jax.Array) -> jax.Array:
-        # The mass is that of n - k at the opposite logit. With a share of at most one half nothing below cancels.
+        # The mass equals that of n - k at the negated logit. With p at most one half, nothing below cancels.
         is_dark, s = self.logit < 0, self._concentration()
         count, logit = jnp.where(is_dark, k, LARGEST - k), jnp.where(is_dark, self.logit, -self.logit)
         p, q = _shares(logit)
@@ -95,8 +95,8 @@ _COEFFICIENTS = _coefficients()
 
 
 def _entropy(k: jax.Array, p: jax.Array, q: jax.Array, s: jax.Array) -> jax.Array:
-    """Return the differences of x log x, in the form that rounds less at this concentration."""
-    # The form that is not taken is evaluated where it is finite, so that its gradient is no NaN times 0.
+    """Return the differences of x log x, in the form with the smaller rounding error at this concentration."""
+    # The form that is not selected is evaluated at a point where it is finite, so that its gradient is not NaN times 0.
     diffuse, concentrated = jnp.minimum(s, _CONCENTRATED), jnp.maximum(s, _CONCENTRATED)
     deviation = k - LARGEST * p
     sides = ((k, p, deviation), (LARGEST - k, q, -deviation))
@@ -117,7 +117,7 @@ def _diffuse(k: jax.Array, p: jax.Array, deviation: jax.Array, s: jax.Array) -> 
 
 
 def _concentrated(k: jax.Array, p: jax.Array, deviation: jax.Array, s: jax.Array) -> jax.Array:
-    """Return the same by logarithms of 1 plus relative deviations, which are small where the mass is."""
+    """Return the same from logarithms of 1 plus relative deviations, which are small where the mass is large."""
     smallest = _CONCENTRATED / (_CONCENTRATED + LARGEST) - 1
     to_prior = jnp.maximum(deviation / ((LARGEST + s) * p), smallest)
     to_count = jnp.where(k > 0, deviation / (LARGEST * p), 0)
@@ -125,7 +125,7 @@ def _concentrated(k: jax.Array, p: jax.Array, deviation: jax.Array, s: jax.Array
 
 
 def _remainder(x: jax.Array) -> jax.Array:
-    """Return what log Gamma(x) lacks above, for x > 0: x log(1 + 1/x) - 1, and Binet's function of 1 + x."""
+    """Return the remainder of log Gamma(x) above, for x > 0: x log(1 + 1/x) - 1 plus Binet's function of 1 + x."""
     # Binet's function of y exceeds that of y + 1 by (y + 1/2) log(1 + 1/y) - 1, a series in 1 / (2 y + 1)^2.
     square = 1 / (2 * x + 3) ** 2
     step = jnp.zeros_like(square)
@@ -150,4 +150,7 @@ def _from_outputs(logit: Any, log_concentration: Any) -> GreyBetaBinomial:
 
 
 BETA_BINOMIAL = Likelihood(2, _from_outputs, NUM_INTENSITIES)
-"""Logits of the mean, and log-concentrations less log 2: outputs of 0 are uniform, 8 bits per value."""
+"""A beta-binomial likelihood whose outputs are logits of the mean and log-concentrations minus log 2.
+
+Outputs of 0 give the uniform distribution, 8 bits per value.
+"""

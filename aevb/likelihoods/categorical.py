@@ -1,4 +1,4 @@
-"""The categorical likelihood over 0..255: any probabilities, and no notion of neighbouring intensities."""
+"""The categorical likelihood over 0..255, with arbitrary probabilities and no notion of neighbouring intensities."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from aevb.likelihoods.likelihood import Likelihood
 
 
 class GreyCategorical(OverIntensities):
-    """Probabilities of each of the 256 intensities k / 255, by their logits."""
+    """A categorical distribution over the 256 intensities k / 255, defined by logits."""
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012
     pytree_data_fields = ("logits",)
@@ -22,23 +22,23 @@ class GreyCategorical(OverIntensities):
 
         Args:
           logits: `[..., 256]`, log-probabilities up to a constant.
-          validate_args: as of every distribution of numpyro.
+          validate_args: see `numpyro.distributions.Distribution`.
 
         Raises:
-          ValueError: there are not 256 of them on the last axis.
+          ValueError: the last axis of `logits` does not have size 256.
         """
         self.logits = jnp.asarray(logits)
         if self.logits.shape[-1:] != (NUM_INTENSITIES,):
-            raise ValueError(f"logits must have 256 on their last axis, got shape {self.logits.shape}")
+            raise ValueError(f"logits must have a last axis of size 256, got shape {self.logits.shape}")
         super().__init__(batch_shape=self.logits.shape[:-1], validate_args=validate_args)
 
     def log_mass(self, k: jax.Array) -> jax.Array:
-        # A sum over a mask is differentiated by a product; an index would be by a scatter, slow on a CPU.
+        # The gradient of a masked sum is a product; that of an index would be a scatter, which is slow on a CPU.
         is_k = k[..., None] == jnp.arange(NUM_INTENSITIES)
         return jnp.sum(jnp.where(is_k, jax.nn.log_softmax(self.logits), 0), axis=-1)
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draw `[*sample_shape, *batch_shape]` by inverting the cumulative masses, one uniform draw for each value."""
+        """Draw `[*sample_shape, *batch_shape]` by inverting the cumulative masses, with one uniform draw per value."""
         cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)[..., :-1]
         shape = (*sample_shape, *self.batch_shape, 1)
         uniform = jax.random.uniform(key, shape, self._dtype, minval=jnp.finfo(self._dtype).tiny)
@@ -53,7 +53,8 @@ def _from_outputs(logits: jax.Array) -> GreyCategorical:
 
 
 CATEGORICAL = Likelihood(256, _from_outputs, NUM_INTENSITIES, is_stacked=True)
-"""Logits of the 256 intensities: outputs of 0 are the uniform distribution, 8 bits per value.
+"""A categorical likelihood whose outputs are the logits of the 256 intensities.
 
-The decoder's last layer is 128 times that of the other likelihoods over 0..255.
+Outputs of 0 give the uniform distribution, 8 bits per value. The decoder's last layer is 128 times as large as for the
+other likelihoods over 0..255.
 """

@@ -12,17 +12,17 @@ from numpyro.distributions import constraints
 from aevb.distributions.intensities import LARGEST, NUM_INTENSITIES, OverIntensities, level_below
 from aevb.likelihoods.likelihood import Likelihood
 
-_STEEPEST = 30.0  # the log of the largest 1 / (255 scale): all mass is in one interval long before
-WIDEST = 60.0  # the log of the largest scale that draws have: all mass is at 0 and 255 long before
+_STEEPEST = 30.0  # the log of the largest 1 / (255 scale): all mass is in one interval well below it
+WIDEST = 60.0  # the log of the largest scale used for draws: all mass is at 0 and 255 well below it
 
 
 class DiscretizedLogistic(OverIntensities):
-    """A logistic distribution over the reals whose draws are rounded to the nearest of k / 255, k = 0..255.
+    """A logistic distribution over the reals with draws rounded to the nearest k / 255, k = 0..255.
 
         P(x = k / 255) = sigmoid((k + 1/2 - 255 loc) / (255 scale)) - sigmoid((k - 1/2 - 255 loc) / (255 scale))
 
-    The tails below 0 and above 1 are collected at 0 and at 255: black and white have as much mass as a location outside
-    of [0, 1] gives them.
+    The tails below 0 and above 1 are collected at 0 and at 255. A location outside [0, 1] gives most of the mass to
+    black or to white.
     """
 
     arg_constraints = {"loc": constraints.real, "log_scale": constraints.real}  # noqa: RUF012
@@ -32,9 +32,9 @@ class DiscretizedLogistic(OverIntensities):
         """Define the distribution.
 
         Args:
-          loc: the location, any real number, in the unit of intensities in [0, 1].
-          log_scale: the logarithm of the scale in the same unit. A scale below exp(-30) / 255 counts as that.
-          validate_args: as of every distribution of numpyro.
+          loc: the location, any real number, in units of intensities in [0, 1].
+          log_scale: the logarithm of the scale in the same units. The smallest scale used is exp(-30) / 255.
+          validate_args: see `numpyro.distributions.Distribution`.
         """
         self.loc, self.log_scale = jnp.broadcast_arrays(loc, log_scale)
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
@@ -43,7 +43,7 @@ class DiscretizedLogistic(OverIntensities):
         return log_interval_mass(k, self.loc, self.log_scale, 0, LARGEST)
 
     def cdf(self, value: ArrayLike) -> jax.Array:
-        """Return P(x <= value), for any real numbers."""
+        """Return P(x <= value) for any real numbers."""
         k = level_below(value)
         edge = jnp.clip(k, 0, LARGEST) + 0.5
         inner = jax.nn.sigmoid((edge - LARGEST * self.loc) * jnp.exp(log_interval_width(self.log_scale)))
@@ -57,14 +57,14 @@ class DiscretizedLogistic(OverIntensities):
 
 
 def log_interval_width(log_scale: jax.Array) -> jax.Array:
-    """Return log 1 / (255 scale), the log of the width of an interval in the unit of the scale."""
+    """Return log(1 / (255 scale)), the log of the width of an interval in units of the scale."""
     return jnp.minimum(-log_scale - math.log(LARGEST), _STEEPEST)
 
 
 def log_interval_mass(k: jax.Array, loc: jax.Array, log_scale: jax.Array, first: int, last: int) -> jax.Array:
-    """Return the log of a logistic's mass in the interval of k in `first`..`last`, where its tails are collected."""
-    # With upper and lower edges u > l: sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), where
-    # nothing cancels. Edges in units of k are exact, so that neighbours share theirs to the last bit.
+    """Return the log of a logistic's mass in the interval of k, with its tails collected at `first` and `last`."""
+    # With upper and lower edges u > l, sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)), in which
+    # nothing cancels. Edges in units of k are exact, so that neighbours share an edge to the last bit.
     log_width = log_interval_width(log_scale)
     width, center = jnp.exp(log_width), LARGEST * loc
     below = jnp.where(k < last, log_sigmoid((k + 0.5 - center) * width), 0)
@@ -84,7 +84,8 @@ def _from_outputs(location: Any, log_scale: Any) -> DiscretizedLogistic:
 
 
 DISCRETIZED_LOGISTIC = Likelihood(2, _from_outputs, NUM_INTENSITIES)
-"""Locations less 1/2, and log-scales plus 1.5: outputs of 0 are a logistic over all of [0, 1], of scale 0.22.
+"""A discretized logistic likelihood whose outputs are locations minus 1/2, and log-scales plus 1.5.
 
-The location is not squashed: one that lies outside of [0, 1] is how black and white are made likely.
+Outputs of 0 give a logistic distribution over all of [0, 1], of scale 0.22. The location is not squashed, because a
+location outside [0, 1] makes black or white likely.
 """

@@ -1,4 +1,4 @@
-"""What a likelihood is: how many outputs of a network each value of x takes, and what they mean."""
+"""The definition of a likelihood: the number of network outputs per value of x, and their meaning."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ class Likelihood(NamedTuple):
     """A factorised distribution over the values of a datapoint.
 
     Attributes:
-      num_outputs: how many outputs of the decoder each value of x takes.
-      distribution: `(*outputs) -> distribution`, of as many arrays as there are outputs, each of the shape of x. Every
-        value is independent of the others: the caller calls `.to_event()`.
-      is_mass_of: where `log_prob` is the log of a probability mass over a number of values, that number; its bound can
-        then be told in bits per dimension. `None` where it is a density, or a cross-entropy.
-      is_stacked: whether `distribution` takes the outputs as one array, `[num_outputs, ...]`: for many of them.
+      num_outputs: the number of decoder outputs per value of x.
+      distribution: a function `(*outputs) -> distribution` of `num_outputs` arrays, each with the shape of x. The
+        values are independent of each other; the caller calls `.to_event()`.
+      is_mass_of: if `log_prob` is the log of a probability mass, the number of values that it covers. Its bound can
+        then be given in bits per dimension. `None` for a density or a cross-entropy.
+      is_stacked: whether `distribution` takes the outputs as one array, `[num_outputs, ...]`, as is useful for many.
     """
 
     num_outputs: int
@@ -27,12 +27,12 @@ class Likelihood(NamedTuple):
     is_stacked: bool = False
 
     def of(self, outputs: jax.Array) -> dist.Distribution:
-        """Return the distribution of x, value by value, from a decoder's outputs, `[num_outputs, *x.shape]`."""
+        """Return the distribution of the values of x for a decoder's outputs, `[num_outputs, *x.shape]`."""
         return self.distribution(outputs) if self.is_stacked else self.distribution(*outputs)
 
 
 def check_likelihood(likelihood: Any) -> None:
-    """Raise `TypeError` unless `likelihood` is one."""
+    """Raise `TypeError` unless `likelihood` is a `Likelihood`."""
     if not isinstance(likelihood, Likelihood):
-        example = "Likelihood(1, numpyro.distributions.Poisson), say"
+        example = "pass, for example, Likelihood(1, numpyro.distributions.Poisson)"
         raise TypeError(f"likelihood must be an aevb.likelihoods.Likelihood, got {describe(likelihood)}: {example}")

@@ -1,4 +1,4 @@
-"""A discretized logistic likelihood with masses of its own at 0 and at 255: black and white are values apart."""
+"""A discretized logistic likelihood with separate masses at 0 and at 255, for black and white."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from aevb.likelihoods.likelihood import Likelihood
 
 
 class SpikedLogistic(OverIntensities):
-    """Black, white, or a discretized logistic over the 254 intensities in between.
+    """A mixture of black, white, and a discretized logistic over the 254 intensities in between.
 
         P(0), P(255), P(1..254) = softmax(black, white, 0)
         P(k | 1..254) = sigmoid((k + 1/2 - 255 loc) / (255 scale)) - sigmoid((k - 1/2 - 255 loc) / (255 scale))
 
-    where the tails below 1 and above 254 are collected at 1 and at 254. Pixels of drawings and digits are mostly black
-    or white, which says nothing about the greys of their edges.
+    where the tails below 1 and above 254 are collected at 1 and at 254. Most pixels of drawings and digits are black or
+    white, which carries no information about the greys of their edges.
     """
 
     arg_constraints = dict.fromkeys(("loc", "log_scale", "black", "white"), constraints.real)
@@ -37,11 +37,11 @@ class SpikedLogistic(OverIntensities):
         """Define the distribution.
 
         Args:
-          loc: the location of the logistic, any real number, in the unit of intensities in [0, 1].
-          log_scale: the logarithm of its scale in the same unit. A scale below exp(-30) / 255 counts as that.
+          loc: the location of the logistic, any real number, in units of intensities in [0, 1].
+          log_scale: the logarithm of its scale in the same units. The smallest scale used is exp(-30) / 255.
           black: the log of P(0) / P(1..254).
           white: the log of P(255) / P(1..254).
-          validate_args: as of every distribution of numpyro.
+          validate_args: see `numpyro.distributions.Distribution`.
         """
         self.loc, self.log_scale, self.black, self.white = jnp.broadcast_arrays(loc, log_scale, black, white)
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
@@ -52,7 +52,7 @@ class SpikedLogistic(OverIntensities):
         return jnp.where(k < 1, black, jnp.where(k >= LARGEST, white, grey))
 
     def cdf(self, value: ArrayLike) -> jax.Array:
-        """Return P(x <= value), for any real numbers."""
+        """Return P(x <= value) for any real numbers."""
         k = level_below(value)
         black, _, inner = map(jnp.exp, self._log_parts())
         edge = jnp.clip(k, 1, LARGEST) + 0.5
@@ -61,7 +61,7 @@ class SpikedLogistic(OverIntensities):
         return jnp.where(k < 0, 0.0, jnp.where(k >= LARGEST, 1.0, grey))
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
-        """Draw `[*sample_shape, *batch_shape]`: black, white, or a logistic draw, rounded."""
+        """Draw `[*sample_shape, *batch_shape]`: black, white, or a rounded logistic draw."""
         part_key, noise_key = jax.random.split(key)
         shape = (*sample_shape, *self.batch_shape)
         noise = jax.random.logistic(noise_key, shape, self._dtype)
@@ -82,5 +82,8 @@ def _from_outputs(location: Any, log_scale: Any, black: Any, white: Any) -> Spik
 
 
 SPIKED_LOGISTIC = Likelihood(4, _from_outputs, NUM_INTENSITIES)
-"""Locations less 1/2, log-scales plus 1.5, and the logits of black and of white against all greys, plus 2: outputs of 0
-are a tenth black, a tenth white, and else a logistic of scale 0.22 around the middle."""
+"""A spiked logistic likelihood with four outputs per value.
+
+The outputs are locations minus 1/2, log-scales plus 1.5, and the logits of black and of white against all greys, plus
+2. Outputs of 0 give a tenth black, a tenth white, and otherwise a logistic of scale 0.22 around the middle.
+"""

@@ -1,4 +1,7 @@
-"""Models by name: `build("mlp", data_shape=(784,), latent_dim=20)`. A new family is a file and a line in `FAMILIES`."""
+"""Models by name, for example `build("mlp", data_shape=(784,), latent_dim=20)`.
+
+A family in this package is a file and a line in `FAMILIES`. Other code adds one with `register`.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -37,8 +40,8 @@ __all__ = [
     "supervised_vae",
 ]
 
-# Imported when they are asked for: their networks are Flax's, a third of what JAX takes to import, and the objectives
-# need none.
+# Imported on first use: their networks need Flax, which takes a third of JAX's import time, and the objectives do not
+# need networks.
 _LATE = {
     "conditional_deep_markov_vae": "conditional_deep_markov",
     "conditional_vae": "conditional",

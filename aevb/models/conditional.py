@@ -1,8 +1,8 @@
-"""Conditional models: p(x, z | c), given a label or any other array, by the networks of Appendix C.
+"""Conditional models p(x, z | c), given a label or any other array, with the networks of Appendix C.
 
 decoder   p(x | z, c)      an MLP of z and c
 encoder   q(z | x, c)      an MLP of x and c
-prior     p(z | c)         N(0, I), or a diagonal Gaussian by an MLP of c
+prior     p(z | c)         N(0, I), or a diagonal Gaussian whose parameters are an MLP of c
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from aevb.networks import MLP, WeightInit
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `conditional_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `conditional_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -41,7 +41,7 @@ class _Specification:
 
     @property
     def condition_dim(self) -> int:
-        """The number of values that the networks see of a condition."""
+        """The number of values of a condition that the networks receive."""
         return math.prod(self.condition_shape) if self.num_classes is None else self.num_classes
 
 
@@ -58,34 +58,35 @@ def conditional_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a model of x given a condition c, whose datapoints are `aevb.Given(x, c)`: its bounds are on log p(x | c).
+    """Return a model of x given a condition c. Its datapoints are `aevb.Given(x, c)`; its bounds are on log p(x | c).
 
     Args:
-      data_shape: the shape of x; the networks see it flattened.
+      data_shape: the shape of x, which is flattened for the networks.
       latent_dim: J, the size of z.
-      num_classes: c is a label, an integer from 0 to `num_classes - 1`. Another label is refused where it is known, and
-        makes the bound NaN under `jax.jit`.
-      condition_shape: c is an array of this shape; one of the two must be given.
-      hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
-      likelihood: one of `aevb.likelihoods`, of x.
-      learned_prior: whether p(z | c) is a Gaussian whose mean and variance an MLP makes of c, and not N(0, I).
-      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+      num_classes: the number of classes if c is a label, an integer from 0 to `num_classes - 1`. Any other label raises
+        an error, or makes the bound NaN under `jax.jit`.
+      condition_shape: the shape of c if it is an array. Exactly one of `num_classes` and `condition_shape` is needed.
+      hidden_dim: the number of units of the hidden layer. A sequence gives one number per layer; the decoder mirrors
+        the encoder.
+      likelihood: the likelihood of x, one of `aevb.likelihoods`.
+      learned_prior: whether p(z | c) is a Gaussian whose mean and variance are an MLP of c, instead of N(0, I).
+      weight_init: "glorot" draws weights by fan-in and fan-out, with biases 0; "normal_0.01" and "normal_0.1" draw
         both with that standard deviation.
-      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      compute_dtype: the dtype of the matrix products, such as "bfloat16"; parameters and densities keep `param_dtype`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
-      A `Model` whose params are `{"encoder": ..., "decoder": {"likelihood": ..., "prior": ...}}`, the last with a
-      learned prior only. Equal arguments give the same model.
+      A `Model` whose params are `{"encoder": ..., "decoder": {"likelihood": ..., "prior": ...}}`, with "prior" only for
+      a learned prior. Equal arguments give the same model.
 
     Raises:
-      ValueError: neither or both of `num_classes` and `condition_shape`, a size that is not positive, or an unknown
-        name.
-      TypeError: a size that is not an integer.
+      ValueError: neither or both of `num_classes` and `condition_shape` are given, a size is not positive, or a name is
+        unknown.
+      TypeError: a size is not an integer.
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     if (num_classes is None) == (condition_shape is None):
-        raise ValueError("give num_classes, of labels, or condition_shape, of arrays, and not both")
+        raise ValueError("give either num_classes, for labels, or condition_shape, for arrays")
     check_shape("data_shape", data_shape)
     check_shape("condition_shape", condition_shape or ())
     check_counts(1, latent_dim=latent_dim, **{f"hidden_dim[{each}]": size for each, size in enumerate(hidden_dims)})
@@ -131,7 +132,7 @@ def _build(spec: _Specification) -> Model:
         if spec.num_classes is not None:
             return one_hot(condition, spec.num_classes, dtype)
         if jnp.shape(condition) != spec.condition_shape:
-            raise ValueError(f"the condition has shape {jnp.shape(condition)}, the model takes {spec.condition_shape}")
+            raise ValueError(f"the condition has shape {jnp.shape(condition)}, but must have {spec.condition_shape}")
         return jnp.reshape(condition, (spec.condition_dim,)).astype(dtype)
 
     def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
@@ -155,19 +156,19 @@ def _build(spec: _Specification) -> Model:
 
 
 def one_hot(label: Any, num_classes: int, dtype: Any) -> jax.Array:
-    """Return `[num_classes]` of a label `[]`, NaN where it is none and is not known before compilation.
+    """Return the one-hot vector `[num_classes]` of a label `[]`, or NaN for a traced label that is out of range.
 
     Raises:
-      TypeError: the label is no integer.
-      ValueError: it is an array, or out of range.
+      TypeError: the label is not an integer.
+      ValueError: the label is an array, or out of range.
     """
     if jnp.ndim(label):
-        hint = ": jnp.argmax makes a label of a one-hot vector" if jnp.shape(label) == (num_classes,) else ""
+        hint = ": jnp.argmax converts a one-hot vector to a label" if jnp.shape(label) == (num_classes,) else ""
         raise ValueError(f"the condition must be one label, an integer, got {describe(label)}{hint}")
     if not jnp.issubdtype(jax.dtypes.result_type(label), jnp.integer):
-        raise TypeError(f"the condition must be a label, an integer, got {describe(label)}: labels.astype(int)")
+        raise TypeError(f"the condition must be a label, an integer, got {describe(label)}: use labels.astype(int)")
     if not isinstance(label, Tracer) and not 0 <= int(label) < num_classes:
         raise ValueError(f"the condition must be a label from 0 to {num_classes - 1}, got {int(label)}")
-    # Under jit a label is known to nobody: NaN instead of a bound that looks like one.
+    # Under jit a label cannot be checked; NaN prevents a wrong bound from looking valid.
     is_label = (label >= 0) & (label < num_classes)
     return jnp.where(is_label, jax.nn.one_hot(label, num_classes, dtype=dtype), jnp.nan)

@@ -1,10 +1,10 @@
-"""Deep Markov models given a label: p(x, z | c) of sequences, all classes by the same networks.
+"""Deep Markov models of sequences given a label, p(x, z | c), with the same networks for all classes.
 
-prior        p(z_t | z_{t-1}, c), the gated transition of z_{t-1} and c; z_0 is learned, one for each class
+prior        p(z_t | z_{t-1}, c), a gated transition of z_{t-1} and c; z_0 is learned, one per class
 likelihood   p(x_t | z_t, c), a network of each step's state and of c
-posterior    q(z_t | z_{t-1}, x_t, ..., x_T, c), by a recurrent network that reads x, and c beside it, backwards
+posterior    q(z_t | z_{t-1}, x_t, ..., x_T, c), from a recurrent network that reads x and c backwards
 
-The classes share all weights but z_0 and those of the label's own inputs, so that few sequences of each are enough.
+The classes share all weights except z_0 and the weights of the label inputs, so that few sequences per class suffice.
 """
 
 import functools
@@ -35,29 +35,30 @@ def conditional_deep_markov_vae(
     posterior: RecurrentPosterior = "structured",
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a deep Markov model of sequences given a label, whose datapoints are `aevb.Given(x, label)`.
+    """Return a deep Markov model of sequences given a label. Its datapoints are `aevb.Given(x, label)`.
 
-    Its bounds are on log p(x | label) of what was observed of x; `aevb.classify` compares them by Bayes' rule.
+    Its bounds are on log p(x | label) of the observed values of x. `aevb.classify` combines them by Bayes' rule.
 
     Args:
-      data_shape: `[T, D]`, of the longest sequence.
-      num_classes: C; a label is an integer from 0 to C - 1. Another label is refused where it is known, and makes the
-        bound NaN under `jax.jit`.
+      data_shape: `[T, D]`, where T is the length of the longest sequence.
+      num_classes: C. A label is an integer from 0 to C - 1. Any other label raises an error, or makes the bound NaN
+        under `jax.jit`.
       latent_dim: J, the size of each step's state.
-      emission_dim: units of the two hidden layers between z_t and x_t.
-      transition_dim: units of the hidden layers between z_{t-1} and z_t.
-      rnn_dim: units of each recurrent network of q.
-      likelihood: as of `deep_markov_vae`.
-      posterior: as of `deep_markov_vae`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      emission_dim: the number of units of the two hidden layers between z_t and x_t.
+      transition_dim: the number of units of the hidden layers between z_{t-1} and z_t.
+      rnn_dim: the number of units of each recurrent network of q.
+      likelihood: see `deep_markov_vae`.
+      posterior: see `deep_markov_vae`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
-      A `Model` whose params are those of `deep_markov_vae` with wider inputs, and `start` is `[C, J]`. Equal arguments
-      give the same model.
+      A `Model` whose params are those of `deep_markov_vae` with wider inputs, except that `start` is `[C, J]`. Equal
+      arguments give the same model.
 
     Raises:
-      ValueError: a shape that is not `[T, D]`, a size that is not positive, fewer than two classes, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: the shape is not `[T, D]`, a size is not positive, there are fewer than two classes, or a name is
+        unknown.
+      TypeError: a size is not an integer.
     """
     spec = specification(
         data_shape, latent_dim, emission_dim, transition_dim, rnn_dim, likelihood, posterior, param_dtype
@@ -76,14 +77,14 @@ def _build(spec: Specification, num_classes: int) -> Model:
         return params | {"decoder": params["decoder"] | {"start": start}}
 
     def given(params: Params, condition: Any) -> Params:
-        """Return the parameters of the class's own model: its z_0, and its label where the networks are to read it."""
+        """Return parameters with the z_0 and the one-hot label of a class, for the unconditional networks."""
         theta, label = params["decoder"], one_hot(condition, num_classes, dtype)
         start = jnp.matmul(label, theta["start"], precision=jax.lax.Precision.HIGHEST)
         return {"encoder": params["encoder"], "decoder": theta | {"start": start, "label": label}}
 
     def encode(params: Params, x: jax.Array, condition: jax.Array) -> dist.Distribution:
         params = given(params, condition)
-        # What is read beside a step that was not observed was not observed either: padding stays padding.
+        # The label is NaN at unobserved steps, so that padding stays padding.
         is_seen = ~jnp.all(jnp.isnan(x), axis=-1, keepdims=True)
         label = jnp.where(is_seen, params["decoder"]["label"], jnp.nan)
         return labelled.encode(params, jnp.concatenate([x, label], axis=-1))

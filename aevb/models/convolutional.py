@@ -1,4 +1,4 @@
-"""Convolutional networks on either side of z, for images of any size.
+"""Variational auto-encoders with convolutional networks, for images of any size.
 
 encoder   stride-2 convolutions, residual blocks, dense layers      mean, log sigma^2 = W h + b
 decoder   the same in reverse, with transposed convolutions         outputs of the likelihood for every value of x
@@ -23,7 +23,7 @@ from aevb.networks import ConvolutionalDecoder, ConvolutionalEncoder, WeightInit
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `convolutional_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `convolutional_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -46,28 +46,28 @@ def convolutional_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a variational auto-encoder of images: convolutions either side of z, prior p(z) = N(0, I).
+    """Return a variational auto-encoder of images with convolutional networks and the prior p(z) = N(0, I).
 
     Args:
-      data_shape: the shape of one image, `[H, W]` or `[H, W, C]`; any sizes.
+      data_shape: the shape of one image, `[H, W]` or `[H, W, C]`, of any size.
       latent_dim: J.
-      num_channels: channels after each 4x4 convolution of stride 2, one number for each halving of the image; a single
-        number C halves it twice, to C and 2 C channels. The decoder mirrors the encoder.
-      hidden_dim: units of the dense layer between the smallest image and z; a sequence stacks several, an empty one
-        has none.
-      num_residual_blocks: residual blocks at the smallest image, in the encoder and in the decoder each.
-      likelihood: "bernoulli", "gaussian" with a log-variance for each value, or another of `aevb.likelihoods`.
-      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+      num_channels: the number of channels after each 4x4 convolution of stride 2, one number per halving of the image.
+        A single number C halves it twice, to C and 2 C channels. The decoder mirrors the encoder.
+      hidden_dim: the number of units of the dense layer between the smallest image and z. A sequence gives one number
+        per layer; an empty sequence means no dense layer.
+      num_residual_blocks: the number of residual blocks at the smallest image, in the encoder and in the decoder each.
+      likelihood: "bernoulli", "gaussian" with a log-variance per value, or another of `aevb.likelihoods`.
+      weight_init: "glorot" draws weights by fan-in and fan-out, with biases 0; "normal_0.01" and "normal_0.1" draw
         both with that standard deviation.
-      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      compute_dtype: the dtype of the matrix products, such as "bfloat16"; parameters and densities keep `param_dtype`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": ..., "decoder": ...}`. Equal arguments give the same model.
 
     Raises:
-      ValueError: a shape that is no image's, a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: the shape is not that of an image, a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     check_image_shape(data_shape)
     channels = channels_of(num_channels)
@@ -130,11 +130,11 @@ def check_image_shape(data_shape: Any) -> None:
     """Raise `TypeError` or `ValueError` unless `data_shape` is `[H, W]` or `[H, W, C]`."""
     check_shape("data_shape", data_shape)
     if len(data_shape) not in (2, 3):
-        raise ValueError(f"data_shape must be [H, W] or [H, W, C], an image's, got {list(data_shape)}")
+        raise ValueError(f"data_shape must be the shape of an image, [H, W] or [H, W, C], got {list(data_shape)}")
 
 
 def channels_of(num_channels: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the channels after each halving of an image; a single number C is C and 2 C."""
+    """Return the channels after each halving of an image; a single number C means C and 2 C."""
     channels = _sizes("num_channels", num_channels)
     if not channels:
         raise ValueError("num_channels must not be empty")
@@ -142,7 +142,7 @@ def channels_of(num_channels: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def arranged_as_image(outputs: jax.Array, num_outputs: int, data_shape: tuple[int, ...]) -> jax.Array:
-    """Return `[num_outputs, *data_shape]`, as a likelihood takes it, from a decoder's `[H, W, num_outputs * C]`."""
+    """Rearrange a decoder's outputs `[H, W, num_outputs * C]` to `[num_outputs, *data_shape]` for a likelihood."""
     height, width = outputs.shape[:2]
     by_output = jnp.moveaxis(outputs.reshape(height, width, num_outputs, -1), 2, 0)
     return by_output.reshape(num_outputs, *data_shape)

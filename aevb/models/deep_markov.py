@@ -2,9 +2,9 @@
 
 prior        p(z_t | z_{t-1}) = N(mean(z_{t-1}), scale(z_{t-1})^2), a gated transition; z_0 is learned
 likelihood   p(x_t | z_t), a network of each step's state
-posterior    q(z_t | z_{t-1}, x_t, ..., x_T), by a recurrent network that reads x backwards
+posterior    q(z_t | z_{t-1}, x_t, ..., x_T), from a recurrent network that reads x backwards
 
-The bound of a sequence, with the analytic KL of each step given the one before it:
+The bound for a sequence, with the analytic KL of each step given the one before it:
 
     L(x) = sum_t E_q[ log p(x_t | z_t) ] - E_q[ KL(q(z_t | z_{t-1}, x) || p(z_t | z_{t-1})) ]
 """
@@ -29,7 +29,7 @@ from aevb.networks.recurrent import Emission, GatedTransition
 
 @dataclasses.dataclass(frozen=True)
 class Specification:
-    """The arguments of `deep_markov_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `deep_markov_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -52,33 +52,33 @@ def deep_markov_vae(
     posterior: RecurrentPosterior = "structured",
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a deep Markov model of sequences `[T, D]`, whose latents are paths `[T, J]`.
+    """Return a deep Markov model of sequences `[T, D]`. Its latents are paths `[T, J]`.
 
-    NaN is what was not observed: what a shorter sequence is padded with, a gap, a value. The bound is one on log p of
-    what was observed, and does not change when a sequence is padded further. Parameters do not depend on T: those of a
-    model are parameters of the same model for any other length.
+    NaN marks values that were not observed: the padding of shorter sequences, gaps, and single values. The bound is on
+    log p of the observed values, and does not change when a sequence is padded further. The parameters do not depend on
+    T, so that they are also valid for the same model of any other length.
 
     Args:
-      data_shape: `[T, D]`, of the longest sequence.
+      data_shape: `[T, D]`, where T is the length of the longest sequence.
       latent_dim: J, the size of each step's state.
-      emission_dim: units of the two hidden layers between z_t and x_t.
-      transition_dim: units of the hidden layers between z_{t-1} and z_t.
-      rnn_dim: units of each recurrent network of q.
-      likelihood: of every value of x, given its step's state: "bernoulli", "gaussian" with a variance that the network
-        gives too, or another of `aevb.likelihoods`.
-      posterior: "structured", q(z_t | z_{t-1}, x_t, ..., x_T), which is what the exact posterior depends on; or
-        "mean_field", q(z_t | x), where steps are independent of each other given x; or "flow", "structured" with the
-        dimensions of a step tied to each other by two inverse autoregressive layers. Of the latter no KL is registered:
-        use `kl="sampled"`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      emission_dim: the number of units of the two hidden layers between z_t and x_t.
+      transition_dim: the number of units of the hidden layers between z_{t-1} and z_t.
+      rnn_dim: the number of units of each recurrent network of q.
+      likelihood: the likelihood of every value of x given its step's state: "bernoulli", "gaussian" with a variance
+        from the network, or another of `aevb.likelihoods`.
+      posterior: "structured" is q(z_t | z_{t-1}, x_t, ..., x_T), which conditions on the same variables as the exact
+        posterior. "mean_field" is q(z_t | x), in which the steps are independent given x. "flow" is "structured" with
+        two inverse autoregressive layers that make the dimensions of a step dependent; it has no registered KL, so use
+        `kl="sampled"`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": ..., "decoder": {"transition": ..., "emission": ..., "start": z_0}}`. Its
-      prior and posterior are `aevb.Markov`, its likelihood is `aevb.Observed`. Equal arguments give the same model.
+      prior and posterior are `aevb.Markov`; its likelihood is `aevb.Observed`. Equal arguments give the same model.
 
     Raises:
-      ValueError: a shape that is not `[T, D]`, a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: the shape is not `[T, D]`, a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     return networks(
         specification(data_shape, latent_dim, emission_dim, transition_dim, rnn_dim, likelihood, posterior, param_dtype)
@@ -95,7 +95,7 @@ def specification(
     posterior: RecurrentPosterior,
     param_dtype: str,
 ) -> Specification:
-    """Return the arguments of `deep_markov_vae`, checked; raise what it raises."""
+    """Return the checked arguments of `deep_markov_vae`. Errors are those of `deep_markov_vae`."""
     check_sequence_shape(data_shape)
     check_counts(1, latent_dim=latent_dim, emission_dim=emission_dim, transition_dim=transition_dim, rnn_dim=rnn_dim)
     check_choice("posterior", posterior, get_args(RecurrentPosterior))
@@ -115,10 +115,10 @@ def specification(
 
 @functools.cache
 def networks(spec: Specification, num_classes: int = 0) -> Model:
-    """Return the model whose networks read, beside each state and each step of x, the C values of a label.
+    """Return a model whose networks read the C values of a label in addition to each state and each step of x.
 
-    With C > 0 `encode` takes x with the label beside it, `[T, D + C]`, and whoever calls `encode`, `decode` or `prior`
-    puts the label, `[C]`, into the decoder's parameters as "label".
+    With C > 0, `encode` takes x concatenated with the label, `[T, D + C]`, and callers of `encode`, `decode` or `prior`
+    add the label, `[C]`, to the decoder's parameters as "label".
     """
     length, data_dim = spec.data_shape
     gated = GatedTransition(spec.latent_dim, spec.transition_dim, spec.param_dtype)
@@ -162,10 +162,10 @@ def networks(spec: Specification, num_classes: int = 0) -> Model:
 
 
 def check_sequence_shape(data_shape: Any) -> None:
-    """Raise `TypeError` or `ValueError` unless `data_shape` is `[T, D]`, a sequence's."""
+    """Raise `TypeError` or `ValueError` unless `data_shape` is `[T, D]`, the shape of a sequence."""
     check_shape("data_shape", data_shape)
     if len(data_shape) != 2:
         raise ValueError(
-            f"data_shape must be [T, D], so many steps of so many values, got {list(data_shape)}: a series of numbers "
-            f"has D = 1"
+            f"data_shape must be [T, D], T steps of D values each, got {list(data_shape)}: a series of numbers has "
+            f"D = 1"
         )

@@ -1,4 +1,4 @@
-"""Model families by name: what builds a model, and how a model remembers what built it."""
+"""Model families by name: the functions that build models, and a record in each model of how it was built."""
 
 import dataclasses
 import functools
@@ -39,13 +39,13 @@ _TAKES_IMAGES, _TAKES_LABELS, _TAKES_SEQUENCES = "takes_images", "takes_labels",
 
 
 def build(name: str, /, **arguments: Any) -> Model:
-    """Return the model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
+    """Build a model of a registered family: `build("mlp", data_shape=(784,), latent_dim=20)`.
 
-    Equal arguments give the same model, so that programs compiled for one are used for the other.
+    Equal arguments give the same model, so that compiled programs are reused.
 
     Raises:
-      ValueError: no family of that name is registered, or as for the family.
-      TypeError: the family takes no such argument, or as for the family.
+      ValueError: no family of that name is registered, or the family raises it.
+      TypeError: the family has no such argument, or the family raises it.
     """
     return FAMILIES.get(name)(**arguments)
 
@@ -53,19 +53,20 @@ def build(name: str, /, **arguments: Any) -> Model:
 def register(
     name: str, images: bool = False, labels: bool = False, sequences: bool = False
 ) -> Callable[[Builder], Builder]:
-    """Register a family of models under a name: `@aevb.models.register("mine")` above a function that returns one.
+    """Register a model family with `@aevb.models.register("mine")` on a function that returns a model.
 
-    The experiments give a family with `images=True` images as they are, `[H, W]` or `[H, W, C]`, and others flattened
-    ones, `[D]`. A family with `labels=True` is of models given a label: they build it with `num_classes` too, and its
-    datapoints are `aevb.Given(image, label)`. One with `sequences=True` is given sequences `[T, D]`, NaN after the end
-    of each, and is not for images.
+    In the experiments, a family with `images=True` receives images `[H, W]` or `[H, W, C]`; other families receive
+    flattened images `[D]`. A family with `labels=True` has models given a label: it is built with the additional
+    argument `num_classes`, and its datapoints are `aevb.Given(image, label)`. A family with `sequences=True` receives
+    sequences `[T, D]`, NaN after the end of each, instead of images.
 
-    Its models can be saved, pickled and named in a run folder, so its arguments must be such as JSON has: numbers,
-    strings, booleans, `None`, lists and dicts of them. A tuple comes as a list, and an integer of NumPy as one.
+    The models can be saved, pickled and named in a run folder. Therefore the arguments must be JSON types: numbers,
+    strings, booleans, `None`, and lists and dicts of them. Tuples are passed to the function as lists, and NumPy
+    integers as Python integers.
 
     Raises:
-      ValueError: the name is built in, or no identifier.
-      TypeError: what is registered is no function, or has arguments without a name.
+      ValueError: the name is built in, or is not an identifier.
+      TypeError: the registered object is not a function, or has arguments without a name.
     """
     FAMILIES.check_name(name)
 
@@ -78,7 +79,7 @@ def register(
 
 
 def takes_images(name: str) -> bool:
-    """Return whether a family is given images as they are, and not flattened.
+    """Return whether a family receives images without flattening.
 
     Raises:
       ValueError: no family of that name is registered.
@@ -87,7 +88,7 @@ def takes_images(name: str) -> bool:
 
 
 def takes_labels(name: str) -> bool:
-    """Return whether a family is of models given a label.
+    """Return whether the models of a family are given a label.
 
     Raises:
       ValueError: no family of that name is registered.
@@ -96,7 +97,7 @@ def takes_labels(name: str) -> bool:
 
 
 def takes_sequences(name: str) -> bool:
-    """Return whether a family is of models of sequences `[T, D]`.
+    """Return whether the models of a family are for sequences `[T, D]`.
 
     Raises:
       ValueError: no family of that name is registered.
@@ -107,7 +108,7 @@ def takes_sequences(name: str) -> bool:
 def family(
     name: str, images: bool = False, labels: bool = False, sequences: bool = False
 ) -> Callable[[Builder], Builder]:
-    """Return a decorator of a function that builds models, so that they remember their family and arguments."""
+    """Return a decorator for a function that builds models, which records their family and arguments."""
 
     def decorate(builder: Builder) -> Builder:
         models: dict[str, tuple[int, Model]] = {}
@@ -115,7 +116,7 @@ def family(
         for each in signature.parameters.values():
             if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
                 raise TypeError(
-                    f"the model family {name!r} is built by the names of its arguments: {each.name} has none"
+                    f"the model family {name!r} is built with keyword arguments, but {each.name} cannot be one"
                 )
 
         @functools.wraps(builder)
@@ -123,7 +124,7 @@ def family(
             arguments = _as_json(name, _all_arguments(name, signature, args, kwargs))
             version, found = models.get(arguments, (None, None))
             if found is None or version != LIKELIHOODS.version:
-                model = builder(**json.loads(arguments))  # as it will be built again
+                model = builder(**json.loads(arguments))  # in the same way as when it is rebuilt later
                 check_model(model)
                 if found is None or model != found:
                     found = dataclasses.replace(model, recipe=Recipe(_rebuild, name, arguments))
@@ -139,15 +140,15 @@ def family(
 
 
 def recipe_of(model: Model) -> tuple[str, dict[str, Any]]:
-    """Return the family of a model and the arguments that it was built with.
+    """Return the family of a model and the arguments with which it was built.
 
     Raises:
-      ValueError: it was not built by name.
+      ValueError: the model was not built by name.
     """
     if model.recipe is None:
         raise ValueError(
-            "the model was not built by name, so nothing says how to build it again: put what builds it into a "
-            'function, register it with @aevb.models.register("name"), and call that'
+            "the model was not built by name, so that it is unknown how to build it again: put the code that builds it "
+            'into a function, register it with @aevb.models.register("name"), and call that function'
         )
     return model.recipe.family, json.loads(model.recipe.arguments)
 
@@ -156,12 +157,12 @@ def length_of(model: Model) -> int:
     """Return T of a model of sequences `[T, D]`.
 
     Raises:
-      ValueError: it was not built by name, or not for sequences.
+      ValueError: the model was not built by name, or is not for sequences.
     """
     name, arguments = recipe_of(model)
     shape = arguments.get("data_shape")
     if not isinstance(shape, list) or len(shape) != 2:
-        raise ValueError(f"a model of the family {name!r} with data_shape {shape} is not one of sequences [T, D]")
+        raise ValueError(f"a model of the family {name!r} with data_shape {shape} is not a model of sequences [T, D]")
     return int(shape[0])
 
 
@@ -169,7 +170,7 @@ def of_length(model: Model, length: int) -> Model:
     """Return the model for sequences of another length, with the same parameters: `of_length(model, 200)`.
 
     Raises:
-      ValueError: the model was not built by name or not for sequences, its parameters depend on the length, or
+      ValueError: the model was not built by name or is not for sequences, its parameters depend on the length, or
         `length` is not positive.
       TypeError: `length` is not an integer.
     """
@@ -194,7 +195,7 @@ def _all_arguments(name: str, signature: inspect.Signature, args: tuple, kwargs:
     rest = [each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD]
     if unknown and not rest:
         known = ", ".join(signature.parameters)
-        raise TypeError(f"the model family {name!r} takes no {unknown[0]!r}, but {known}")
+        raise TypeError(f"the model family {name!r} has no argument {unknown[0]!r}; its arguments are {known}")
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -223,7 +224,7 @@ def _as_json(name: str, arguments: dict[str, Any]) -> str:
             json.dumps(value, default=plain)
         except TypeError as error:
             raise TypeError(
-                f"{argument} of the model family {name!r} must be such as JSON has, numbers, strings and lists or "
+                f"{argument} of the model family {name!r} must be a JSON type, such as numbers, strings, and lists or "
                 f"dicts of them, got {error}"
             ) from None
     return json.dumps(arguments, default=plain, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Levels of latents by tanh MLPs: the models of Burda et al. (2016), and ladders (Sonderby et al. 2016)."""
+"""Models with levels of latents and tanh MLPs: those of Burda et al. (2016), and ladders (Sonderby et al. 2016)."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from aevb.networks import MLP, WeightInit
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `hierarchical_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `hierarchical_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dims: tuple[int, ...]
@@ -43,32 +43,32 @@ def hierarchical_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a variational auto-encoder whose latents are levels z1, ..., zL, a dict by level.
+    """Return a variational auto-encoder with levels of latents z1, ..., zL. Draws of z are dicts by level.
 
-    The two levels of Burda et al. (2016) are `latent_dim=[100, 50]`, `hidden_dim=[200, 100]`.
+    The model with two levels in Burda et al. (2016) is `latent_dim=[100, 50]`, `hidden_dim=[200, 100]`.
 
     Args:
-      data_shape: the shape of one datapoint; the networks see it flattened.
-      latent_dim: sizes of two levels or more, the lowest first.
-      hidden_dim: units of every hidden layer; a sequence has one number for each level, the lowest first, that is for
-        the networks between the level and what is below it.
-      num_hidden_layers: hidden tanh layers of each network.
-      inference: how q draws the levels: "bottom_up", each given the one below (Burda et al. 2016), or "ladder", from
-        the top down, each by the product of a Gaussian that x decides and the generative p given the level above, whose
-        weights are shared (Sonderby et al. 2016).
+      data_shape: the shape of one datapoint, which is flattened for the networks.
+      latent_dim: the sizes of two or more levels, the lowest first.
+      hidden_dim: the number of units of every hidden layer. A sequence gives one number per level, the lowest first,
+        for the networks between the level and the one below it.
+      num_hidden_layers: the number of hidden tanh layers of each network.
+      inference: how q draws the levels. "bottom_up" draws each level given the one below (Burda et al. 2016). "ladder"
+        draws from the top down, each level from the product of a Gaussian determined by x and the generative p given
+        the level above, with shared weights (Sonderby et al. 2016).
       likelihood: one of `aevb.likelihoods`.
-      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+      weight_init: "glorot" draws weights by fan-in and fan-out, with biases 0; "normal_0.01" and "normal_0.1" draw
         both with that standard deviation.
-      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      compute_dtype: the dtype of the matrix products, such as "bfloat16"; parameters and densities keep `param_dtype`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": {"z1": ..., ...}, "decoder": {"likelihood": ..., "z1": ..., ...}}`. Equal
       arguments give the same model.
 
     Raises:
-      ValueError: fewer than two levels, a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: there are fewer than two levels, a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     check_shape("data_shape", data_shape)
     latent_dims, hidden_dims = sizes_of_levels(latent_dim, hidden_dim)

@@ -1,4 +1,4 @@
-"""Levels of latents of images: convolutions between the lowest level and the image, tanh MLPs between levels."""
+"""Models of images with levels of latents: convolutions below the lowest level, tanh MLPs between levels."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from aevb.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Weigh
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `hierarchical_convolutional_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `hierarchical_convolutional_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dims: tuple[int, ...]
@@ -45,30 +45,31 @@ def hierarchical_convolutional_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a variational auto-encoder of images whose latents are levels z1, ..., zL, a dict by level.
+    """Return a variational auto-encoder of images with levels of latents z1, ..., zL. Draws of z are dicts by level.
 
     Args:
-      data_shape: the shape of one image, `[H, W]` or `[H, W, C]`; any sizes.
-      latent_dim: sizes of two levels or more, the lowest first.
-      hidden_dim: units of every dense hidden layer; a sequence has one number for each level, the lowest first, that is
-        for the networks between the level and what is below it.
-      num_hidden_layers: dense hidden layers of each network.
-      num_channels: channels after each 4x4 convolution of stride 2, as for `convolutional_vae`.
-      num_residual_blocks: residual blocks at the smallest image, in the encoder and in the decoder each.
-      inference: "bottom_up" or "ladder", as for `hierarchical_vae`.
+      data_shape: the shape of one image, `[H, W]` or `[H, W, C]`, of any size.
+      latent_dim: the sizes of two or more levels, the lowest first.
+      hidden_dim: the number of units of every dense hidden layer. A sequence gives one number per level, the lowest
+        first, for the networks between the level and the one below it.
+      num_hidden_layers: the number of dense hidden layers of each network.
+      num_channels: the number of channels after each 4x4 convolution of stride 2; see `convolutional_vae`.
+      num_residual_blocks: the number of residual blocks at the smallest image, in the encoder and in the decoder each.
+      inference: "bottom_up" or "ladder"; see `hierarchical_vae`.
       likelihood: one of `aevb.likelihoods`.
-      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+      weight_init: "glorot" draws weights by fan-in and fan-out, with biases 0; "normal_0.01" and "normal_0.1" draw
         both with that standard deviation.
-      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      compute_dtype: the dtype of the matrix products, such as "bfloat16"; parameters and densities keep `param_dtype`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": {"z1": ..., ...}, "decoder": {"likelihood": ..., "z1": ..., ...}}`. Equal
       arguments give the same model.
 
     Raises:
-      ValueError: a shape that is no image's, fewer than two levels, a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: the shape is not that of an image, there are fewer than two levels, a size is not positive, or a name
+        is unknown.
+      TypeError: a size is not an integer.
     """
     check_image_shape(data_shape)
     latent_dims, hidden_dims = sizes_of_levels(latent_dim, hidden_dim)

@@ -1,6 +1,6 @@
-"""Models whose latents are levels z1, ..., zL, the lowest first, whatever networks look at the data.
+"""Models with levels of latents z1, ..., zL, the lowest first, for any networks.
 
-prior        p(zL) = N(0, I),   p(z_l | z_{l+1}) a diagonal Gaussian by a network,   p(x | z1)
+prior        p(zL) = N(0, I),   p(z_l | z_{l+1}) a diagonal Gaussian from a network,   p(x | z1)
 bottom_up    q(z1 | x),   q(z_{l+1} | z_l)                                              (Burda et al. 2016)
 ladder       d_1 = f(x),   d_{l+1} = f(d_l),   q(zL | x) from d_L,   and below it       (Sonderby et al. 2016)
 q(z_l | z_{l+1}, x) proportional to p(z_l | z_{l+1}) N(z_l; mean and variance from d_l)
@@ -31,13 +31,13 @@ class Networks:
     """The networks of L levels, the lowest first.
 
     Attributes:
-      features: L of them. The first sees x; the others see the level below, or as a ladder the features below. A tanh
-        is taken of their outputs.
-      posteriors: L of them, from features to a mean and a log-variance, `[2 J_l]`.
-      priors: L - 1 of them, from z_{l+1} to the mean and log-variance of p(z_l | z_{l+1}), `[2 J_l]`.
-      likelihood: from z1 to the outputs of the likelihood.
-      x_shape: the shape in which the first network sees x.
-      arranged: puts what `likelihood` returns into the shape `[num_outputs, *data_shape]`.
+      features: L networks. The input of the first is x; the inputs of the others are the level below, or in a ladder
+        the features below. A tanh is applied to their outputs.
+      posteriors: L networks, from features to a mean and a log-variance, `[2 J_l]`.
+      priors: L - 1 networks, from z_{l+1} to the mean and log-variance of p(z_l | z_{l+1}), `[2 J_l]`.
+      likelihood: a network from z1 to the outputs of the likelihood.
+      x_shape: the shape of x as the input of the first network.
+      arranged: a function that brings the outputs of `likelihood` into the shape `[num_outputs, *data_shape]`.
     """
 
     features: tuple[nn.Module, ...]
@@ -56,19 +56,19 @@ def model_of_levels(
     num_axes: int,
     param_dtype: str,
 ) -> Model:
-    """Return the model.
+    """Return a model with levels of latents.
 
     Args:
-      networks: what it is made of.
+      networks: the networks of the levels.
       latent_dims: J_l of each level, the lowest first.
-      inference: how q draws the levels.
-      likelihood: of x, which has `num_axes` axes.
-      num_axes: of x.
-      param_dtype: dtype of the parameters.
+      inference: how q draws the levels; see `hierarchical_vae`.
+      likelihood: the likelihood of x.
+      num_axes: the number of axes of x.
+      param_dtype: the dtype of the parameters.
 
     Returns:
-      A `Model` whose params are `{"encoder": {"z1": ..., ...}, "decoder": {"likelihood": ..., "z1": ..., ...}}`: of
-      every level the networks of q and of p that are over it. Those of p take part in a ladder's q.
+      A `Model` whose params are `{"encoder": {"z1": ..., ...}, "decoder": {"likelihood": ..., "z1": ..., ...}}`, with
+      the networks of q and of p for each level. In a ladder, q also uses those of p.
     """
     names = _names(latent_dims)
     above = dict(itertools.pairwise(names))
@@ -86,7 +86,7 @@ def model_of_levels(
     def posterior_of(name: str, weights: Params, found: jax.Array) -> jax.Array:
         return _applied(posteriors[name], weights["posterior"], found)
 
-    # Levels are `Partial`s of functions that are made once, so that a Chain passes through `jax.jit` and `jax.vmap`.
+    # Levels are `Partial`s of functions defined once, so that a Chain passes through `jax.jit` and `jax.vmap`.
 
     def given_above(name: str) -> Callable[..., dist.Distribution]:
         return lambda weights, z: diagonal_gaussian(_applied(priors[name], weights, z[above[name]]))
@@ -134,12 +134,12 @@ def model_of_levels(
 
 
 def _names(latent_dims: Sequence[int]) -> list[str]:
-    """Return z1, ..., zL."""
+    """Return the names z1, ..., zL."""
     return [f"z{number}" for number in range(1, len(latent_dims) + 1)]
 
 
 def _initial(key: jax.Array, networks: Networks, latent_dims: Sequence[int], inference: Inference) -> Params:
-    """Return the initial parameters, as `model_of_levels` describes them."""
+    """Return the initial parameters; see `model_of_levels` for their structure."""
     phi_key, theta_key = jax.random.split(key)
     names = _names(latent_dims)
     phi: dict[str, Any] = {}
@@ -158,13 +158,13 @@ def _initial(key: jax.Array, networks: Networks, latent_dims: Sequence[int], inf
 
 
 def product_of_gaussians(one: jax.Array, other: jax.Array) -> dist.Distribution:
-    """Return the normalized product of two diagonal Gaussians, whose precisions add up.
+    """Return the normalized product of two diagonal Gaussians. Its precision is the sum of theirs.
 
-    It is written in log-variances, of which any two of up to 80 in size have a finite product in single precision.
+    The computation uses log-variances: the product is finite in single precision for any two of magnitude up to 80.
 
     Args:
-      one: its mean and log-variance, `[2 J]`.
-      other: the same.
+      one: the mean and log-variance of the first Gaussian, `[2 J]`.
+      other: the mean and log-variance of the second Gaussian, `[2 J]`.
     """
     (mean, log_variance), (other_mean, other_log_variance) = jnp.split(one, 2), jnp.split(other, 2)
     weight = jax.nn.sigmoid(other_log_variance - log_variance)  # precision / (precision + other precision)
@@ -173,25 +173,26 @@ def product_of_gaussians(one: jax.Array, other: jax.Array) -> dist.Distribution:
 
 
 def sizes_of_levels(latent_dim: Any, hidden_dim: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the sizes of the levels and the units of each level's networks, checked.
+    """Return the checked sizes of the levels and numbers of units of each level's networks.
 
     Raises:
-      ValueError: fewer than two levels, a size that is not positive, or another number of hidden sizes than of levels.
-      TypeError: a size that is not an integer.
+      ValueError: there are fewer than two levels, a size is not positive, or the numbers of hidden sizes and of levels
+        differ.
+      TypeError: a size is not an integer.
     """
     sizes = tuple(latent_dim) if isinstance(latent_dim, Sequence) and not isinstance(latent_dim, str) else (latent_dim,)
     check_counts(1, **{f"latent_dim[{level}]": size for level, size in enumerate(sizes)})
     if len(sizes) < 2:
         shown = list(sizes) if isinstance(latent_dim, Sequence) else describe(latent_dim)
         raise ValueError(
-            f"latent_dim must be the sizes of two levels or more, the lowest first, [100, 50] say, got {shown}: a "
-            f"model of one level is of another family"
+            f"latent_dim must be the sizes of two or more levels, the lowest first, such as [100, 50], got {shown}: "
+            f"use another family for a single level"
         )
     hidden = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     check_counts(1, **{f"hidden_dim[{level}]": size for level, size in enumerate(hidden)})
     if len(hidden) not in (1, len(sizes)):
         raise ValueError(
-            f"hidden_dim must be one number, or one for each of {len(sizes)} levels, the lowest first, got "
+            f"hidden_dim must be one number, or one per level for {len(sizes)} levels, the lowest first, got "
             f"{list(hidden)}"
         )
     return sizes, hidden if len(hidden) == len(sizes) else hidden * len(sizes)

@@ -1,11 +1,11 @@
-"""Linear-Gaussian state spaces with learned parameters: the model of the Kalman filter.
+"""Linear-Gaussian state space models with learned parameters: the model of the Kalman filter.
 
     z_t = A z_{t-1} + noise,   noise ~ N(0, Q),      x_t = C z_t + d + noise,   noise ~ N(0, R),      t = 1..T
 
-A, C, d, z_0 and the diagonals of Q and R are learned. The posterior is known: a Gaussian for each step given the one
-before it, by messages that run backwards over what is still to come,
+A, C, d, z_0 and the diagonals of Q and R are learned. The posterior is known exactly. It is a Gaussian for each step
+given the one before it, computed from messages that run backwards and summarize the observations from t on:
 
-    M_t = P_t + C' R^-1 C        of what is observed at t, and later by P_t      precision about z_t
+    M_t = P_t + C' R^-1 C        from x_t, and from later steps through P_t      precision about z_t
     m_t = p_t + C' R^-1 (x_t - d)                                                the same times z_t
     S_t = (Q^-1 + M_t)^-1,   G_t = S_t Q^-1 A
     q(z_t | z_{t-1}, x) = N(G_t z_{t-1} + S_t m_t, S_t)
@@ -31,12 +31,12 @@ from aevb.models.recognition import recurrent_recognition
 
 StateSpacePosterior: TypeAlias = Literal["exact", "recurrent"]
 
-_FIRST_DECAY = 0.9  # A starts as so much of the identity: states are remembered for about ten steps
+_FIRST_DECAY = 0.9  # A is initialized to this multiple of the identity: states persist for about ten steps
 
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `linear_gaussian_state_space`, checked and in one spelling."""
+    """The checked and normalized arguments of `linear_gaussian_state_space`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -53,29 +53,29 @@ def linear_gaussian_state_space(
     rnn_dim: int = 64,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return a linear-Gaussian state space of sequences `[T, D]`, whose latents are paths `[T, J]`.
+    """Return a linear-Gaussian state space model of sequences `[T, D]`. Its latents are paths `[T, J]`.
 
-    NaN is what was not observed, as for `deep_markov_vae`, and parameters do not depend on T.
+    As in `deep_markov_vae`, NaN marks values that were not observed, and the parameters do not depend on T.
 
-    With the exact posterior the bound is log p(x): by `kl="sampled"` every single draw gives it, and its gradient, up
-    to rounding, with no noise at all. Training by it is maximum likelihood. There is no phi: `params["encoder"]` is
+    With the exact posterior, the bound equals log p(x). With `kl="sampled"`, every single draw gives it and its
+    gradient without noise, up to rounding. Training is then maximum likelihood. There is no phi: `params["encoder"]` is
     empty.
 
     Args:
-      data_shape: `[T, D]`, of the longest sequence.
+      data_shape: `[T, D]`, where T is the length of the longest sequence.
       latent_dim: J, the size of each step's state.
-      posterior: "exact", the smoother of the current theta; or "recurrent", the structured recognition model of
-        `deep_markov_vae`, to see what that costs.
-      rnn_dim: units of the recurrent network, where there is one.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      posterior: "exact", the smoother for the current theta; or "recurrent", the structured recognition model of
+        `deep_markov_vae`, for comparison.
+      rnn_dim: the number of units of the recurrent network, if there is one.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": ..., "decoder": {"transition": A, "transition_log_variance": [J],
       "emission": C, "offset": d, "log_variance": [D], "start": z_0}}`. Equal arguments give the same model.
 
     Raises:
-      ValueError: a shape that is not `[T, D]`, a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: the shape is not `[T, D]`, a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     check_sequence_shape(data_shape)
     check_counts(1, latent_dim=latent_dim, rnn_dim=rnn_dim)
@@ -130,7 +130,7 @@ def _step(theta: Params, z: jax.Array, time: Any) -> dist.Distribution:
 
 
 def _correlated_step(theta: Params, z: jax.Array, time: Any) -> dist.Distribution:
-    """Return `_step` in the family of the exact posterior, for which a KL is registered."""
+    """Return the same as `_step`, but in the family of the exact posterior, for which a KL is registered."""
     del time
     mean, scale = _mean_and_scale(theta, z)
     return dist.MultivariateNormal(mean, scale_tril=jnp.diag(scale))
@@ -147,7 +147,7 @@ def _messages(theta: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
     transition, emission = theta["transition"], theta["emission"]
     variances = jnp.exp(theta["transition_log_variance"])
     values, mask = zeros_and_mask(x - theta["offset"])
-    weights = mask * jnp.exp(-theta["log_variance"])  # R^-1 of what was observed
+    weights = mask * jnp.exp(-theta["log_variance"])  # R^-1 of the observed values
     seen = jnp.einsum("di,td,dj->tij", emission, weights, emission), (weights * values) @ emission
 
     def back(message: tuple, at: tuple) -> tuple:
@@ -161,7 +161,7 @@ def _messages(theta: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Ar
 
     nothing = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), seen)
     gain, offset, scale_tril = jax.lax.scan(back, nothing, seen, reverse=True)[1]
-    # Nothing more to come: the prior's step itself, and not what rounding makes of it.
+    # If nothing more is observed, the step is exactly the prior's, without rounding errors.
     is_informed = still_to_come(x)[:, None, None]
     gain = jnp.where(is_informed, gain, transition)
     return gain, offset, jnp.where(is_informed, scale_tril, jnp.diag(jnp.sqrt(variances)))

@@ -1,10 +1,10 @@
-"""The networks of Appendix C assembled into a `Model`.
+"""Variational auto-encoders with the networks of Appendix C.
 
     decoder   h = tanh(W3 z + b3)      Bernoulli:  logits = W4 h + b4                               (C.1)
                                        Gaussian:   mean = W4 h + b4,  log sigma^2 = W5 h + b5       (C.2)
     encoder   h = tanh(W3 x + b3)      Gaussian:   mean = W4 h + b4,  log sigma^2 = W5 h + b5       (C.2)
 
-W4 and W5 are one matrix here (a fused head), split after the product.
+W4 and W5 are one matrix here (a fused head), whose product is split.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ Posterior: TypeAlias = Literal["gaussian", "full_covariance", "flow"]
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `mlp_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `mlp_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -52,37 +52,39 @@ def mlp_vae(
     compute_dtype: str | None = None,
     param_dtype: str = "float32",
 ) -> Model:
-    """Return the paper's variational auto-encoder: tanh MLPs either side of z, prior p(z) = N(0, I) (Appendix C).
+    """Return the variational auto-encoder of the paper's Appendix C, with tanh MLPs and the prior p(z) = N(0, I).
 
     Args:
-      data_shape: the shape of one datapoint; the networks see it flattened.
+      data_shape: the shape of one datapoint, which is flattened for the networks.
       latent_dim: J, the size of z.
-      hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
-      likelihood: "bernoulli" (C.1), "gaussian" with a log-variance for each value (C.2), or another of
-        `aevb.likelihoods`.
+      hidden_dim: the number of units of the hidden layer. A sequence gives one number per layer; the decoder mirrors
+        the encoder.
+      likelihood: "bernoulli" (C.1), "gaussian" with a log-variance per value (C.2), or another of `aevb.likelihoods`.
       posterior: the family of q(z|x). "gaussian" has a diagonal covariance, as in the paper (eq. 9);
         "full_covariance" outputs a Cholesky factor; "flow" passes the diagonal Gaussian through two inverse
         autoregressive layers (Kingma et al. 2016). The last two have no registered KL: use `kl="sampled"`.
-      squash_mean: passes the Gaussian likelihood's mean through a sigmoid, as the paper does for Frey Face: another
-        spelling of "squashed_gaussian".
-      weight_init: the paper draws all parameters from "N(0, 0.01)", which can be read as a standard deviation of 0.01
-        ("normal_0.01") or as a variance of 0.01 ("normal_0.1"); "glorot" and "glorot_uniform" draw weights by fan-in
-        and fan-out from a normal or a uniform distribution, and biases are 0. The default is what the first author's
-        code of the time does, and the slowest start of the three; after 3x10^6 samples of MNIST they are within about a
-        nat of each other (RESULTS.md).
-      compute_dtype: dtype of the matrix products, "bfloat16" say; parameters and densities keep `param_dtype`.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      squash_mean: whether to pass the mean of the Gaussian likelihood through a sigmoid, as the paper does for Frey
+        Face. This is equivalent to `likelihood="squashed_gaussian"`.
+      weight_init: the initialization. The paper draws all parameters from "N(0, 0.01)", which can mean a standard
+        deviation of 0.01 ("normal_0.01") or a variance of 0.01 ("normal_0.1"). "glorot" and "glorot_uniform" draw
+        weights by fan-in and fan-out from a normal or a uniform distribution, with biases 0. The default is that of the
+        first author's code of the time, and the slowest of the three at the start; after 3x10^6 samples of MNIST they
+        are within about a nat of each other (RESULTS.md).
+      compute_dtype: the dtype of the matrix products, such as "bfloat16"; parameters and densities keep `param_dtype`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": ..., "decoder": ...}`. Equal arguments give the same model.
 
     Raises:
-      ValueError: a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     if not isinstance(data_shape, Sequence):
-        raise TypeError(f"data_shape must be a sequence of sizes, as an array's shape is, got {describe(data_shape)}")
+        raise TypeError(
+            f"data_shape must be a sequence of sizes, like the shape of an array, got {describe(data_shape)}"
+        )
     _check_sizes("data_shape", data_shape)
     _check_sizes("latent_dim", [latent_dim])
     _check_sizes("hidden_dim", hidden_dims)
@@ -154,7 +156,7 @@ def _posterior_outputs(spec: _Specification) -> int:
 
 
 def _cholesky_factor(log_variance: jax.Array, below_diagonal: jax.Array) -> jax.Array:
-    """Return `[J, J]` lower triangular from `[J]` and `[J (J - 1) / 2]`, its diagonal exp(log_variance / 2)."""
+    """Return a lower triangular `[J, J]` with diagonal exp(log_variance / 2), from `[J]` and `[J (J - 1) / 2]`."""
     size = log_variance.shape[0]
     rows, columns = jnp.tril_indices(size, -1)
     return jnp.diag(jnp.exp(0.5 * log_variance)).at[rows, columns].set(below_diagonal)

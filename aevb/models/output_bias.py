@@ -1,4 +1,4 @@
-"""What a decoder knows before it is trained: the mean of the data, as its last bias (Burda et al.'s published code)."""
+"""Initialization of a decoder's last bias to the mean of the data, as in Burda et al.'s published code."""
 
 import dataclasses
 import math
@@ -13,41 +13,41 @@ import numpy as np
 
 from aevb.model import Model, Params, check_model
 
-_LEAST, _MOST = 0.001, 0.999  # of a mean: a pixel that is always black has finite log-odds
-_NETWORKS_OF_X = ("likelihood", "emission")  # their names where a decoder has networks of other things too
+_LEAST, _MOST = 0.001, 0.999  # bounds for a mean, so that a pixel that is always black has finite log-odds
+_NETWORKS_OF_X = ("likelihood", "emission")  # the names of networks for x in decoders with several networks
 
 
 def start_at_mean(model: Model, mean: Any) -> Model:
-    """Return a model whose decoder, before it is trained, says the mean of the data whatever z is, to first order.
+    """Return a model whose untrained decoder returns the mean of the data for any z, to first order.
 
-    The bias of its last layer starts at the log-odds of the mean, so that training need not find out first which pixels
-    are ever white. For likelihoods with one output, a logit, for each value of x: "bernoulli".
+    The bias of its last layer is initialized to the log-odds of the mean, so that training need not learn first which
+    pixels are ever white. The likelihood must have one output per value of x, a logit, as "bernoulli" does.
 
     Args:
-      model: built by name.
-      mean: of the training data, values in [0, 1] of the shape of one datapoint, or of one step of a sequence, `[D]`;
-        below 0.001 and above 0.999 they count as these.
+      model: a model built by name.
+      mean: the mean of the training data, with values in [0, 1] and the shape of one datapoint, or of one step of a
+        sequence, `[D]`. Values are clipped to 0.001 and 0.999.
 
     Returns:
-      The same model but for `init`. It is saved and loaded as the model that it was made of.
+      The same model with another `init`. It is saved and loaded like the original model.
 
     Raises:
-      ValueError: the mean has values outside of [0, 1], or the decoder's last layer has no bias for each of them.
+      ValueError: the mean has values outside [0, 1], or the decoder's last layer does not have one bias per value.
       TypeError: `model` is not a `Model`.
     """
     check_model(model)
     mean = np.asarray(mean, np.float64)
     if not np.all((mean >= 0) & (mean <= 1)):
-        raise ValueError("mean must have values in [0, 1], those of a Bernoulli likelihood")
+        raise ValueError("mean must have values in [0, 1], as for a Bernoulli likelihood")
     mean = np.clip(mean, _LEAST, _MOST)
     log_odds = tuple((np.log(mean) - np.log1p(-mean)).ravel().tolist())
-    _head_of(jax.eval_shape(model.init, jax.random.key(0)), len(log_odds))  # to hear its error
+    _head_of(jax.eval_shape(model.init, jax.random.key(0)), len(log_odds))  # for its error
     return dataclasses.replace(model, init=_StartAt(model.init, log_odds))
 
 
 @dataclasses.dataclass(frozen=True)
 class _StartAt:
-    """`init` with another bias; equal for equal models and biases, as what compares models needs."""
+    """An `init` with another bias. It is equal for equal models and biases, so that models can be compared."""
 
     init: Callable[[jax.Array], Params]
     bias: tuple[float, ...]
@@ -63,7 +63,7 @@ class _StartAt:
 
 
 def _head_of(params: Params, size: int) -> Any:
-    """Return the path of the decoder's last bias, of so many values: Flax numbers the layers of a network in order."""
+    """Return the path of the decoder's last bias, of this size. Flax numbers the layers of a network in order."""
     layers: dict[Any, list[Any]] = defaultdict(list)
     for path, leaf in jax.tree_util.tree_leaves_with_path({"decoder": params["decoder"]}):
         if getattr(path[-1], "key", None) == "bias":
@@ -72,7 +72,7 @@ def _head_of(params: Params, size: int) -> Any:
     found = [path for _, path, bias_size in heads if bias_size == size]
     found = [path for path in found if any(getattr(key, "key", None) in _NETWORKS_OF_X for key in path)] or found
     if len(found) != 1:
-        raise ValueError(f"the decoder has no last layer with {size} biases, one for each value of the mean")
+        raise ValueError(f"the decoder has no last layer with {size} biases, one per value of the mean")
     return found[0]
 
 

@@ -1,13 +1,13 @@
-"""Recognition models along time: q(z_1, ..., z_T | x), whatever the transition of the prior.
+"""Recognition models along time, q(z_1, ..., z_T | x), for any transition of the prior.
 
     structured    q(z_t | z_{t-1}, x_t, ..., x_T), the form of the exact posterior: a network reads x backwards, and its
                   state at t is combined with z_{t-1}                 ("ST-R" in Krishnan et al. 2017)
-    mean_field    q(z_t | x), of all of x: one network reads forwards and one backwards       ("MF-LR")
-    flow          structured, and each step passed through inverse autoregressive layers (Kingma et al. 2016), the same
-                  for all steps: its dimensions depend on each other. Its KL has no closed form: use kl="sampled"
+    mean_field    q(z_t | x), given all of x: one network reads forwards and one backwards    ("MF-LR")
+    flow          structured, with each step passed through the same inverse autoregressive layers (Kingma et al. 2016),
+                  so that its dimensions are dependent. The KL has no closed form: use kl="sampled"
 
-Where nothing more is observed, the exact posterior of a step is the prior's step, and so it is here: what a sequence is
-padded with costs no KL, and a forecast is the prior's.
+If nothing more is observed, the exact posterior of a step is the prior's step. It is also used here, so that padding
+costs no KL, and forecasts are those of the prior.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,16 @@ from aevb.networks.recurrent import Combiner, GatedRecurrentUnit
 RecurrentPosterior: TypeAlias = Literal["structured", "mean_field", "flow"]
 
 Transition: TypeAlias = Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
-"""`(theta, z) -> (mean, scale)` of p(z_t | z_{t-1}), `[..., J]` each."""
+"""A function `(theta, z) -> (mean, scale)` of p(z_t | z_{t-1}), `[..., J]` each."""
 
 
 class Recognition(NamedTuple):
-    """How phi is made, and what it says of a sequence.
+    """A recognition model as a pair of functions.
 
     Attributes:
-      init: `key -> phi`.
-      encode: `(params, x) -> q(z|x)`; params have theta under "decoder", with z_0 as "start", and phi under "encoder".
+      init: a function `key -> phi`.
+      encode: a function `(params, x) -> q(z|x)`. params has theta under "decoder", with z_0 as "start", and phi under
+        "encoder".
     """
 
     init: Callable[[jax.Array], Params]
@@ -49,15 +50,15 @@ def recurrent_recognition(
     transition: Transition,
     param_dtype: str,
 ) -> Recognition:
-    """Return a recognition model by recurrent networks, of steps that are diagonal Gaussians or flows from them.
+    """Return a recognition model with recurrent networks. Its steps are diagonal Gaussians or flows of them.
 
     Args:
-      data_dim: D, the values of one step.
+      data_dim: D, the number of values per step.
       latent_dim: J.
-      hidden_dim: units of each recurrent network.
-      posterior: what a step depends on.
-      transition: the prior's step, which is q's where nothing more is observed.
-      param_dtype: dtype of the parameters.
+      hidden_dim: the number of units of each recurrent network.
+      posterior: the form of q.
+      transition: the prior's step, which q uses if nothing more is observed.
+      param_dtype: the dtype of the parameters.
     """
     is_structured = posterior != "mean_field"
     readers = {"backward": GatedRecurrentUnit(hidden_dim, is_reversed=True, param_dtype=param_dtype)}
@@ -79,7 +80,7 @@ def recurrent_recognition(
         return combiner.apply({"params": params["encoder"]["combiner"]}, *read)  # type: ignore[return-value]
 
     def step(params: Params, z: jax.Array, inputs: tuple) -> dist.Distribution:
-        """Return what the networks say where more is to come, and the prior's step elsewhere."""
+        """Return the networks' step if more is observed, and otherwise the prior's step."""
         read, is_informed = inputs
         if is_structured:
             read = combined(params, read, z)
@@ -91,10 +92,10 @@ def recurrent_recognition(
     def encode(params: Params, x: jax.Array) -> Markov:
         phi, is_informed = params["encoder"], still_to_come(x)
         values, mask = zeros_and_mask(x)
-        # What is missing, and not what is there: D ones at every step would be a bias that learns D times as fast.
+        # 1 marks missing values: D ones at every observed step would act as a bias that learns D times as fast.
         inputs = jnp.concatenate([values, 1 - mask], axis=-1)
         read = tuple(jnp.asarray(of.apply({"params": phi[name]}, inputs, is_informed)) for name, of in readers.items())
-        if not is_structured:  # a mean field knows all of its steps before any is drawn
+        if not is_structured:  # the steps of a mean field do not depend on draws
             read = combined(params, read)
         return Markov(step, params, params["decoder"]["start"], (read, is_informed))
 

@@ -1,13 +1,13 @@
-"""Semi-supervised models: a class y that is known for few images, and what varies within a class (M2).
+"""Semi-supervised models with a class y that is known for few images, and latents z for the variation within it (M2).
 
     Kingma, Mohamed, Rezende and Welling, "Semi-supervised learning with deep generative models", 2014 (arXiv 1406.5298)
 
 prior       p(y) = 1 / K,  p(z) = N(0, I)
 decoder     p(x | y, z)                     an MLP of z and y
-encoder     q(y | x) q(z | x, y)            an MLP of x, the classifier, and one of x and y
+encoder     q(y | x) q(z | x, y)            an MLP of x, the classifier, and an MLP of x and y
 
-The datapoint is `Given(x, y)`, where y is -1 if it is not known, and y is the first level of z. A known y is certain in
-q and in p: the bound is one on log p(x | y). Where it is unknown the bound is one on log p(x).
+A datapoint is `Given(x, y)`, where y is -1 if it is unknown, and y is the first level of z. A known y has probability 1
+in q and in p, and the bound is on log p(x | y). If y is unknown, the bound is on log p(x).
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from aevb.networks import Activation, JoinedMLP, WeightInit
 UNKNOWN = -1
 """The label of a datapoint whose class is not known."""
 
-_IMPOSSIBLE = -1e30  # the logit of a class that is known not to be it: finite, for 0 times it to be 0
+_IMPOSSIBLE = -1e30  # the logit of excluded classes; finite, so that 0 times it is 0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Specification:
-    """The arguments of `semi_supervised_vae`, checked and in one spelling."""
+    """The checked and normalized arguments of `semi_supervised_vae`."""
 
     data_shape: tuple[int, ...]
     latent_dim: int
@@ -61,30 +61,30 @@ def semi_supervised_vae(
     weight_init: WeightInit = "glorot",
     param_dtype: str = "float32",
 ) -> Model:
-    """Return M2, a model of x and its class, whose datapoints are `aevb.Given(x, label)`, label -1 where it is unknown.
+    """Return M2, a model of x and its class. Its datapoints are `aevb.Given(x, label)`; -1 is an unknown label.
 
     z is a `Chain` of two levels: the class "y" and the vector "z". `aevb.algorithms.semi_supervised` trains it, and
     `aevb.discrete.class_probabilities` classifies.
 
     Args:
-      data_shape: the shape of x; the networks see it flattened.
+      data_shape: the shape of x, which is flattened for the networks.
       latent_dim: J, the size of the vector.
-      num_classes: K; labels are integers from 0 to K - 1. A label that is neither one of them nor -1 makes every bound
-        NaN.
-      hidden_dim: units of the one hidden layer; a sequence stacks several (the decoder mirrors the encoder).
-      likelihood: one of `aevb.likelihoods`, of x.
-      activation: of the hidden layers: "softplus" as in the paper, "relu" or "tanh".
-      weight_init: "glorot" draws weights by fan-in and fan-out, and biases are 0; "normal_0.01" and "normal_0.1" draw
+      num_classes: K. Labels are integers from 0 to K - 1. Any other label except -1 makes every bound NaN.
+      hidden_dim: the number of units of the hidden layer. A sequence gives one number per layer; the decoder mirrors
+        the encoder.
+      likelihood: the likelihood of x, one of `aevb.likelihoods`.
+      activation: the activation of the hidden layers: "softplus" as in the paper, "relu" or "tanh".
+      weight_init: "glorot" draws weights by fan-in and fan-out, with biases 0; "normal_0.01" and "normal_0.1" draw
         both with that standard deviation.
-      param_dtype: dtype of the parameters; "float64" needs `jax_enable_x64`.
+      param_dtype: the dtype of the parameters; "float64" needs `jax_enable_x64`.
 
     Returns:
       A `Model` whose params are `{"encoder": {"y": ..., "z": ...}, "decoder": ...}`. Equal arguments give the same
       model.
 
     Raises:
-      ValueError: a size that is not positive, or an unknown name.
-      TypeError: a size that is not an integer.
+      ValueError: a size is not positive, or a name is unknown.
+      TypeError: a size is not an integer.
     """
     hidden_dims = tuple(hidden_dim) if isinstance(hidden_dim, Sequence) else (hidden_dim,)
     check_shape("data_shape", data_shape)
@@ -131,7 +131,7 @@ def _build(spec: _Specification) -> Model:
         return jax.nn.one_hot(label, spec.num_classes, dtype=dtype)
 
     def of_class(label: jax.Array, logits: jax.Array) -> Any:
-        """Return what is known of y: all of it, or what the logits say."""
+        """Return the distribution of y: certain if the label is known, otherwise given by the logits."""
         return dist.Categorical(logits=jnp.where(label == UNKNOWN, logits, _certain(label, spec.num_classes, dtype)))
 
     def encode(params: Params, x: jax.Array, label: jax.Array) -> dist.Distribution:
@@ -156,19 +156,17 @@ def _build(spec: _Specification) -> Model:
 
 
 def _certain(label: jax.Array, num_classes: int, dtype: Any) -> jax.Array:
-    """Return logits `[num_classes]` of a class that is known, NaN where the label is none and is traced.
+    """Return logits `[num_classes]` for a known class, or NaN for a traced label that is out of range.
 
     Raises:
-      TypeError: the label is no integer.
-      ValueError: it is out of range.
+      TypeError: the label is not an integer.
+      ValueError: the label is out of range.
     """
     label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
-        raise TypeError(f"the label must be an integer, {UNKNOWN} where it is unknown, got {describe(label)}")
+        raise TypeError(f"the label must be an integer, {UNKNOWN} if it is unknown, got {describe(label)}")
     if not isinstance(label, Tracer) and not UNKNOWN <= np.asarray(label) < num_classes:
-        raise ValueError(
-            f"the label must be from 0 to {num_classes - 1}, or {UNKNOWN} where it is unknown, got {label}"
-        )
+        raise ValueError(f"the label must be from 0 to {num_classes - 1}, or {UNKNOWN} if it is unknown, got {label}")
     is_label = (label >= 0) & (label < num_classes)
     logits = jnp.where(jnp.arange(num_classes) == label, 0.0, _IMPOSSIBLE)
     return jnp.where(is_label, logits, jnp.nan).astype(dtype)

@@ -1,4 +1,4 @@
-"""Networks that model families are assembled from, in Flax."""
+"""The Flax networks that model families are built from."""
 
 from aevb.networks.convolution import ConvolutionalDecoder, ConvolutionalEncoder, Weights
 from aevb.networks.flow import InverseAutoregressiveFlow

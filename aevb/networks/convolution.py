@@ -1,10 +1,10 @@
-"""Convolutions of one image `[H, W, C]`, and the encoder and decoder that are made of them.
+"""Convolutions of one image `[H, W, C]`, and an encoder and a decoder built from them.
 
-On CPUs a convolution is written as windows of the image and a matrix product: inside a `lax.scan`, as training is, XLA
-runs its own convolutions there on one thread, several times slower (RESULTS.md). Accelerators get
-`lax.conv_general_dilated`. The platform that a program is compiled for decides, not the one it is traced on, so an
-exported program has the right one. Parameters are those of `flax.linen.Conv` and `flax.linen.ConvTranspose` with
-`padding="SAME"`, and so are the results, up to rounding.
+On CPUs a convolution is computed as a matrix product of windows of the image: inside a `lax.scan`, such as the training
+loop, XLA runs its own convolutions on one thread there, several times slower (RESULTS.md). Accelerators use
+`lax.conv_general_dilated`. The choice depends on the platform that a program is compiled for, not on the one it is
+traced on, so that it is also right for exported programs. Parameters and, up to rounding, results are those of
+`flax.linen.Conv` and `flax.linen.ConvTranspose` with `padding="SAME"`.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from jax import lax
 
 from aevb.networks.mlp import WeightInit, initializers
 
-STRIDE = 2  # of the convolutions that halve an image, and of those that double one
-SCALING_SIZE = 4  # of their kernels: a multiple of the stride, so that every pixel is in as many windows as any other
+STRIDE = 2  # the stride of convolutions that halve or double an image
+SCALING_SIZE = 4  # the size of their kernels, a multiple of the stride so that all pixels are in equally many windows
 RESIDUAL_SIZE = 3
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -67,10 +67,10 @@ def _transposed_natively(image: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _convolve_by_product(image: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolve by one product `[pixels, size^2 C] @ [size^2 C, features]`.
+    """Convolve with one product `[pixels, size^2 C] @ [size^2 C, features]`.
 
-    A kernel of n strides a side, on an image whose blocks of stride x stride pixels have become channels, is a kernel
-    of n a side with stride 1: n^2 slices in place of size^2.
+    When blocks of stride x stride pixels become channels, a kernel with a side of n strides becomes one with a side of
+    n and stride 1. It needs n^2 slices of the image instead of size^2.
     """
     size, _, channels, features = kernel.shape
     n = size // stride
@@ -81,7 +81,7 @@ def _convolve_by_product(image: jax.Array, kernel: jax.Array, stride: int) -> ja
 
 
 def _transposed_by_product(image: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve by one product `[pixels, 4 C] @ [4 C, 4 features]`: 2x2 pixels decide 2x2 pixels of the result."""
+    """Convolve with one product `[pixels, 4 C] @ [4 C, 4 features]`, from 2x2 pixels to 2x2 pixels of the result."""
     _, _, channels, features = kernel.shape
     blocks = kernel.reshape(STRIDE, STRIDE, STRIDE, STRIDE, channels, features)
     blocks = blocks[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5).reshape(-1, STRIDE**2 * features)
@@ -90,26 +90,26 @@ def _transposed_by_product(image: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _same_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Return the zeros before and after an axis that `padding="SAME"` means."""
+    """Return the numbers of zeros before and after an axis for `padding="SAME"`."""
     total = (-(-length // stride) - 1) * stride + size - length
     return total // 2, total - total // 2
 
 
 def _windows(image: jax.Array, size: int) -> jax.Array:
-    """Return `[H - size + 1, W - size + 1, size^2 C]`, the windows of an image side by side in its channels."""
+    """Return the windows of an image, concatenated along the channels, `[H - size + 1, W - size + 1, size^2 C]`."""
     height, width = (length - size + 1 for length in image.shape[:2])
     return jnp.concatenate([image[i : i + height, j : j + width] for i in range(size) for j in range(size)], axis=-1)
 
 
 def _space_to_depth(image: jax.Array, block: int) -> jax.Array:
-    """Return `[H / block, W / block, block^2 C]`."""
+    """Move blocks of pixels into channels, `[H / block, W / block, block^2 C]`."""
     height, width, channels = image.shape
     blocks = image.reshape(height // block, block, width // block, block, channels).transpose(0, 2, 1, 3, 4)
     return blocks.reshape(height // block, width // block, block * block * channels)
 
 
 def _depth_to_space(image: jax.Array, block: int) -> jax.Array:
-    """Return `[block H, block W, C / block^2]`."""
+    """Move channels into blocks of pixels, `[block H, block W, C / block^2]`."""
     height, width, channels = image.shape
     blocks = image.reshape(height, width, block, block, channels // block**2).transpose(0, 2, 1, 3, 4)
     return blocks.reshape(block * height, block * width, channels // block**2)
@@ -117,12 +117,12 @@ def _depth_to_space(image: jax.Array, block: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """How the parameters of layers are drawn and used.
+    """The initialization and the dtypes of layers.
 
     Attributes:
       init: see `convolutional_vae`.
-      compute_dtype: dtype of the products; `None` follows the inputs and parameters.
-      param_dtype: dtype of the parameters.
+      compute_dtype: the dtype of the products; `None` follows the inputs and parameters.
+      param_dtype: the dtype of the parameters.
     """
 
     init: WeightInit = "glorot"
@@ -130,7 +130,7 @@ class Weights:
     param_dtype: str = "float32"
 
     def dense(self, width: int) -> nn.Dense:
-        """Return a dense layer, which of an image `[H, W, C]` is a 1x1 convolution."""
+        """Return a dense layer, which for an image `[H, W, C]` is a 1x1 convolution."""
         kernel_init, bias_init = initializers(self.init)
         return nn.Dense(
             width, kernel_init=kernel_init, bias_init=bias_init, dtype=self.compute_dtype, param_dtype=self.param_dtype
@@ -138,14 +138,14 @@ class Weights:
 
 
 class Convolution(nn.Module):
-    """`convolve` or `convolve_transposed` with a kernel and a bias of its own.
+    """A layer that applies `convolve` or `convolve_transposed` with its own kernel and bias.
 
     Attributes:
-      features: channels of the result.
-      size: side of the kernel; 4 if transposed.
+      features: the number of channels of the result.
+      size: the side of the kernel; 4 if transposed.
       stride: the step from one window to the next; 2 if transposed.
-      is_transposed: whether the result is larger than the image, and not smaller.
-      weights: how the parameters are drawn and used.
+      is_transposed: whether the result is larger than the image instead of smaller.
+      weights: the initialization and the dtypes.
     """
 
     features: int
@@ -168,9 +168,9 @@ class Convolution(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """h + f(h), where f is relu, a 3x3 convolution, relu, a 1x1 convolution (van den Oord et al. 2017, section 4.1).
+    """The map h + f(h), where f is relu, a 3x3 convolution, relu, a 1x1 convolution (van den Oord et al. 2017, 4.1).
 
-    The 3x3 convolution has half of the channels, at least one.
+    The 3x3 convolution has half as many channels, but at least one.
     """
 
     weights: Weights
@@ -184,14 +184,14 @@ class ResidualBlock(nn.Module):
 
 
 class ConvolutionalEncoder(nn.Module):
-    """Convolutions that halve an image, residual blocks at its smallest, dense layers, and a linear head.
+    """Convolutions that halve an image, residual blocks at the smallest size, dense layers, and a linear head.
 
     Attributes:
-      num_channels: of the image after each halving.
-      num_residual_blocks: how many.
+      num_channels: the number of channels after each halving.
+      num_residual_blocks: the number of residual blocks.
       hidden_dims: the width of each dense layer.
       output_dim: the width of the head.
-      weights: how the parameters are drawn and used.
+      weights: the initialization and the dtypes.
     """
 
     num_channels: tuple[int, ...]
@@ -202,7 +202,7 @@ class ConvolutionalEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Return `[output_dim]` from `[H, W, C]`, in `param_dtype` or wider whatever the products' dtype."""
+        """Return `[output_dim]` from `[H, W, C]`, in `param_dtype` or wider, whatever the dtype of the products."""
         hidden = Convolution(self.num_channels[0], weights=self.weights)(image)
         for channels in self.num_channels[1:]:
             hidden = Convolution(channels, weights=self.weights)(nn.relu(hidden))
@@ -215,16 +215,16 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """The encoder mirrored: dense layers, residual blocks, and convolutions that double an image.
+    """The mirrored encoder: dense layers, residual blocks, and convolutions that double an image.
 
-    An image whose sides are no multiples of the strides is cropped from one whose sides are.
+    If the sides of the image are not multiples of the strides, it is cropped from a larger one.
 
     Attributes:
-      num_channels: of the image before each doubling.
-      num_residual_blocks: how many.
+      num_channels: the number of channels before each doubling.
+      num_residual_blocks: the number of residual blocks.
       hidden_dims: the width of each dense layer.
-      image_shape: `(H, W, C)` of the result.
-      weights: how the parameters are drawn and used.
+      image_shape: the shape `(H, W, C)` of the result.
+      weights: the initialization and the dtypes.
     """
 
     num_channels: tuple[int, ...]
@@ -235,7 +235,7 @@ class ConvolutionalDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        """Return `[H, W, C]` from `[J]`, in `param_dtype` or wider whatever the products' dtype."""
+        """Return `[H, W, C]` from `[J]`, in `param_dtype` or wider, whatever the dtype of the products."""
         height, width, channels = self.image_shape
         scale = STRIDE ** len(self.num_channels)
         smallest = -(-height // scale), -(-width // scale), self.num_channels[0]
@@ -251,5 +251,5 @@ class ConvolutionalDecoder(nn.Module):
 
 
 def _at_least(outputs: jax.Array, dtype: str) -> jax.Array:
-    """Return outputs in the precision that distributions need and products do not."""
+    """Convert outputs to at least this dtype: distributions need more precision than products."""
     return outputs.astype(jnp.promote_types(outputs.dtype, dtype))

@@ -1,4 +1,4 @@
-"""A multilayer perceptron of several inputs that are kept apart in its first layer."""
+"""A multilayer perceptron with several inputs that are kept apart in its first layer."""
 
 import functools
 from collections.abc import Callable
@@ -20,17 +20,17 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class JoinedMLP(nn.Module):
-    """Hidden layers, of which the first sums one product per input, and a linear head.
+    """A perceptron whose first hidden layer sums one product per input.
 
-    It is the perceptron of the inputs end to end. Kept apart, the product of an image is computed once where `jax.vmap`
-    goes through the classes of a label beside it.
+    It equals a perceptron of the concatenated inputs. Because the inputs are kept apart, the product with an image is
+    computed only once if `jax.vmap` maps over the classes of a label.
 
     Attributes:
       hidden_dims: the width of each hidden layer.
       output_dim: the width of the head.
       weight_init: see `mlp_vae`.
-      activation: of the hidden layers.
-      param_dtype: dtype of the parameters.
+      activation: the activation of the hidden layers.
+      param_dtype: the dtype of the parameters.
     """
 
     hidden_dims: tuple[int, ...]

@@ -11,25 +11,25 @@ WeightInit: TypeAlias = Literal["normal_0.01", "normal_0.1", "glorot", "glorot_u
 
 
 def initializers(weight_init: WeightInit) -> tuple[nn.initializers.Initializer, nn.initializers.Initializer]:
-    """Return what draws the initial kernels and the initial biases."""
+    """Return the initializers of kernels and of biases."""
     if weight_init == "glorot":
         return nn.initializers.glorot_normal(), nn.initializers.zeros_init()
     if weight_init == "glorot_uniform":
         return nn.initializers.glorot_uniform(), nn.initializers.zeros_init()
-    # The paper draws "all parameters" so, and biases are parameters.
+    # The paper draws "all parameters" in this way, which includes biases.
     normal = nn.initializers.normal(float(weight_init.removeprefix("normal_")))
     return normal, normal
 
 
 class MLP(nn.Module):
-    """Hidden tanh layers and a linear head.
+    """A perceptron with hidden tanh layers and a linear head.
 
     Attributes:
       hidden_dims: the width of each hidden layer.
       output_dim: the width of the head.
       weight_init: see `mlp_vae`.
-      compute_dtype: dtype of the matrix products; `None` follows the inputs and parameters.
-      param_dtype: dtype of the parameters.
+      compute_dtype: the dtype of the matrix products; `None` follows the inputs and parameters.
+      param_dtype: the dtype of the parameters.
     """
 
     hidden_dims: tuple[int, ...]
@@ -40,7 +40,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Return `[..., output_dim]` from `[..., inputs]`, in `param_dtype` or wider whatever the products' dtype."""
+        """Return `[..., output_dim]` in `param_dtype` or wider, whatever the dtype of the products."""
         kernel_init, bias_init = initializers(self.weight_init)
         dense = functools.partial(
             nn.Dense,
@@ -53,5 +53,5 @@ class MLP(nn.Module):
         for width in self.hidden_dims:
             hidden = jnp.tanh(dense(width)(hidden))
         outputs = dense(self.output_dim)(hidden)
-        # Distributions need the precision that products do not: bfloat16 log-densities lose whole nats.
+        # Distributions need more precision than products: bfloat16 log-densities lose whole nats.
         return outputs.astype(jnp.promote_types(outputs.dtype, self.param_dtype))

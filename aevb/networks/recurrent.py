@@ -1,7 +1,7 @@
-"""Networks along time: what reads a sequence, what moves a state on, and what combines the two.
+"""Networks along time: a recurrent reader of sequences, a state transition, and a combiner of the two.
 
 They are the parts of a deep Markov model (Krishnan et al. 2017, Structured Inference Networks for Nonlinear State Space
-Models). Each is given one step or all steps of a sequence at once; the recurrent one is given sequences.
+Models). Each takes one step or all steps of a sequence at once; the recurrent network takes sequences.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 LEAST_SCALE = 1e-3
-"""Of a step's standard deviation: a network that is sure of a state could otherwise divide by zero."""
+"""The smallest standard deviation of a step, which prevents a division by zero for a very certain network."""
 
 
 class GatedRecurrentUnit(nn.Module):
@@ -22,12 +22,12 @@ class GatedRecurrentUnit(nn.Module):
         r = sigmoid(W_r x + U_r h + b_r),   u = sigmoid(W_u x + U_u h + b_u)
         h' = (1 - u) tanh(W_n x + b_n + r (U_n h + c_n)) + u h
 
-    The products W x of all steps are one product, outside of the recurrence.
+    The products W x of all steps are computed as one product, outside the recurrence.
 
     Attributes:
       hidden_dim: H, the number of units.
-      is_reversed: whether it reads the sequence from its end.
-      param_dtype: dtype of the parameters.
+      is_reversed: whether the layer reads the sequence from its end.
+      param_dtype: the dtype of the parameters.
     """
 
     hidden_dim: int
@@ -40,7 +40,7 @@ class GatedRecurrentUnit(nn.Module):
 
         Args:
           inputs: `[T, D]`.
-          is_read: `[T]`, whether a step is read; one that is not leaves the state as it was.
+          is_read: `[T]`, whether each step is read. Other steps leave the state unchanged.
         """
         size = self.hidden_dim
         products = nn.Dense(3 * size, param_dtype=self.param_dtype, name="inputs")(inputs)
@@ -62,18 +62,18 @@ class GatedRecurrentUnit(nn.Module):
 
 
 class GatedTransition(nn.Module):
-    """The mean and scale of p(z_t | z_{t-1}), between a linear map and a network by a gate.
+    """The mean and scale of p(z_t | z_{t-1}), where a gate interpolates between a linear map and a network.
 
         g = sigmoid(W2 relu(W1 z)),   h = W4 relu(W3 z)
         mean = (1 - g) (W5 z) + g h,   scale = softplus(W6 relu(h))
 
-    Biases are left out above. W5 starts as the identity and W6 at 0: before training a state stays about where it is,
-    with noise of one scale everywhere.
+    Biases are omitted above. W5 is initialized to the identity and W6 to 0, so that before training a state stays near
+    its previous value, with the same noise scale everywhere.
 
     Attributes:
       latent_dim: J.
-      hidden_dim: units of the hidden layers of g and h.
-      param_dtype: dtype of the parameters.
+      hidden_dim: the number of units of the hidden layers of g and h.
+      param_dtype: the dtype of the parameters.
     """
 
     latent_dim: int
@@ -94,12 +94,12 @@ class GatedTransition(nn.Module):
 
 
 class Emission(nn.Module):
-    """Two hidden layers of relu and a linear head: the outputs of a likelihood for every step.
+    """A network with two hidden relu layers and a linear head that returns the outputs of a likelihood for every step.
 
     Attributes:
-      hidden_dim: units of the hidden layers.
-      shape: `[D, num_outputs]` of one step.
-      param_dtype: dtype of the parameters.
+      hidden_dim: the number of units of the hidden layers.
+      shape: the shape `[D, num_outputs]` of one step.
+      param_dtype: the dtype of the parameters.
     """
 
     hidden_dim: int
@@ -117,7 +117,7 @@ class Emission(nn.Module):
 
 
 class Combiner(nn.Module):
-    """The mean and scale of q(z_t | z_{t-1}, x) from what recurrent networks have read: the combiner function.
+    """The combiner function: the mean and scale of q(z_t | z_{t-1}, x) from the states of recurrent networks.
 
         h = (tanh(W z_{t-1} + b) + the sum of the networks' states) / (their number + 1)
 
@@ -125,7 +125,7 @@ class Combiner(nn.Module):
 
     Attributes:
       latent_dim: J.
-      param_dtype: dtype of the parameters.
+      param_dtype: the dtype of the parameters.
     """
 
     latent_dim: int
@@ -133,7 +133,7 @@ class Combiner(nn.Module):
 
     @nn.compact
     def __call__(self, states: Sequence[jax.Array], z: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """Return the mean and the scale, `[..., J]`, from states `[..., H]` and perhaps the step before `[..., J]`."""
+        """Return the mean and the scale, `[..., J]`, from states `[..., H]` and optionally z_{t-1} `[..., J]`."""
         dense = functools.partial(nn.Dense, param_dtype=self.param_dtype)
         parts = list(states)
         if z is not None:
@@ -144,5 +144,5 @@ class Combiner(nn.Module):
 
 
 def positive(values: jax.Array) -> jax.Array:
-    """Return a scale of any real number."""
+    """Map real numbers to positive scales."""
     return jax.nn.softplus(values) + LEAST_SCALE

@@ -1,4 +1,4 @@
-"""Latent paths given what was observed of a sequence, which go on by the prior where nothing more was."""
+"""Latent paths given the observed values of a sequence, continued by the prior after the last observed step."""
 
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -13,20 +13,22 @@ from aevb.model import Datapoint, Model, Params, bind, check_latents, posterior_
 from aevb.particles import Particles, check_by_step, run_filter
 
 Method: TypeAlias = Literal["posterior", "particle", "bootstrap"]
-"""How latents are drawn given x.
+"""The method for drawing latents given x.
 
-"posterior": from q(z|x): fast, and as good as q is. A q that was trained on whole sequences knows nothing of gaps.
-"particle": by a particle filter whose particles q moves: p(z|x) itself in the limit of many, if q is never too narrow.
-"bootstrap": by one whose particles the prior moves, without the encoder: p(z|x) in the limit, whatever q is."""
+"posterior" draws from q(z|x). It is fast, and as accurate as q. A q trained on complete sequences has not learned gaps.
+"particle" is a particle filter with proposals from q. It draws from p(z|x) in the limit of many particles if q is never
+too narrow.
+"bootstrap" is a particle filter with proposals from the prior, without the encoder. It draws from p(z|x) in the limit,
+whatever q is."""
 
 
 class Draws(NamedTuple):
-    """How many paths are drawn, and how.
+    """The number of paths to draw, and the method.
 
     Attributes:
-      method: of `Method`.
+      method: see `Method`.
       num_samples: S.
-      num_particles: K; of no meaning to "posterior".
+      num_particles: K; not used by "posterior".
     """
 
     method: Method
@@ -37,11 +39,11 @@ class Draws(NamedTuple):
 def checked_draws(
     params: Params, key: jax.Array, xs: Datapoint, model: Model, method: Method, num_samples: int, num_particles: int
 ) -> Draws:
-    """Return what is to be drawn, checked.
+    """Return checked options for drawing paths.
 
     Raises:
-      ValueError: an unknown method, a count that is not positive, or `decode` does not work step by step where it must.
-      TypeError: a count that is no integer, or a key that is none.
+      ValueError: the method is unknown, a count is not positive, or a filter needs a `decode` that works step by step.
+      TypeError: a count is not an integer, or `key` is not a key.
     """
     check_key(key)
     check_choice("method", method, get_args(Method))
@@ -54,18 +56,18 @@ def checked_draws(
 def draw_paths(
     params: Params, key: jax.Array, x: Datapoint, model: Model, draws: Draws, only_last: bool = False
 ) -> jax.Array:
-    """Return draws of p(z|x) of one sequence, `[S, T, J]`.
+    """Return draws from p(z|x) for one sequence, `[S, T, J]`.
 
-    From the last observed step on, z moves by the prior, whatever q has there.
+    After the last observed step, z is drawn from the prior's transitions, whatever q is there.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       x: one sequence `[T, D]`, or a `Given` of one.
-      model: the four functions, of T steps.
-      draws: how many, and how.
-      only_last: whether no step before the last observed one matters: a filter then need not look back, and those steps
-        are not draws of anything.
+      model: the four functions of a model with T steps.
+      draws: the number of paths and the method.
+      only_last: whether only the last observed step and later ones are used. A filter then skips backward simulation,
+        and the steps before are not valid draws.
     """
     bound, value = bind(model, x)
     prior, end = markov_prior(bound, params), lengths_of(value)
@@ -80,7 +82,7 @@ def draw_paths(
 
 
 def markov_prior(model: Model, params: Params) -> Markov:
-    """Return the prior of a model of sequences, which was checked."""
+    """Return the prior of a model of sequences that has been checked."""
     prior = prior_of(model, params)
     assert isinstance(prior, Markov)
     return prior
@@ -111,8 +113,8 @@ def _by_particles(
 def _backwards(prior: Markov, key: jax.Array, particles: Particles, end: jax.Array, num_samples: int) -> jax.Array:
     """Return paths `[S, T, J]` through the particles, drawn from the last observed step to the first.
 
-    Backward simulation (Godsill, Doucet & West 2004): z_t^k is drawn with probability proportional to
-    v_t^k p(z_{t+1} | z_t^k). Paths by their ancestors alone would share their first steps.
+    In backward simulation (Godsill, Doucet & West 2004), z_t^k is drawn with probability proportional to
+    v_t^k p(z_{t+1} | z_t^k). Paths that follow the particles' ancestors would share their first steps.
     """
     length, num_particles = particles.log_weights.shape
 
@@ -124,14 +126,14 @@ def _backwards(prior: Markov, key: jax.Array, particles: Particles, end: jax.Arr
         chosen = jax.random.categorical(jax.random.fold_in(key, time), log_chances)
         return z[chosen], z[chosen]
 
-    inputs = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), prior.inputs)  # of the move to the step after
+    inputs = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), prior.inputs)  # for the transition to the next step
     first = jnp.zeros((num_samples, *particles.z.shape[2:]), particles.z.dtype)
     steps = jnp.arange(length), particles.z, particles.log_weights, inputs
     return jnp.moveaxis(jax.lax.scan(step, first, steps, reverse=True)[1], 0, 1)
 
 
 def _continued(prior: Markov, key: jax.Array, paths: jax.Array, end: jax.Array) -> jax.Array:
-    """Return paths `[S, T, J]` that from the step `end` on are drawn by the prior's transitions."""
+    """Return paths `[S, T, J]`, drawn from the prior's transitions from the step `end` on."""
     num_samples, length, *event = paths.shape
 
     def step(previous: jax.Array, at: tuple) -> tuple[jax.Array, jax.Array]:

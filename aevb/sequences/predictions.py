@@ -1,4 +1,4 @@
-"""Draws of what was not observed of a sequence, and how probable what it truly was is."""
+"""Draws of unobserved values of a sequence, and the log-likelihood of their true values."""
 
 import functools
 from typing import Any
@@ -19,10 +19,10 @@ from aevb.sequences.paths import Draws, Method, checked_draws, draw_paths
 from aevb.support import check_data
 
 NUM_PARTICLES = 1000
-"""By default, of a filter."""
+"""The default number of particles of a filter."""
 
 CHUNK_SIZE = 10
-"""By default, sequences in one call of the compiled program."""
+"""The default number of sequences per call of the compiled program."""
 
 
 def forecast(
@@ -39,32 +39,32 @@ def forecast(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> np.ndarray:
-    """Return draws of the steps that follow the last observed one of every sequence, `[N, S, H, D]` of NumPy.
+    """Return draws of the steps after the last observed step of every sequence, a NumPy array `[N, S, H, D]`.
 
         z_t ~ p(z_t | x),     z_{t+h} ~ p(z_{t+h} | z_{t+h-1}),     x_{t+h} ~ p(x_{t+h} | z_{t+h}),     h = 1..H
 
-    where t is the last step of which anything was observed; it may be another one in each sequence. A draw is one
-    future, whose steps belong together.
+    where t is the last step with an observed value, which may differ between sequences. Each draw is one joint future
+    of all H steps.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: `[N, T, D]`, NaN for what was not observed, or a `Given` of them. T is free for a model that was built by
-        name; for another, T + H must not be more than the model's own.
-      model: the four functions, its prior a `Markov` and its likelihood `Observed`.
+      xs: sequences `[N, T, D]`, NaN for values that were not observed, or a `Given` of sequences. For a model built by
+        name, T is arbitrary; for any other model, T + H must not exceed the model's number of steps.
+      model: the four functions. The prior is a `Markov` and the likelihood `Observed`.
       horizon: H.
-      num_samples: S, draws for each sequence.
+      num_samples: S, the number of draws per sequence.
       method: how z_t is drawn given x: from q(z|x), "posterior", or from a filter, "particle" or "bootstrap".
-      num_particles: K, of a filter.
-      mean: whether x is the mean of p(x|z) of each draw of z: probabilities, of a Bernoulli. Their mean over draws has
-        less noise than that of draws of x.
-      chunk_size: sequences in one call of the compiled program; those of filters are taken one after the other.
+      num_particles: K, the number of particles of a filter.
+      mean: whether x is the mean of p(x|z) for each draw of z, which are probabilities for a Bernoulli likelihood.
+        Their average over draws has less noise than that of draws of x.
+      chunk_size: the number of sequences per call of the compiled program. Filters process them one after the other.
       on_chunk: called after every chunk with the number of sequences done.
 
     Raises:
-      ValueError: `xs` are of another shape or outside of the likelihood's support, the model is too short, or an option
-        is out of range.
-      TypeError: the model is not of sequences, or as for `aevb.elbo`.
+      ValueError: `xs` has another shape or is outside the likelihood's support, the model is too short, or an option is
+        out of range.
+      TypeError: the model is not for sequences, or as for `aevb.elbo`.
     """
     check_counts(1, horizon=horizon, chunk_size=chunk_size)
     xs, model = prepared(params, xs, model, horizon)
@@ -86,24 +86,23 @@ def impute(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> np.ndarray:
-    """Return draws of what is missing in every sequence, in its place, `[N, S, T, D]` of NumPy.
+    """Return sequences with draws in place of their missing values, a NumPy array `[N, S, T, D]`.
 
-    What was observed is as it was in every draw. Steps after the last observed one stay NaN: they are not missing, and
-    `forecast` is for them. A draw is one way to fill all gaps, whose values belong together.
+    Observed values are the same in every draw. Steps after the last observed one stay NaN: they are not missing values,
+    and `forecast` predicts them. Each draw fills all gaps jointly.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: as of `forecast`.
-      model: as of `forecast`.
-      num_samples: S, draws for each sequence.
-      method: how paths z are drawn given all of x, before and after a gap: through the particles of a filter,
-        backwards, or from q(z|x), "posterior". That is better only where q knows gaps: it was trained with such, or is
-        exact.
-      num_particles: K, of a filter.
-      mean: whether missing values are the means of p(x|z) of each draw of z.
-      chunk_size: as of `forecast`.
-      on_chunk: as of `forecast`.
+      xs: see `forecast`.
+      model: see `forecast`.
+      num_samples: S, the number of draws per sequence.
+      method: how paths z are drawn given all of x, before and after a gap: by backward simulation through the particles
+        of a filter, or from q(z|x), "posterior". The latter is better only if q was trained with gaps, or is exact.
+      num_particles: K, the number of particles of a filter.
+      mean: whether missing values are replaced by the means of p(x|z) for each draw of z.
+      chunk_size: see `forecast`.
+      on_chunk: see `forecast`.
 
     Raises:
       ValueError: as for `forecast`.
@@ -130,38 +129,38 @@ def log_likelihood(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> np.ndarray:
-    """Estimate log p of what `truth` has and `xs` have not, given `xs`: each step by itself, `[N, T]`, nats.
+    """Estimate log p of the values in `truth` that are missing in `xs`, given `xs`, per step, `[N, T]`, in nats.
 
         log p(x_t,missing | x_observed) ~= log 1/S sum_s p(x_t,missing | z_t^s),     z^s ~ p(z | x_observed)
 
-    Held-out ends are forecasts of every horizon, held-out stretches and channels are imputed. Steps are looked at each
-    alone, so that their sum is not the log p of all of them together. Few draws matter where a step is hard to predict,
-    and the estimate is below the truth on average, by less the more draws there are.
+    Held-out ends are forecasts of every horizon; held-out stretches and channels are imputed. Each step is evaluated
+    alone, so that the sum over steps is not the joint log p. If a step is hard to predict, few draws dominate the
+    estimate. On average it is below the true value, by less with more draws.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: as of `forecast`, `[N, T', D]` with T' up to T.
-      truth: `[N, T, D]`; NaN for what is not known either. What `xs` have is not looked at.
-      model: as of `forecast`.
-      num_samples: S, draws for each sequence.
-      method: as of `impute`.
-      num_particles: K, of a filter.
-      chunk_size: as of `forecast`.
-      on_chunk: as of `forecast`.
+      xs: sequences `[N, T', D]` with T' up to T; see `forecast`.
+      truth: the true values `[N, T, D]`; NaN where they are unknown. Values that are observed in `xs` are ignored.
+      model: see `forecast`.
+      num_samples: S, the number of draws per sequence.
+      method: see `impute`.
+      num_particles: K, the number of particles of a filter.
+      chunk_size: see `forecast`.
+      on_chunk: see `forecast`.
 
     Returns:
-      `[N, T]` of NumPy; NaN for steps of which nothing was held out.
+      A NumPy array `[N, T]`; NaN for steps without held-out values.
 
     Raises:
-      ValueError: as for `forecast`, or `truth` does not go with `xs`.
+      ValueError: as for `forecast`, or `truth` does not match `xs`.
       TypeError: as for `forecast`.
     """
     check_counts(1, chunk_size=chunk_size)
     shapes = np.shape(value_of(xs)), np.shape(truth)
     if any(len(shape) != 3 for shape in shapes) or shapes[0][::2] != shapes[1][::2] or shapes[0][1] > shapes[1][1]:
         raise ValueError(
-            f"truth must be [N, T, D], of the same sequences as xs and at least as long, got shapes {shapes[1]} and "
+            f"truth must be [N, T, D], for the same sequences as xs and at least as long, got shapes {shapes[1]} and "
             f"{shapes[0]}"
         )
     num_steps = shapes[1][1]
@@ -231,14 +230,14 @@ def _log_likelihood(
 
 
 def over_sequences(one: Any, draws: Draws) -> Any:
-    """Return a function of one sequence as one of several: those of filters, which fill memory, one after the other."""
+    """Map a function of one sequence over several. Filters run one after the other, because they need much memory."""
     if draws.method == "posterior":
         return jax.vmap(one)
     return lambda *arguments: jax.lax.map(lambda each: one(*each), arguments)
 
 
 def _decoded(params: Params, key: jax.Array, x: Datapoint, model: Model, paths: jax.Array, mean: bool) -> jax.Array:
-    """Return values of x for paths `[S, T, J]`: draws of p(x|z) or its means, `[S, T, D]`."""
+    """Return values of x for paths `[S, T, J]`: draws from p(x|z), or its means, `[S, T, D]`."""
     bound = bind(model, x)[0]
 
     def one(z: jax.Array, key: jax.Array) -> jax.Array:

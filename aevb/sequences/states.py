@@ -1,4 +1,4 @@
-"""What the latents of each step were, given all of a sequence or what had been observed by then."""
+"""The latents of each step, given all of a sequence (smoothing) or the steps up to it (filtering)."""
 
 import functools
 from typing import Any, NamedTuple
@@ -22,8 +22,8 @@ class States(NamedTuple):
     """Moments of p(z_t | x), NumPy arrays `[N, T, J]`; NaN after the last observed step of a sequence.
 
     Attributes:
-      mean: of z_t.
-      scale: the standard deviation of each of its dimensions.
+      mean: the mean of z_t.
+      scale: the standard deviation of each dimension of z_t.
     """
 
     mean: Any
@@ -31,11 +31,11 @@ class States(NamedTuple):
 
 
 class FilteredStates(NamedTuple):
-    """Moments of p(z_t | x_1, ..., x_t), and how well x_t was predicted; NaN after the last observed step.
+    """Moments of p(z_t | x_1, ..., x_t), and log-densities of predictions; NaN after the last observed step.
 
     Attributes:
-      mean: `[N, T, J]`, of z_t.
-      scale: `[N, T, J]`, the standard deviation of each of its dimensions.
+      mean: `[N, T, J]`, the mean of z_t.
+      scale: `[N, T, J]`, the standard deviation of each dimension of z_t.
       log_predictive: `[N, T]`, nats, estimates of log p(x_t | x_1, ..., x_{t-1}).
       effective_sample_size: `[N, T]`, between 1 and the number of particles.
     """
@@ -58,18 +58,19 @@ def smooth_states(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> States:
-    """Return the moments of every step's latents given all of its sequence, from draws of whole paths.
+    """Return the moments of every step's latents given the whole sequence, estimated from draws of paths.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: sequences `[N, T, D]`, as of `forecast`.
-      model: as of `forecast`.
-      num_samples: S, paths for each sequence, at least 2: the error of a mean is its scale by the square root of S.
-      method: "posterior", from q(z|x); or through the particles of a filter, backwards, as of `impute`.
-      num_particles: K, of a filter.
-      chunk_size: as of `forecast`.
-      on_chunk: as of `forecast`.
+      xs: sequences `[N, T, D]`; see `forecast`.
+      model: see `forecast`.
+      num_samples: S, the number of paths per sequence, at least 2. The standard error of a mean is the scale divided by
+        the square root of S.
+      method: "posterior", from q(z|x); or by backward simulation through the particles of a filter, see `impute`.
+      num_particles: K, the number of particles of a filter.
+      chunk_size: see `forecast`.
+      on_chunk: see `forecast`.
 
     Raises:
       ValueError: as for `forecast`.
@@ -96,27 +97,28 @@ def filter_states(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> FilteredStates:
-    """Return the moments of every step's latents given what was observed up to it, from a particle filter.
+    """Return the moments of every step's latents given the observations up to it, from a particle filter.
 
-    q knows what is still to come, and is narrower than what a filter looks for: particles of the prior are the default.
+    The default proposal is the prior, because q depends on later observations and is narrower than the filtering
+    distribution.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: sequences `[N, T, D]`, as of `forecast`.
-      model: as of `forecast`.
-      method: "bootstrap" or "particle", by which particles move.
+      xs: sequences `[N, T, D]`; see `forecast`.
+      model: see `forecast`.
+      method: the proposal of the particles, "bootstrap" or "particle".
       num_particles: K.
-      chunk_size: as of `forecast`.
-      on_chunk: as of `forecast`.
+      chunk_size: see `forecast`.
+      on_chunk: see `forecast`.
 
     Raises:
-      ValueError: as for `forecast`, or the method is no filter.
+      ValueError: as for `forecast`, or the method is not a filter.
       TypeError: as for `forecast`.
     """
     check_counts(1, chunk_size=chunk_size)
     if method == "posterior":
-        raise ValueError('states are filtered by particles: method must be "bootstrap" or "particle"')
+        raise ValueError('filtering needs particles: method must be "bootstrap" or "particle"')
     num_steps = np.shape(value_of(xs))[1:2]
     xs, model = prepared(params, xs, model)
     draws = checked_draws(params, key, xs, model, method, 1, num_particles)

@@ -1,6 +1,6 @@
-"""Data of one's own: arrays, files of arrays, folders of pictures, and data sets prepared by other libraries.
+"""Your own data: arrays, files of arrays, folders of pictures, and data sets prepared by other libraries.
 
-Each kind is a file here with a `read(spec, options) -> Contents`, and a line in `KINDS`.
+Each kind of data has a module here with a function `read(spec, options) -> Contents`, and a line in `KINDS`.
 """
 
 import importlib
@@ -21,9 +21,9 @@ class Kind(NamedTuple):
     """One kind of data.
 
     Attributes:
-      what: to call it in a message.
-      takes: whether a spec is of this kind.
-      module: with `read(spec, options)` and the names of its `OPTIONS`.
+      what: the name of the kind in messages.
+      takes: a function that returns whether a spec is of this kind.
+      module: the module with `read(spec, options)` and the names of its `OPTIONS`.
     """
 
     what: str
@@ -36,7 +36,7 @@ def _has_suffix(*suffixes: str) -> Callable[[str], bool]:
 
 
 def _is_folder(spec: str) -> bool:
-    return os.path.isdir(os.path.expanduser(spec))  # which, unlike Path, is False for what cannot be a path
+    return os.path.isdir(os.path.expanduser(spec))  # unlike Path.is_dir, False for a string that cannot be a path
 
 
 KINDS = (
@@ -60,30 +60,30 @@ def load_own(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> Splits:
-    """Read one's own data by a path or a name.
+    """Read your own data by a path or a name.
 
-    A test split of the data's own is honoured. Where there is none, a random 10 % by seed 0 are set aside for testing.
+    If the data have no test split of their own, a random 10 % is set aside for testing with seed 0.
 
     Args:
       spec: a `.npy` or `.npz` file of images, an `.npz` file of sequences, `values` `[N, T, D]` and
         `lengths` `[N]`, a folder of PNG or JPEG files, `tfds:NAME` (prepared in `data_dir`),
         `tfds:/path/of/prepared/data`, `hf:NAME`, `hf:NAME:CONFIG` or `hf:/path/of/saved/data`.
-      image_size: of pictures, which are cropped to their central square and resized to this many pixels a side.
+      image_size: the side in pixels to which pictures are resized, after cropping to their central square.
       colour: "rgb" or "grey", to which every picture is converted.
-      skip_unreadable: leave unreadable pictures out with one warning, and count them, rather than refuse.
-      max_value: the value of uint8 that means full intensity; by default 255.
-      image_key: the name of the images, where there are several arrays or features.
-      label_key: the name of the labels, likewise.
-      data_dir: where prepared TFDS data sets are; `None` is TFDS's own default.
-      test_fraction: the part that is set aside for testing where the data have no test split.
-      seed: of that random choice.
+      skip_unreadable: whether to skip unreadable pictures with one warning and count them, instead of raising an error.
+      max_value: the uint8 value of full intensity; by default 255.
+      image_key: the name of the images, if there are several arrays or features.
+      label_key: the name of the labels, if there are several arrays or features.
+      data_dir: the folder of prepared TFDS data sets; `None` is TFDS's default.
+      test_fraction: the fraction set aside for testing if the data have no test split.
+      seed: the seed for that random choice.
 
     Returns:
-      `Splits(train, valid, test)`, with `valid=None` where the data have no validation split of their own.
+      `Splits(train, valid, test)`, with `valid=None` if the data have no validation split of their own.
 
     Raises:
-      DatasetError: the data cannot be had, or cannot be modelled as they are.
-      ValueError: an option is out of range, or of another kind of data.
+      DatasetError: the data are not available, or cannot be modelled as they are.
+      ValueError: an option is out of range, or belongs to another kind of data.
     """
     options = Options(
         image_size=image_size,
@@ -97,7 +97,7 @@ def load_own(
         seed=seed,
     )
     if not isinstance(spec, str | os.PathLike):
-        raise TypeError(f"load_own takes a path or a name, got {describe(spec)}: from_arrays takes arrays")
+        raise TypeError(f"load_own takes a path or a name, got {describe(spec)}: use from_arrays for arrays")
     return make_splits(_read(os.fspath(spec), options), options)
 
 
@@ -120,36 +120,36 @@ def from_arrays(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> Splits:
-    """Make a data set of arrays, or of the paths of files that hold them.
+    """Make a data set from arrays, or from the paths of files that contain arrays.
 
     Args:
       images: `[N, H, W]`, `[N, H, W, C]` or `[N, D]`; uint8, booleans, or floats in [0, 1]. Or the path of a `.npy`
-        file, which is mapped and read when it is used, or of an `.npz` file, whose own splits and labels are found by
-        their names: `images` and `labels`, `x_train`, `y_train`, `x_test` and `y_test`.
+        file, which is memory-mapped, or of an `.npz` file, whose splits and labels are found by their names: `images`
+        and `labels`, `x_train`, `y_train`, `x_test` and `y_test`.
       labels: `[N]`, integers from 0 or strings, or the path of a `.npy` file of them.
-      test: images to test on, as `images`; by default a random part of `images`.
-      test_labels: their labels.
-      valid: images to validate on, as `images`.
-      valid_labels: their labels.
-      lengths: `[N]` integers where `images` are sequences `[N, T, D]` of any numbers: how many steps each has. What is
-        after them is not looked at, and what is NaN before was not observed.
-      test_lengths: those of `test`.
-      valid_lengths: those of `valid`.
-      name: of the data set; by default the file's.
-      label_names: of the classes 0, 1, ...
-      max_value: the value of uint8 that means full intensity; by default 255.
+      test: images for testing, in the form of `images`; by default a random part of `images`.
+      test_labels: the labels of `test`.
+      valid: images for validation, in the form of `images`.
+      valid_labels: the labels of `valid`.
+      lengths: `[N]` integers, the number of steps of each sequence, if `images` are sequences `[N, T, D]` of numbers.
+        Values after the end are ignored; NaN before the end marks values that were not observed.
+      test_lengths: the lengths of `test`.
+      valid_lengths: the lengths of `valid`.
+      name: the name of the data set; by default that of the file.
+      label_names: the names of the classes 0, 1, ...
+      max_value: the uint8 value of full intensity; by default 255.
       image_key: the name of the images in an `.npz` file.
       label_key: the name of the labels in an `.npz` file.
-      test_fraction: the part that is set aside for testing where there is no `test`.
-      seed: of that random choice.
+      test_fraction: the fraction set aside for testing if `test` is not given.
+      seed: the seed for that random choice.
 
     Returns:
-      `Splits(train, valid, test)`, with `valid=None` where there is none.
+      `Splits(train, valid, test)`, with `valid=None` if there is no validation split.
 
     Raises:
       DatasetError: a file cannot be read, or its arrays cannot be modelled as they are.
-      ValueError: an argument is out of range or has no use.
-      TypeError: an argument is of another type.
+      ValueError: an argument is out of range or not applicable.
+      TypeError: an argument has the wrong type.
     """
     options = Options(
         max_value=max_value, image_key=image_key, label_key=label_key, test_fraction=test_fraction, seed=seed
@@ -169,7 +169,7 @@ def from_arrays(
             if split not in parts:
                 raise ValueError(f"{split}_lengths are given without {split}=")
             if parts[split].lengths is not None:
-                raise ValueError(f"{parts[split].where} has lengths of its own: leave the others out")
+                raise ValueError(f"{parts[split].where} has lengths of its own: do not pass others")
             parts[split] = parts[split]._replace(lengths=more_lengths)
     return make_splits(Contents(name or contents.name, parts, check_names(label_names)), options)
 
@@ -186,24 +186,24 @@ def from_folder(
 ) -> Splits:
     """Read a folder of PNG and JPEG files, in the order of their names.
 
-    Subfolders are classes, whose names are kept; subfolders that are called train, test and valid are splits. EXIF
-    rotations are applied. Files that are hidden or of other kinds are ignored. Needs Pillow.
+    Subfolders are classes, named after the folders; subfolders called train, test and valid are splits. EXIF rotations
+    are applied. Hidden files and files of other kinds are ignored. Pillow is required.
 
     Args:
-      path: of the folder.
-      image_size: crop every picture to its central square and resize it to this many pixels a side; needed where they
-        differ in size.
-      skip_unreadable: leave unreadable pictures out with one warning, and count them, rather than refuse.
-      colour: convert every picture to "rgb" or "grey"; needed where they differ.
-      max_value: the value that means full intensity; by default 255.
-      test_fraction: the part that is set aside for testing where there is no subfolder of tests.
-      seed: of that random choice.
+      path: the path of the folder.
+      image_size: the side in pixels to which pictures are resized, after cropping to their central square; needed if
+        their sizes differ.
+      skip_unreadable: whether to skip unreadable pictures with one warning and count them, instead of raising an error.
+      colour: "rgb" or "grey", to which every picture is converted; needed if they differ.
+      max_value: the value of full intensity; by default 255.
+      test_fraction: the fraction set aside for testing if there is no subfolder for testing.
+      seed: the seed for that random choice.
 
     Returns:
       `Splits(train, valid, test)` of images `[N, H, W]`, or `[N, H, W, 3]` in colour.
 
     Raises:
-      DatasetError: no pictures, pictures that differ, or one that cannot be read; it is named.
+      DatasetError: there are no pictures, they differ, or one of them, which the message names, cannot be read.
       ValueError: an argument is out of range.
     """
     options = Options(
@@ -229,13 +229,13 @@ def _read(spec: str, options: Options) -> Contents:
             options.check_taken(kind.what, module.OPTIONS)
             return module.read(spec, options)
     kinds = ", ".join(kind.what for kind in KINDS)
-    raise DatasetError(f"{_problem(spec, 'is of no kind that is read')}: it may be {kinds}")
+    raise DatasetError(f"{_problem(spec, 'is not a supported kind of data')}: supported are {kinds}")
 
 
 def _problem(spec: str, otherwise: str) -> str:
-    """Say why there is nothing at a path, or else what is wrong with it."""
+    """Describe why nothing can be read at a path; `otherwise` applies if the path exists."""
     if not spec.strip():
-        return "the data are an empty path"
+        return "the path of the data is empty"
     is_there = os.path.exists(os.path.expanduser(spec))
     return f"{ascii(spec) if not spec.isprintable() else spec} {otherwise if is_there else 'does not exist'}"
 
@@ -251,7 +251,7 @@ def _read_arrays(images: Any, options: Options, where: str = "images") -> Conten
         return Contents("arrays", {"train": Part(images, None, where)})
     spec = os.fspath(images)
     if not _has_suffix(".npy", ".npz")(spec):
-        raise DatasetError(f"{spec} is no .npy or .npz file; load_own and from_folder read other kinds")
+        raise DatasetError(f"{spec} is not a .npy or .npz file; load_own and from_folder read other kinds")
     return _arrays.read(spec, options)
 
 
@@ -259,9 +259,9 @@ def _with_labels(parts: dict[str, Part], split: str, labels: Any) -> Part:
     if split not in parts:
         raise ValueError(f"{split}_labels are given without {split}=")
     if parts[split].labels is not None:
-        raise ValueError(f"{parts[split].where} has labels of its own: leave the others out")
+        raise ValueError(f"{parts[split].where} has labels of its own: do not pass others")
     if _arrays.is_path(labels):
         if Path(labels).suffix.lower() != ".npy":
-            raise DatasetError(f"{os.fspath(labels)} is no .npy file of labels")
+            raise DatasetError(f"{os.fspath(labels)} is not a .npy file of labels")
         labels = _arrays.read_npy(Path(os.path.expanduser(labels)))
     return parts[split]._replace(labels=labels)

@@ -1,4 +1,4 @@
-"""Arrays, and `.npy` and `.npz` files of them, which are never unpickled."""
+"""Arrays, and `.npy` and `.npz` files of arrays, which are never unpickled."""
 
 import math
 import os
@@ -27,18 +27,18 @@ def read(spec: str, options: Options) -> Contents:
     if path.suffix.lower() == ".npy":
         for key in ("image_key", "label_key"):
             if getattr(options, key) is not None:
-                raise ValueError(f"{key} is for .npz files, of several arrays: {path} holds one")
+                raise ValueError(f"{key} is for .npz files with several arrays, but {path} holds one array")
         return Contents(path.stem, {"train": Part(read_npy(path), None, str(path))})
     return Contents(path.stem, _parts(path, read_npz(path), options))
 
 
 def is_path(value: Any) -> bool:
-    """Tell whether `value` is a path, not an array."""
+    """Return whether `value` is a path instead of an array."""
     return isinstance(value, str | os.PathLike)
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Map a `.npy` file: its values are read when they are used.
+    """Map a `.npy` file into memory. Its values are read when they are used.
 
     Raises:
       DatasetError: the file is missing, damaged, or holds Python objects.
@@ -47,15 +47,15 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
-        # NumPy's parser raises nearly anything on damaged input, and all of it means the same here.
+        # On damaged input, NumPy's parser can raise almost any error. All mean the same here.
         raise DatasetError(_unreadable(path, ".npy", error)) from None
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an `.npz` file, without those of Python objects.
+    """Read the arrays of an `.npz` file, except those of Python objects.
 
     Raises:
-      DatasetError: the file is missing or damaged, or all of its arrays are of Python objects.
+      DatasetError: the file is missing or damaged, or holds only arrays of Python objects.
     """
     check_file(path)
     arrays, objects = {}, []
@@ -74,7 +74,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise DatasetError(f"{path} does not fit in memory: save its images as an uncompressed .npy file") from None
     if not arrays:
         held = f"only Python objects, {', '.join(objects)}" if objects else "no array"
-        raise DatasetError(f"{path} holds {held}: save numbers, numpy.savez(path, images=images, labels=labels)")
+        raise DatasetError(f"{path} holds {held}: save numbers with numpy.savez(path, images=images, labels=labels)")
     return arrays
 
 
@@ -82,7 +82,7 @@ def check_file(path: Path) -> None:
     """Raise `DatasetError` unless `path` is a file that can be opened and is not empty."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise DatasetError(f"{path} is no regular file")
+            raise DatasetError(f"{path} is not a regular file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise DatasetError(f"{path} is empty (0 bytes)")
@@ -91,11 +91,11 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise DatasetError(f"{str(path)!a} is no path: {error}") from None
+        raise DatasetError(f"{str(path)!a} is not a path: {error}") from None
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray | None:
-    """Return one array of an archive, or `None` where it is of Python objects."""
+    """Return one array of an archive, or `None` if it holds Python objects."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -104,7 +104,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray 
             return None
         size = math.prod(shape) * dtype.itemsize
         if size > info.file_size:  # refused before anything is allocated
-            raise ValueError(f"{info.filename} declares {size:,} bytes and has {info.file_size:,}")
+            raise ValueError(f"{info.filename} declares {size:,} bytes but has {info.file_size:,}")
     with archive.open(info) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
@@ -112,8 +112,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray 
 def _unreadable(path: Path, kind: str, error: Exception) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "Python objects" in reason:
-        return f"{path} holds Python objects, which are not read: save an array of numbers, images.astype(numpy.uint8)"
-    return f"{path} is damaged or no {kind} file ({reason}): numpy.save{'z' if kind == '.npz' else ''} writes one"
+        return f"{path} holds Python objects, which are not read: save numbers, such as images.astype(numpy.uint8)"
+    save = f"numpy.save{'z' if kind == '.npz' else ''}"
+    return f"{path} is damaged or not a {kind} file ({reason}): write it with {save}"
 
 
 def _parts(path: Path, arrays: Mapping[str, np.ndarray], options: Options) -> dict[str, Part]:
@@ -133,13 +134,12 @@ def _parts(path: Path, arrays: Mapping[str, np.ndarray], options: Options) -> di
         unknown = [name for name in arrays if name not in known and arrays[name].ndim > 1]
         if len(unknown) != 1:
             raise DatasetError(
-                f"{path} holds {', '.join(arrays)}, of which none is named images, x or data: choose one with "
-                f"image_key="
+                f"{path} holds {', '.join(arrays)}, but none is named images, x or data: choose one with image_key="
             )
         if not has_lengths and arrays[unknown[0]].ndim == 3 and _SEQUENCE_WORDS.intersection(_words(unknown[0])):
             raise DatasetError(
-                f"{path} has {unknown[0]} but no lengths, which sequences need: numpy.full(N, T) where each has all T "
-                f"steps; images are chosen with image_key="
+                f"{path} has {unknown[0]} but no lengths, which sequences need: use numpy.full(N, T) if each has all T "
+                f"steps; choose images with image_key="
             )
         images = {next(iter(labels | lengths), "train"): unknown[0]}
     for key, table in (("image_key", images), ("label_key", labels)):
@@ -155,7 +155,7 @@ def _parts(path: Path, arrays: Mapping[str, np.ndarray], options: Options) -> di
 
 
 def _meaning(name: str, options: Options, has_lengths: bool) -> tuple[str, str | None]:
-    """Return the split and the role of an array, `None` where it has none; values are sequences where lengths are."""
+    """Return the split and the role of an array, `None` if it has none. `values` are sequences if there are lengths."""
     words = _words(name)
     split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "train")
     rest = [word for word in words if word not in SPLIT_WORDS and not word.isdigit()]

@@ -1,4 +1,4 @@
-"""What one's own images and labels must be like. Each check fails with one line that says what to do."""
+"""Checks of your own images and labels. The error message of each check is one line that says what to do."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,13 +8,13 @@ import numpy as np
 from aevb.arguments import describe
 from aevb.data.source import DatasetError
 
-_BLOCK = 1 << 24  # bytes of an array that are looked at together
+_BLOCK = 1 << 24  # bytes of an array that are checked at a time
 
 SHAPES = "[N, H, W], [N, H, W, C] or [N, D]"
 
 
 def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield an array by some of its rows at a time, so that one that is mapped from a file need not fit in memory."""
+    """Yield an array in blocks of rows, so that an array mapped from a file need not fit in memory."""
     rows = max(1, _BLOCK // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
@@ -25,14 +25,14 @@ def check_images(images: Any, where: str, max_value: int | None) -> tuple[np.nda
 
     Args:
       images: `[N, H, W]`, `[N, H, W, C]` or `[N, D]`: uint8, booleans, or floats in [0, 1].
-      where: what to call them in a message.
-      max_value: of uint8, 1 to 255; `None` is 255.
+      where: the name of the images in messages.
+      max_value: the uint8 value of full intensity, 1 to 255; `None` is 255.
 
     Returns:
-      An array of the same shape, the same memory where the dtype allows it, and its `max_value`; 1 for floats.
+      An array of the same shape, sharing the memory if the dtype allows it, and its `max_value`, which is 1 for floats.
 
     Raises:
-      DatasetError: images of another shape or dtype, none at all, NaN, or values outside of the range.
+      DatasetError: the images have another shape or dtype, are empty, contain NaN, or have values out of range.
     """
     array = as_array(images, where)
     _check_shape(array, where)
@@ -50,12 +50,12 @@ def check_images(images: Any, where: str, max_value: int | None) -> tuple[np.nda
 def as_array(values: Any, where: str) -> np.ndarray:
     """Return a NumPy array of numbers, booleans or strings, or raise `DatasetError`."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
-        raise DatasetError(f"{where} is a masked array with values missing: fill them, {where}.filled(0)")
+        raise DatasetError(f"{where} is a masked array with missing values: fill them, as in {where}.filled(0)")
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"{where} cannot be made one array ({reason}): all rows must have one shape") from None
+        raise DatasetError(f"{where} cannot be made one array ({reason}): all rows must have the same shape") from None
     if array.dtype.hasobject or array.dtype.kind not in "biufUS":
         raise DatasetError(
             f"{where} is an array of dtype {array.dtype}, not of numbers: save it as uint8, or as float32 in [0, 1]"
@@ -66,18 +66,18 @@ def as_array(values: Any, where: str) -> np.ndarray:
 def _check_shape(array: np.ndarray, where: str) -> None:
     shape = array.shape
     if array.ndim not in (2, 3, 4):
-        hint = ": one image alone is image[None]" if array.ndim == 1 else ""
-        raise DatasetError(f"{where} has shape {shape}, but images are {SHAPES}{hint}")
+        hint = ": pass a single image as image[None]" if array.ndim == 1 else ""
+        raise DatasetError(f"{where} has shape {shape}, but images must be {SHAPES}{hint}")
     if 0 in shape:
         raise DatasetError(f"{where} is empty: its shape is {shape}")
     if array.ndim == 3 and array.dtype == np.uint8 and shape[-1] in (3, 4) and min(shape[:2]) > 4:
         raise DatasetError(
-            f"{where} has shape {shape}, which looks like one colour image: images are {SHAPES}, with N first"
+            f"{where} has shape {shape}, which looks like one colour image: images must be {SHAPES}, with N first"
         )
     if array.ndim == 4 and shape[1] in (1, 3) and shape[3] > 4:
         raise DatasetError(
-            f"{where} has shape {shape}, which looks like channels first: numpy.moveaxis(images, 1, -1) makes them "
-            f"[N, H, W, C]"
+            f"{where} has shape {shape}, which looks like channels first: convert it to [N, H, W, C] with "
+            f"numpy.moveaxis(images, 1, -1)"
         )
 
 
@@ -92,8 +92,8 @@ def _check_floats(array: np.ndarray, where: str) -> np.ndarray:
             raise DatasetError(f"{where} has NaN or infinite values, first in image {row}: replace or remove them")
         low, high, start = min(low, float(smallest)), max(high, float(largest)), start + len(block)
     if low < 0 or high > 1:
-        way = "(images + 1) / 2 if they range over [-1, 1]" if low >= -1 and high <= 1 else "images / 255 for pixels"
-        raise DatasetError(f"{where} has floats from {low:g} to {high:g}: scale them to [0, 1], {way}")
+        way = "(images + 1) / 2 from [-1, 1]" if low >= -1 and high <= 1 else "images / 255 for pixels"
+        raise DatasetError(f"{where} has floats from {low:g} to {high:g}: scale them to [0, 1], for example {way}")
     return array.view() if array.dtype == np.float32 else array.astype(np.float32)
 
 
@@ -102,7 +102,7 @@ def _check_bytes(array: np.ndarray, where: str, max_value: int | None) -> int:
     if max_value is None:
         if highest <= 1:
             raise DatasetError(
-                f"{where} is uint8 with no value above {highest}: max_value=1 if 1 is white, else max_value=255"
+                f"{where} is uint8 with no value above {highest}: pass max_value=1 if 1 is white, else max_value=255"
             )
         return 255
     if highest > max_value:
@@ -112,10 +112,10 @@ def _check_bytes(array: np.ndarray, where: str, max_value: int | None) -> int:
 
 def _refuse_integers(array: np.ndarray, where: str) -> None:
     if array.dtype.kind not in "iu":
-        raise DatasetError(f"{where} is of dtype {array.dtype}: images are uint8, or floats in [0, 1]")
+        raise DatasetError(f"{where} has dtype {array.dtype}: images must be uint8, or floats in [0, 1]")
     low, high = int(array.min()), int(array.max())
     if low >= 0 and high <= 255:
-        way = "images.astype(numpy.uint8) keeps them"
+        way = "convert them with images.astype(numpy.uint8)"
     elif low >= 0 and high <= 65535:
         way = "(images / 65535).astype(numpy.float32) keeps 16 bits, (images // 257).astype(numpy.uint8) the upper 8"
     else:
@@ -131,17 +131,17 @@ def _refuse_max_value(max_value: int | None, where: str, what: str) -> None:
 def check_labels(
     labels: Mapping[str, tuple[Any, str]], sizes: Mapping[str, int], names: tuple[str, ...] | None
 ) -> tuple[dict[str, np.ndarray | None], tuple[str, ...] | None]:
-    """Return the labels of each split as classes `[N]` int64, and the names of the classes where they have any.
+    """Return the labels of each split as classes `[N]` int64, and the names of the classes if they have any.
 
-    Labels that are strings are numbered in the order of their names, over all splits together.
+    Strings are numbered in alphabetical order over all splits.
 
     Args:
-      labels: split -> (labels `[N]` or `[N, 1]`, or `None`; where they were found).
-      sizes: split -> N.
-      names: of classes that are given as numbers, in order.
+      labels: for each split, the labels `[N]` or `[N, 1]`, or `None`, and their name in messages.
+      sizes: for each split, N.
+      names: the names of numeric classes, in order.
 
     Raises:
-      DatasetError: labels of another length, neither integers nor strings, negative, or without a name.
+      DatasetError: the labels have another length, are neither integers nor strings, are negative, or lack a name.
     """
     found = {split: _one_column(given, sizes[split], where) for split, (given, where) in labels.items()}
     present = {split: each for split, each in found.items() if each is not None}
@@ -150,9 +150,9 @@ def check_labels(
     strings = [each.dtype.kind in "US" for each in present.values()]
     if any(strings):
         if not all(strings):
-            raise DatasetError("labels of some splits are strings and of others numbers: use one of them")
+            raise DatasetError("labels of some splits are strings and of others numbers: use either for all")
         if names is not None:
-            raise DatasetError("label_names are for labels that are numbers, but the labels are strings")
+            raise DatasetError("label_names are for numeric labels, but the labels are strings")
         texts = {split: _decoded(each) for split, each in present.items()}
         names = tuple(sorted(set().union(*(set(each.tolist()) for each in texts.values()))))
         numbers = {split: np.searchsorted(np.array(names), each) for split, each in texts.items()}
@@ -170,12 +170,14 @@ def _one_column(labels: Any, size: int, where: str) -> np.ndarray | None:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        hint = ": labels.argmax(1) of one-hot ones" if array.ndim == 2 else ""
+        hint = ": convert one-hot labels with labels.argmax(1)" if array.ndim == 2 else ""
         raise DatasetError(f"the labels of {where} have shape {array.shape}, not [N]{hint}")
     if len(array) != size:
         raise DatasetError(f"{where} has {size} images but {len(array)} labels")
     if array.dtype.kind == "f":
-        raise DatasetError(f"the labels of {where} are {array.dtype}: classes are integers, labels.astype(numpy.int64)")
+        raise DatasetError(
+            f"the labels of {where} are {array.dtype}: classes must be integers, as in labels.astype(numpy.int64)"
+        )
     return array
 
 
@@ -186,7 +188,7 @@ def _decoded(labels: np.ndarray) -> np.ndarray:
 def _check_classes(labels: np.ndarray, where: str, names: tuple[str, ...] | None) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= 2**63:
-        raise DatasetError(f"the labels of {where} range from {low} to {high}: classes are 0 or more")
+        raise DatasetError(f"the labels of {where} range from {low} to {high}: classes must be 0 or more")
     if names is not None and high >= len(names):
         raise DatasetError(f"the labels of {where} go up to {high}, but there are {len(names)} label_names")
 

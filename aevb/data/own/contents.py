@@ -1,4 +1,4 @@
-"""What a kind of one's own data hands over, and how it becomes `Splits`."""
+"""The common form of all kinds of your own data, and its conversion to `Splits`."""
 
 import dataclasses
 import hashlib
@@ -26,25 +26,25 @@ SPLIT_WORDS: Mapping[str, str] = {
     "test": "test",
     "testing": "test",
 }
-"""How people call their splits -> how they are called here."""
+"""A mapping from common names of splits to the names used here."""
 
-_LEAST = 10  # datapoints of which some can be set aside at random
+_LEAST = 10  # datapoints needed to set some aside at random
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What may be asked of one's own data. Each kind of data names those of the first seven that it takes.
+    """The options for your own data. Each kind of data lists which of the first seven it takes.
 
     Attributes:
-      image_size: pictures are cropped to their central square and resized to this many pixels a side.
-      colour: "rgb" or "grey", to which every picture is converted; `None` where they are alike.
-      skip_unreadable: leave unreadable pictures out, and count them, rather than refuse.
-      max_value: the value of uint8 that means full intensity; `None` is 255.
-      image_key: the name of the images among several arrays or features; `None` finds them.
-      label_key: likewise of the labels.
-      data_dir: the folder of prepared TFDS data sets; `None` is TFDS's own default.
-      test_fraction: the part that is set aside for testing where the data have no test split.
-      seed: of that random choice.
+      image_size: the side in pixels to which pictures are resized, after cropping to their central square.
+      colour: "rgb" or "grey", to which every picture is converted; `None` converts none.
+      skip_unreadable: whether to skip unreadable pictures and count them, instead of raising an error.
+      max_value: the uint8 value of full intensity; `None` is 255.
+      image_key: the name of the images among several arrays or features; `None` looks for common names.
+      label_key: the name of the labels among several arrays or features; `None` looks for common names.
+      data_dir: the folder of prepared TFDS data sets; `None` is TFDS's default.
+      test_fraction: the fraction set aside for testing if the data have no test split.
+      seed: the seed for that random choice.
     """
 
     image_size: int | None = None
@@ -72,7 +72,7 @@ class Options:
             raise ValueError(f"seed must be between 0 and 2^32 - 1, got {self.seed}")
 
     def check_taken(self, kind: str, taken: Iterable[str]) -> None:
-        """Raise `ValueError` where an option was given that this kind of data has no use for."""
+        """Raise `ValueError` if an option was given that this kind of data does not take."""
         always = {"test_fraction", "seed", *taken}
         for field in dataclasses.fields(self):
             if field.name not in always and getattr(self, field.name) != field.default:
@@ -80,9 +80,9 @@ class Options:
 
 
 class Part(NamedTuple):
-    """The images and labels of one split, as they were found, and what to call them in a message.
+    """The images and labels of one split as found, and their name in messages.
 
-    Where there are `lengths`, the images are sequences `[N, T, D]`.
+    With `lengths`, the images are sequences `[N, T, D]`.
     """
 
     images: Any
@@ -93,13 +93,13 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """Everything that was found.
+    """The contents of a data set as found.
 
     Attributes:
-      name: of the data set.
-      parts: split -> `Part`; "train" alone where the data are not split.
-      label_names: the name of each class, where the labels are numbers.
-      num_skipped: how many unreadable pictures were left out.
+      name: the name of the data set.
+      parts: the `Part` of each split; only "train" if the data are not split.
+      label_names: the names of the classes, if the labels are numbers.
+      num_skipped: the number of unreadable pictures left out.
     """
 
     name: str
@@ -108,20 +108,20 @@ class Contents:
     num_skipped: int = 0
 
     def __post_init__(self) -> None:
-        # Of a file, which may be any: people read it in one line.
+        # The name of a file may contain unprintable characters, but is shown in one line.
         name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in self.name)
         object.__setattr__(self, "name", name)
 
 
 def make_splits(contents: Contents, options: Options) -> Splits:
-    """Check everything that was found and split it where it is not.
+    """Check the contents of a data set, and split them if they are not split.
 
     Raises:
-      DatasetError: what was found cannot be modelled; the message says what to do.
+      DatasetError: the contents cannot be modelled. The message says what to do.
     """
     parts = {split: contents.parts[split] for split in ("train", "valid", "test") if split in contents.parts}
     if "train" not in parts:
-        raise DatasetError(f"{contents.name} has nothing to train on, but the splits {', '.join(contents.parts)}")
+        raise DatasetError(f"{contents.name} has no training split, only the splits {', '.join(contents.parts)}")
     images, lengths, max_value = _checked(contents.name, parts, options)
     labels, names = check_labels(
         {split: (part.labels, part.where) for split, part in parts.items()},
@@ -164,7 +164,7 @@ def make_splits(contents: Contents, options: Options) -> Splits:
 def _checked(
     name: str, parts: Mapping[str, Part], options: Options
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
-    """Return the images, or values, of each split, the lengths of sequences, empty for images, and the max_value."""
+    """Return the images or values of each split, the lengths of sequences (empty for images), and `max_value`."""
     has_lengths = {split: part.lengths is not None for split, part in parts.items()}
     if any(has_lengths.values()):
         if not all(has_lengths.values()):
@@ -182,7 +182,7 @@ def _checked(
 
 
 def _num_classes(labels: Mapping[str, np.ndarray | None], names: tuple[str, ...] | None) -> int | None:
-    """Return how many classes all splits have together, `None` where there are no labels."""
+    """Return the number of classes in all splits together, `None` if there are no labels."""
     found = [int(each.max()) + 1 for each in labels.values() if each is not None]
     return (len(names) if names else max(found)) if found else None
 
@@ -192,19 +192,19 @@ def _num_test(name: str, size: int, fraction: float) -> int:
     if size < _LEAST or not 1 <= count < size:
         raise DatasetError(
             f"{name} has {size} images, too few to set {fraction:.0%} aside at random for testing: at least {_LEAST} "
-            f"are needed, or a test set of your own"
+            f"are needed, or a separate test set"
         )
     return count
 
 
 def _check_alike(name: str, checked: Mapping[str, tuple[np.ndarray, int]]) -> None:
     kinds = {
-        split: f"{images.dtype} of 0 to {max_value} and shape {images.shape[1:]}"
+        split: f"{images.dtype} from 0 to {max_value} with shape {images.shape[1:]}"
         for split, (images, max_value) in checked.items()
     }
     for split, kind in kinds.items():
         if kind != kinds["train"]:
-            raise DatasetError(f"images of {name} to train on are {kinds['train']}, but those of {split} {kind}")
+            raise DatasetError(f"the training images of {name} are {kinds['train']}, but those of {split} are {kind}")
 
 
 def _fingerprint(
@@ -212,7 +212,7 @@ def _fingerprint(
     names: tuple[str, ...] | None,
     max_value: int,
 ) -> str:
-    """Return a checksum of all that is modelled: of the arrays, not of the files, whose form does not matter."""
+    """Return a checksum of the arrays to be modelled, which does not depend on the format of the files."""
     digest = hashlib.sha256(repr((max_value, names)).encode())
     for split in arrays[0]:
         for array in (of_split[split] for of_split in arrays if of_split[split] is not None):

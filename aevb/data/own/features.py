@@ -1,4 +1,4 @@
-"""Which features of a data set of another library are its images and its labels, and which of its splits are which."""
+"""The choice of images, labels and splits among the features and splits of another library's data set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +10,13 @@ def choose_images(name: str, candidates: Sequence[str], features: Sequence[str],
     """Return the feature that holds the images.
 
     Args:
-      name: of the data set, for messages.
-      candidates: features that may be images, the likeliest kind alone.
-      features: all there are.
+      name: the name of the data set in messages.
+      candidates: the features that may be images, of the likeliest kind only.
+      features: all features.
       key: `image_key`, or `None`.
 
     Raises:
-      DatasetError: there is none, or several and none of them is called so.
+      DatasetError: there are no candidates, or there are several and none has a common name of images.
     """
     found = _choose(name, candidates, features, key, "image", ("image", "images", "img", "x"))
     if found is None:
@@ -25,7 +25,7 @@ def choose_images(name: str, candidates: Sequence[str], features: Sequence[str],
 
 
 def choose_labels(name: str, candidates: Sequence[str], features: Sequence[str], key: str | None) -> str | None:
-    """Return the feature that holds the labels, `None` where none does; arguments and errors as of `choose_images`."""
+    """Return the feature with the labels, or `None`. Arguments and errors are those of `choose_images`."""
     return _choose(name, candidates, features, key, "label", ("label", "labels", "y"))
 
 
@@ -34,7 +34,7 @@ def _choose(
 ) -> str | None:
     if key is not None:
         if key not in features:
-            raise DatasetError(f"{name} has no feature {key!r}: there are {', '.join(features)}")
+            raise DatasetError(f"{name} has no feature {key!r}: its features are {', '.join(features)}")
         return key
     called = [each for each in usual if each in candidates]
     if called or len(candidates) < 2:
@@ -45,12 +45,12 @@ def _choose(
 
 
 def assign_splits(name: str, splits: Sequence[str]) -> Mapping[str, str]:
-    """Return "train", "valid" and "test" -> what the data set calls them; one split alone is "train".
+    """Return a mapping from "train", "valid" and "test" to the names of the splits in the data set.
 
-    Splits of other names are left out.
+    A single split is "train". Splits with other names are left out.
 
     Raises:
-      DatasetError: there is no split to train on, or two of one kind.
+      DatasetError: there is no training split, or two splits have the same role.
     """
     if len(splits) == 1:
         return {"train": splits[0]}
@@ -58,9 +58,9 @@ def assign_splits(name: str, splits: Sequence[str]) -> Mapping[str, str]:
     for split in splits:
         meaning = SPLIT_WORDS.get(split.lower())
         if meaning in found:
-            raise DatasetError(f"{name} has two splits for one thing, {found[meaning]} and {split}")
+            raise DatasetError(f"{name} has two {meaning} splits, {found[meaning]} and {split}")
         if meaning is not None:
             found[meaning] = split
     if "train" not in found:
-        raise DatasetError(f"{name} has no split called train, but {', '.join(splits) or 'none at all'}")
+        raise DatasetError(f"{name} has no split called train, only {', '.join(splits) or 'none'}")
     return {split: found[split] for split in ("train", "valid", "test") if split in found}

@@ -19,7 +19,7 @@ _OF_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 class _Labelled(NamedTuple):
-    """The picture files of one split, and the class of each where subfolders are classes."""
+    """The picture files of one split, and their classes if subfolders are classes."""
 
     files: list[Path]
     classes: list[str] | None
@@ -41,7 +41,7 @@ def read(spec: str, options: Options) -> Contents:
 
 
 def _part(folder: Path, pictures: Pictures, labelled: _Labelled, kept: np.ndarray, start: int, end: int) -> Part:
-    """Return the pictures of one split, which are those from `start` to `end` of all files, without the skipped."""
+    """Return the pictures of one split: the files from `start` to `end`, without skipped ones."""
     first, last = np.searchsorted(kept, (start, end))
     images = pictures.images[first:last]
     if labelled.classes is None:
@@ -50,13 +50,13 @@ def _part(folder: Path, pictures: Pictures, labelled: _Labelled, kept: np.ndarra
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """Return the subfolders of splits, where all are such, else the folder itself to train on."""
+    """Return the subfolders of the splits if all subfolders are splits, else the folder itself as "train"."""
     files, folders = _listed(folder)
     words = {SPLIT_WORDS.get(each.name.lower()): each for each in folders}
     if files or None in words or "train" not in words:
         return {"train": folder}
     if len(words) < len(folders):
-        raise DatasetError(f"{folder} has two folders of one split: {', '.join(each.name for each in folders)}")
+        raise DatasetError(f"{folder} has two folders for one split: {', '.join(each.name for each in folders)}")
     return {split: words[split] for split in ("train", "valid", "test") if split in words}
 
 
@@ -64,8 +64,8 @@ def _labelled(folder: Path) -> _Labelled:
     files, folders = _listed(folder)
     if files and folders:
         raise DatasetError(
-            f"{folder} has pictures, {shown(files[0].name)}, beside subfolders, {shown(folders[0].name)}, which are "
-            f"classes: move them into one"
+            f"{folder} has pictures, such as {shown(files[0].name)}, beside subfolders, such as "
+            f"{shown(folders[0].name)}, which are classes: move the pictures into one of them"
         )
     if not folders:
         if not files:
@@ -75,17 +75,17 @@ def _labelled(folder: Path) -> _Labelled:
     for each in folders:
         inside = list(_below(each, (_identity(folder),)))
         if not inside:
-            raise DatasetError(f"{shown(str(each))} is a class without PNG or JPEG files: remove it, or add some")
+            raise DatasetError(f"{shown(str(each))} is a class without PNG or JPEG files: remove it, or add files")
         found += inside
         classes += [each.name] * len(inside)
     return _Labelled(found, classes)
 
 
 def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Yield the picture files of a folder and, in order, of those in it."""
+    """Yield the picture files of a folder and of its subfolders, in order."""
     identity = _identity(folder)
     if identity in above:
-        raise DatasetError(f"{shown(str(folder))} is a link to a folder that it is in: remove it")
+        raise DatasetError(f"{shown(str(folder))} is a link to a folder that contains it: remove it")
     files, folders = _listed(folder)
     yield from files
     for each in folders:
@@ -98,7 +98,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the picture files and the folders in a folder, sorted by name, without hidden ones."""
+    """Return the picture files and the subfolders of a folder, sorted by name, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
             found = sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets`, from a saved folder or by their name."""
+"""Data sets of Hugging Face's `datasets`, from a saved folder or by name."""
 
 import importlib
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ _SAVED = ("dataset_dict.json", "dataset_info.json")
 
 
 def read(spec: str, options: Options) -> Contents:
-    """Read `hf:NAME`, `hf:NAME:CONFIG`, or `hf:/path` of what `save_to_disk` wrote.
+    """Read `hf:NAME`, `hf:NAME:CONFIG`, or `hf:/path` for a folder written by `save_to_disk`.
 
     Raises:
-      DatasetError: `datasets` is not installed, the data set cannot be had, or it has no images.
+      DatasetError: `datasets` is not installed, the data set is not available, or it has no images.
     """
     try:
         datasets: Any = importlib.import_module("datasets")
     except ImportError:
         raise DatasetError(
-            f"{spec} is read by Hugging Face's datasets, which is not installed: pip install datasets"
+            f"{spec} needs Hugging Face's datasets, which is not installed: pip install datasets"
         ) from None
     splits = _load(datasets, spec)
     assigned = assign_splits(spec, list(splits))
@@ -47,7 +47,7 @@ def read(spec: str, options: Options) -> Contents:
         except DatasetError:
             raise
         except Exception as error:
-            # Arrow and datasets raise nearly anything for damaged files, and all of it means the same here.
+            # For damaged files, Arrow and datasets can raise almost any error. All mean the same here.
             raise DatasetError(f"{where} cannot be read: {_first_line(error)}") from None
         num_skipped += skipped
     name = Path(spec.removeprefix("hf:").split(":")[0]).name
@@ -66,7 +66,7 @@ def _load(datasets: Any, spec: str) -> Mapping[str, Any]:
         else:
             found = datasets.load_dataset(str(path) if is_path else name, config or None)
     except Exception as error:
-        # Networks, the hub and Arrow raise nearly anything, and all of it means the same here.
+        # The network, the hub and Arrow can raise almost any error. All mean the same here.
         raise DatasetError(f"{spec} cannot be loaded: {_first_line(error)}") from None
     return found if isinstance(found, Mapping) else {"train": found}
 
@@ -99,7 +99,7 @@ def _part(
     labels = None
     if label_key is not None:
         found = np.array(rows.select_columns([label_key])[:][label_key])[kept]
-        # -1 is how a set is published whose labels are kept secret.
+        # Splits with secret labels are published with the label -1.
         labels = None if found.dtype.kind == "i" and len(found) and (found == -1).all() else found
     return Part(images, labels, where), skipped
 

@@ -1,6 +1,6 @@
-"""Pictures of a file or a data set as arrays that are all alike: what can be converted honestly is, the rest refused.
+"""Pictures of a file or a data set as arrays of one shape. Conversions that would lose information are refused.
 
-Pillow, which decodes them, is imported late: a library that trains on arrays need not have it.
+Pillow, which decodes the pictures, is imported late, because training on arrays does not need it.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_BIT_DEPTH_AT = 24  # of a PNG's first bytes
-_SHOWN = 3  # unreadable pictures that are named when they are skipped
+_BIT_DEPTH_AT = 24  # the offset of the bit depth in a PNG file
+_SHOWN = 3  # the largest number of skipped pictures named in the warning
 
 
 class Pictures(NamedTuple):
-    """Images `[N, H, W]` or `[N, H, W, 3]` uint8, which of those that were asked for they are, and how many are not."""
+    """Images `[N, H, W]` or `[N, H, W, 3]` uint8, their indices among all pictures, and the number skipped."""
 
     images: np.ndarray
     kept: list[int]
@@ -32,28 +32,28 @@ class Pictures(NamedTuple):
 
 
 class UnreadableError(Exception):
-    """One picture that cannot be used, with the reason."""
+    """A picture cannot be used. The message gives the reason."""
 
 
 def require_pillow() -> None:
-    """Raise `DatasetError` where Pillow is not installed."""
+    """Raise `DatasetError` if Pillow is not installed."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise DatasetError('pictures are read by Pillow, which is not installed: pip install "pillow>=11"') from None
+        raise DatasetError('pictures need Pillow, which is not installed: pip install "pillow>=11"') from None
 
 
 def read_pictures(pictures: Iterable[tuple[str, Any]], size: int, options: Options) -> Pictures:
-    """Decode, convert, crop and resize pictures that must come out alike.
+    """Decode, convert, crop and resize pictures to arrays of the same shape.
 
     Args:
-      pictures: (name, picture) of each: a path, bytes of a file, an open Pillow image or an array `[H, W]` or
-        `[H, W, C]` uint8.
-      size: how many there are.
+      pictures: pairs (name, picture). A picture is a path, the bytes of a file, an open Pillow image, or an array
+        `[H, W]` or `[H, W, C]` uint8.
+      size: the number of pictures.
       options: `image_size`, `colour` and `skip_unreadable`.
 
     Raises:
-      DatasetError: a picture cannot be read, unless unreadable ones are skipped; or two are not alike.
+      DatasetError: a picture cannot be read and unreadable ones are not skipped, or two pictures differ in shape.
     """
     require_pillow()
     images: np.ndarray | None = None
@@ -83,10 +83,10 @@ def read_pictures(pictures: Iterable[tuple[str, Any]], size: int, options: Optio
 
 
 def to_array(picture: Any, image_size: int | None, colour: Colour | None) -> np.ndarray:
-    """Return one picture as `[H, W]` uint8 where it is grey, and `[H, W, 3]` where it has colours.
+    """Return one picture as uint8, `[H, W]` if it is grey and `[H, W, 3]` if it is in colour.
 
     Raises:
-      UnreadableError: it cannot be read, or not be converted without a choice that is not ours.
+      UnreadableError: the picture cannot be read, or its conversion needs a decision by the user.
     """
     from PIL import Image
 
@@ -99,13 +99,13 @@ def to_array(picture: Any, image_size: int | None, colour: Colour | None) -> np.
 
 
 def shown(name: str) -> str:
-    """Return a file's name as a part of one line."""
+    """Return a file's name in printable form, for one-line messages."""
     return name if name.isprintable() else ascii(name)
 
 
 @contextlib.contextmanager
 def _damage() -> Iterator[None]:
-    """Turn what Pillow raises into `UnreadableError`."""
+    """Convert Pillow's errors into `UnreadableError`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -116,7 +116,7 @@ def _damage() -> Iterator[None]:
     except UnreadableError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableError("is damaged or no PNG or JPEG file: convert it to one") from None
+        raise UnreadableError("is damaged or not a PNG or JPEG file: convert it to one") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableError(f"declares more than {Image.MAX_IMAGE_PIXELS:,} pixels: make it smaller") from None
     except OSError as error:
@@ -124,7 +124,7 @@ def _damage() -> Iterator[None]:
     except MemoryError:
         raise UnreadableError("does not fit in memory") from None
     except Exception as error:
-        # Pillow's parsers raise nearly anything on damaged input, and all of it means the same here.
+        # On damaged input, Pillow's parsers can raise almost any error. All mean the same here.
         raise UnreadableError(f"is damaged ({_first_line(error)})") from None
 
 
@@ -134,13 +134,13 @@ def _first_line(error: Exception) -> str:
 
 def _contents(picture: str | Path | bytes) -> bytes:
     if not isinstance(picture, bytes) and Path(picture).exists() and not Path(picture).is_file():
-        raise UnreadableError("is no regular file")
+        raise UnreadableError("is not a regular file")
     contents = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
     if not contents:
         raise UnreadableError("is empty (0 bytes)")
     if contents.startswith(_PNG) and contents[_BIT_DEPTH_AT : _BIT_DEPTH_AT + 1] == b"\x10":
-        # Pillow would cut those of colour to 8 bits without a word.
-        raise UnreadableError("has 16 bits a channel: convert it to 8")
+        # Pillow would silently reduce colour pictures to 8 bits.
+        raise UnreadableError("has 16 bits per channel: convert it to 8")
     return contents
 
 
@@ -156,7 +156,7 @@ def _converted(image: "Image", image_size: int | None, colour: Colour | None) ->
     from PIL import Image, ImageOps
 
     if image.format == "PNG" and getattr(image, "is_animated", False):
-        raise UnreadableError("is animated: save the frame that you mean")
+        raise UnreadableError("is animated: save a single frame")
     image.load()
     image = _plain(ImageOps.exif_transpose(image))
     if colour is not None:
@@ -171,7 +171,7 @@ def _converted(image: "Image", image_size: int | None, colour: Colour | None) ->
 
 
 def _plain(image: "Image") -> "Image":
-    """Return an image of mode L or RGB, of the same pixels."""
+    """Return an image of mode L or RGB with the same pixels."""
     if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
         grey = image.mode in ("1", "L", "LA", "La")
         opaque = image.convert("LA" if grey else "RGBA")
@@ -185,8 +185,8 @@ def _plain(image: "Image") -> "Image":
     if image.mode == "P":
         return image.convert("RGB")
     if image.mode.startswith(("I", "F")):
-        raise UnreadableError(f"has more than 8 bits a channel (mode {image.mode}): convert it to 8")
-    raise UnreadableError(f"has the colours of mode {image.mode}: convert it to RGB")
+        raise UnreadableError(f"has more than 8 bits per channel (mode {image.mode}): convert it to 8")
+    raise UnreadableError(f"has the colour mode {image.mode}: convert it to RGB")
 
 
 def _room(size: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -194,7 +194,7 @@ def _room(size: int, shape: tuple[int, ...]) -> np.ndarray:
         return np.empty((size, *shape), np.uint8)
     except (MemoryError, ValueError):
         raise DatasetError(
-            f"{size:,} pictures of shape {shape} do not fit in memory: image_size= makes them smaller"
+            f"{size:,} pictures of shape {shape} do not fit in memory: make them smaller with image_size="
         ) from None
 
 
@@ -202,10 +202,10 @@ def _check_alike(first: str, expected: tuple[int, ...], name: str, found: tuple[
     if found[:2] != expected[:2]:
         sizes = [f"{width}x{height}" for height, width in (expected[:2], found[:2])]
         raise DatasetError(
-            f"{first} has {sizes[0]} pixels and {name} {sizes[1]}: image_size= crops all to squares and resizes them"
+            f"{first} has {sizes[0]} pixels but {name} {sizes[1]}: image_size= crops all to squares and resizes them"
         )
     if len(found) != len(expected):
         kinds = ["in colour" if len(shape) == 3 else "grey" for shape in (expected, found)]
         raise DatasetError(
-            f'{first} is {kinds[0]} and {name} {kinds[1]}: colour="rgb" or colour="grey" makes all alike'
+            f'{first} is {kinds[0]} but {name} is {kinds[1]}: convert all with colour="rgb" or colour="grey"'
         )

@@ -1,4 +1,4 @@
-"""What one's own sequences must be like: values `[N, T, D]` and lengths `[N]`. Each check fails with one line."""
+"""Checks of your own sequences, values `[N, T, D]` and lengths `[N]`. Each check fails with a one-line message."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ class Sequences(NamedTuple):
     """Checked sequences.
 
     Attributes:
-      values: `[N, T, D]` uint8, 0 after each end, or float32, NaN after each end and where something was not observed.
+      values: `[N, T, D]` uint8, 0 after each end, or float32, NaN after each end and where a value was not observed.
       lengths: `[N]` int32.
-      max_value: the value of uint8 that becomes 1; 1 where values stay as they are.
+      max_value: the uint8 value that becomes 1; 1 if values are not scaled.
     """
 
     values: np.ndarray
@@ -27,27 +27,27 @@ class Sequences(NamedTuple):
 
 
 def check_sequences(values: Any, lengths: Any, where: str, max_value: int | None) -> Sequences:
-    """Return one's own sequences, without what was after their ends.
+    """Return checked sequences, with the values after the ends removed.
 
     Args:
-      values: `[N, T, D]` booleans, integers or floats. A NaN before the end was not observed.
+      values: `[N, T, D]` booleans, integers or floats. NaN before the end marks a value that was not observed.
       lengths: `[N]` integers, 1 to T.
-      where: what to call the values in a message.
-      max_value: of uint8, what becomes 1; `None` leaves integers as they are.
+      where: the name of the values in messages.
+      max_value: the uint8 value that becomes 1; `None` does not scale integers.
 
     Raises:
-      DatasetError: another shape or dtype, a length out of range, or infinite values.
+      DatasetError: the shape or dtype is wrong, a length is out of range, or values are infinite.
     """
     array, lengths = as_array(values, where), as_array(lengths, f"the lengths of {where}")
     if array.ndim != 3 or 0 in array.shape:
-        hint = f": one channel is {where}[..., None]" if array.ndim == 2 else ""
-        raise DatasetError(f"{where} has shape {array.shape}, but sequences with lengths are [N, T, D]{hint}")
+        hint = f": pass a single channel as {where}[..., None]" if array.ndim == 2 else ""
+        raise DatasetError(f"{where} has shape {array.shape}, but sequences with lengths must be [N, T, D]{hint}")
     try:
         check_lengths(array, lengths)
     except (ValueError, TypeError) as error:
         raise DatasetError(f"{where}: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise DatasetError(f"{where} is of dtype {array.dtype}: sequences are of numbers or booleans")
+        raise DatasetError(f"{where} has dtype {array.dtype}: sequences must be numbers or booleans")
     is_before_end = (np.arange(array.shape[1]) < lengths[:, None])[..., None]
     if array.dtype in (bool, np.uint8):
         found = np.where(is_before_end, array, 0).astype(np.uint8)
@@ -58,15 +58,15 @@ def check_sequences(values: Any, lengths: Any, where: str, max_value: int | None
 
 
 def same_length(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
-    """Return the sequences of all splits with the T of the longest.
+    """Return the sequences of all splits, padded to the largest T.
 
     Raises:
-      DatasetError: D or the dtypes of splits differ.
+      DatasetError: D or the dtypes differ between splits.
     """
     kinds = {split: f"{each.values.dtype} [N, T, {each.values.shape[2]}]" for split, each in splits.items()}
     for split, kind in kinds.items():
         if kind != kinds["train"]:
-            raise DatasetError(f"sequences to train on are {kinds['train']}, but those of {split} {kind}")
+            raise DatasetError(f"the training sequences are {kinds['train']}, but those of {split} are {kind}")
     num_steps = max(each.values.shape[1] for each in splits.values())
 
     def longer(each: Sequences) -> Sequences:
@@ -84,18 +84,18 @@ def _max_value(found: np.ndarray, where: str, max_value: int | None) -> int:
 
 
 def _floats(array: np.ndarray, is_before_end: np.ndarray, where: str) -> np.ndarray:
-    # Compared apart: the lowest integer has no positive counterpart.
+    # Two comparisons, because the lowest integer has no positive counterpart.
     is_large = is_before_end & ((array > _EXACT) | (array < -_EXACT))
     if array.dtype.kind in "iu" and is_large.any():
-        raise DatasetError(f"{where} has integers above {_EXACT:,}, which float32 does not hold: scale them")
+        raise DatasetError(f"{where} has integers above {_EXACT:,}, which are not exact in float32: scale them")
     with np.errstate(over="ignore"):
         found = np.where(is_before_end, array, np.nan).astype(np.float32)
     if (is_wrong := np.isinf(found).any(axis=(1, 2))).any():
         row = int(np.argmax(is_wrong))
         raise DatasetError(
-            f"{where} has values that are infinite or too large for float32, first in sequence {row}: what was not "
-            f"observed is NaN"
+            f"{where} has values that are infinite or too large for float32, first in sequence {row}: mark values not "
+            f"observed with NaN"
         )
     if (is_empty := np.isnan(found).all(axis=(1, 2))).any():
-        raise DatasetError(f"{where} has nothing but NaN in sequence {int(np.argmax(is_empty))}: leave it out")
+        raise DatasetError(f"{where} has only NaN in sequence {int(np.argmax(is_empty))}: leave it out")
     return found

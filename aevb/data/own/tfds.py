@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets has prepared, read at random and without TensorFlow."""
+"""Data sets prepared by TensorFlow Datasets, read with random access and without TensorFlow."""
 
 import os
 from pathlib import Path
@@ -15,14 +15,14 @@ from aevb.data.source import DatasetError
 OPTIONS = ("image_size", "colour", "skip_unreadable", "max_value", "image_key", "label_key", "data_dir")
 
 _INFO = "dataset_info.json"
-_BLOCK = 1000  # records that are read together
+_BLOCK = 1000  # records read at a time
 
 
 def read(spec: str, options: Options) -> Contents:
     """Read `tfds:NAME`, `tfds:NAME/CONFIG`, `tfds:NAME:VERSION` or `tfds:/path/of/prepared/data`.
 
     Raises:
-      DatasetError: nothing is prepared there, or not as ArrayRecord; or it has no images, or damaged records.
+      DatasetError: no data set is prepared there, or not as ArrayRecord; or it has no images, or damaged records.
     """
     folder = _find(spec, options.data_dir)
     try:
@@ -30,8 +30,8 @@ def read(spec: str, options: Options) -> Contents:
         found: Any = builder.info.features
         features: dict[str, Any] = dict(found)
     except Exception as error:
-        # Whatever TFDS and its parsers raise for a damaged folder means the same here.
-        raise DatasetError(f"what is prepared in {folder} is damaged ({_first_line(error)})") from None
+        # For a damaged folder, TFDS and its parsers can raise almost any error. All mean the same here.
+        raise DatasetError(f"the prepared data in {folder} are damaged ({_first_line(error)})") from None
     image_key = choose_images(spec, _images(features), list(features), options.image_key)
     label_key = choose_labels(spec, _labels(features), list(features), options.label_key)
     label: Any = features[label_key] if label_key else None
@@ -45,7 +45,7 @@ def read(spec: str, options: Options) -> Contents:
 
 
 def _find(spec: str, data_dir: str | os.PathLike | None) -> Path:
-    """Return the folder of the newest version that is prepared."""
+    """Return the folder of the newest prepared version."""
     name = spec.removeprefix("tfds:")
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     is_path = name.startswith(("/", "~", "."))
@@ -54,8 +54,8 @@ def _find(spec: str, data_dir: str | os.PathLike | None) -> Path:
     if not found:
         where = f"in {folder}" if is_path else f"as {name!r} in {root}"
         raise DatasetError(
-            f"no data set is prepared {where}: tfds.builder(NAME, file_format='array_record').download_and_prepare() "
-            f"does it"
+            f"no data set is prepared {where}: prepare it with "
+            f"tfds.builder(NAME, file_format='array_record').download_and_prepare()"
         )
     if len(configs := sorted({path.parent for path in found})) > 1:
         raise DatasetError(f"{folder} holds several data sets, {', '.join(path.name for path in configs)}: name one")
@@ -86,7 +86,7 @@ def _read_split(
 ) -> tuple[Part, int]:
     feature, size = builder.info.features[image_key], builder.info.splits[split].num_examples
     is_picture = isinstance(feature, tfds.features.Image)
-    # Pictures are decoded here, by the rules of every other kind.
+    # Pictures are decoded here, by the same rules as for every other kind of data.
     decoders = {image_key: tfds.decode.SkipDecoding()} if is_picture else None
     images, labels = [], []
     try:
@@ -97,13 +97,13 @@ def _read_split(
                 labels.append(record[label_key] if label_key else None)
     except NotImplementedError:
         raise DatasetError(
-            f"{where} is not prepared as ArrayRecord, which alone is read at random: prepare it again with "
+            f"{where} is not prepared as ArrayRecord, the only format with random access: prepare it again with "
             f"file_format='array_record'"
         ) from None
     except Exception as error:
-        # Whatever TFDS and its parsers raise for damaged records means the same here.
+        # For damaged records, TFDS and its parsers can raise almost any error. All mean the same here.
         raise DatasetError(f"{where} is damaged ({_first_line(error)}): prepare it again") from None
-    if any(value is None for value in (*images, *(labels if label_key else ()))):  # of records that cannot be read
+    if any(value is None for value in (*images, *(labels if label_key else ()))):  # from records that cannot be read
         raise DatasetError(f"{where} is damaged (records are incomplete): prepare it again")
     kept, skipped = list(range(len(images))), 0
     if is_picture or None in feature.shape:

@@ -1,1 +1,1 @@
-"""Data sets, one file each, with a `SOURCE`."""
+"""The built-in data sets. Each module defines one as `SOURCE`."""

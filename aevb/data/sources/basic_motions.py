@@ -1,7 +1,7 @@
-"""BasicMotions: 80 recordings of a smart watch, 6 channels by 100 steps of a tenth of a second, of four actions.
+"""BasicMotions: 80 recordings of four actions by a smart watch, with 6 channels and 100 steps of a tenth of a second.
 
-Of the UEA archive (Bagnall et al., "The UEA multivariate time series classification archive", 2018): acceleration and
-rotation in three dimensions each, 40 series for training and 40 for testing.
+The data are from the UEA archive (Bagnall et al., "The UEA multivariate time series classification archive", 2018):
+acceleration and rotation in three dimensions each, 40 series for training and 40 for testing.
 """
 
 from aevb.data.time_series import archive_source

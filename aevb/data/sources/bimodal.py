@@ -1,8 +1,8 @@
-"""A regression whose noise has two modes and a known density: 5,000 points for training, 1,000 for testing.
+"""A regression problem with bimodal noise of known density: 5,000 points for training, 1,000 for testing.
 
     x ~ U(-1, 1),    p(y | x) = 1/2 N(y; m, s^2) + 1/2 N(y; -m, s^2),    m = 0.3 + (x + 1) / 2,  s = 0.05 + (x + 1) / 10
 
-The mean of y given x is 0 everywhere, where y hardly ever is: a model with one mode can do nothing but widen it.
+The mean of y given x is 0 everywhere, but y is rarely near 0. A model with one mode can only widen it.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ _SEED = 0
 
 
 def log_density(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return log p(y | x) in nats, of arrays that broadcast."""
+    """Return log p(y | x) in nats for arrays that broadcast."""
     mean, scale = _moments(np.asarray(x, np.float64))
     log_normal = lambda mean: -0.5 * ((y - mean) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
     return np.logaddexp(log_normal(mean), log_normal(-mean)) - np.log(2)
 
 
 def log_best_gaussian(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return log N(y; 0, m^2 + s^2) in nats: the Gaussian with the mean and variance that y has given x."""
+    """Return log N(y; 0, m^2 + s^2) in nats, for the Gaussian with the mean and variance of y given x."""
     mean, scale = _moments(np.asarray(x, np.float64))
     variance = mean**2 + scale**2
     return -0.5 * (y**2 / variance + np.log(2 * np.pi * variance))
@@ -35,7 +35,7 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(_: Path) -> dict[str, dict[str, np.ndarray]]:
-    # RandomState's streams are frozen for good; those of NumPy's newer generators may change between versions.
+    # RandomState's streams are frozen permanently; those of NumPy's newer generators may change between versions.
     random = np.random.RandomState(_SEED)
 
     def draw(size: int) -> dict[str, np.ndarray]:

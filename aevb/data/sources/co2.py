@@ -1,9 +1,9 @@
-"""Atmospheric CO2 at Mauna Loa by month, March 1958 to December 2001, in parts per million by volume: one series.
+"""Monthly atmospheric CO2 at Mauna Loa, March 1958 to December 2001, in parts per million by volume: one series.
 
 Keeling and Whorf, "Atmospheric CO2 concentrations derived from flask air samples at sites in the SIO network", 2004;
-the weekly averages are public domain and come with statsmodels. A month is the mean of those of its weeks that were
-measured, and NaN, not observed, where none was: five months. The series up to 1990 is for training, and what follows it
-directly for testing: forecasts start at the end of the one and are compared with the other.
+the weekly averages are public domain and come with statsmodels. Each month is the mean of its measured weeks; the five
+months without any are NaN. The series up to 1990 is for training and the rest for testing: forecasts start at the end
+of the training series and are compared with the test series.
 """
 
 import re
@@ -17,21 +17,21 @@ from aevb.data.time_series import stacked
 _FILE = "co2.csv"
 _INSIDE = f"statsmodels/datasets/co2/{_FILE}"
 _FIRST_TEST_YEAR = 1991
-_NUM_STEPS = 394  # of the training split, the longer one
+_NUM_STEPS = 394  # the length of the training split, the longer one
 
 
 def monthly_means(path: Path) -> tuple[np.ndarray, int]:
-    """Read weekly averages, lines of `YYYYMMDD,value` in which the value may be missing.
+    """Read weekly averages from lines `YYYYMMDD,value`, in which the value may be missing.
 
     Returns:
-      The mean of each month, `[T]` float64, NaN where there is none; and the first month, 12 * year + month - 1.
+      The mean of each month, `[T]` float64, NaN if there is none; and the first month, as 12 * year + month - 1.
 
     Raises:
-      DatasetError: the file is another one.
+      DatasetError: the file has another format.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").split()
     if lines[:1] != ["date,co2"] or len(lines) < 2:
-        raise DatasetError(f"{path} must begin with date,co2 and go on with weeks")
+        raise DatasetError(f"{path} must begin with the line date,co2, followed by one line per week")
     months, values = [], []
     for number, line in enumerate(lines[1:], 2):
         found = re.fullmatch(r"(\d{4})(0[1-9]|1[0-2])\d\d,(\d+(?:\.\d+)?)?", line, re.ASCII)

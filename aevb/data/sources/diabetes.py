@@ -1,6 +1,6 @@
-"""The diabetes table inside scikit-learn (Efron et al. 2004): 442 patients, 10 measurements, progression a year later.
+"""The diabetes table in scikit-learn (Efron et al. 2004): 442 patients, 10 measurements, progression one year later.
 
-It needs no download. There is no official split: the default is a random 80/20 by a stated seed.
+No download is needed. There is no official split; the default is a random 80/20 split with a fixed seed.
 """
 
 from pathlib import Path
@@ -17,8 +17,8 @@ def _read(_: Path) -> dict[str, dict[str, np.ndarray]]:
     try:
         from sklearn.datasets import load_diabetes
     except ImportError:
-        raise DatasetError('diabetes comes from scikit-learn: pip install "aevb[experiments]"') from None
-    x, y = load_diabetes(return_X_y=True, scaled=False)  # its own scaling looks at all rows, those for testing too
+        raise DatasetError('diabetes needs scikit-learn: pip install "aevb[experiments]"') from None
+    x, y = load_diabetes(return_X_y=True, scaled=False)  # scikit-learn's scaling would use the test rows too
     return {"full": {"y": np.asarray(y, np.float64)[:, None], "x": np.asarray(x, np.float64)}}
 
 

@@ -1,6 +1,6 @@
-"""The digits inside scikit-learn: 1,797 handwritten digits of 8x8 pixels of 0 to 16, with their classes.
+"""The digits in scikit-learn: 1,797 handwritten digits of 8x8 pixels from 0 to 16, with their classes.
 
-They need no download. There is no official split: the default is a random 80/20 by a stated seed.
+No download is needed. There is no official split; the default is a random 80/20 split with a fixed seed.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def _read(_: Path) -> dict[str, Arrays]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise DatasetError('digits come from scikit-learn: pip install "aevb[experiments]"') from None
+        raise DatasetError('digits needs scikit-learn: pip install "aevb[experiments]"') from None
     pixels, labels = load_digits(return_X_y=True)
     return {"full": Arrays(np.asarray(pixels, np.uint8).reshape(-1, 8, 8), np.asarray(labels, np.int64))}
 

@@ -1,9 +1,9 @@
 """Frey Face: 1,965 frames of one face, 28x20 grey pixels, from a video (Roweis and Saul).
 
-There is no official split. The default is a random 90/10 by a stated seed. "first_1565", the first 1,565 frames for
-training and the last 400 for testing, is what some papers use: because the frames are a video, its test set shows
-expressions that training never saw. It measures a shift of distribution, and its bounds do not compare with those of
-a random split.
+There is no official split. The default is a random 90/10 split with a fixed seed. Some papers use "first_1565", with
+the first 1,565 frames for training and the last 400 for testing. Because the frames are a video, its test set shows
+expressions that never occur in training. It measures a distribution shift, and its bounds are not comparable to those
+of a random split.
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ _FILE = "frey_rawface.mat"
 
 
 def read_faces(path: Path) -> np.ndarray:
-    """The frames `[1965, 28, 20]` of a MATLAB file that holds them as the columns of `ff`, uint8 560x1965.
+    """Return the frames `[1965, 28, 20]` in a MATLAB file, which holds them as the columns of `ff`, uint8 560x1965.
 
     Raises:
-      DatasetError: the file is no MATLAB file, or holds something else.
+      DatasetError: the file is not a MATLAB file, or has other contents.
     """
-    # Imported late: SciPy's readers are for this one file.
+    # Imported late: only this file needs SciPy's readers.
     import scipy.io
 
     try:
         contents = scipy.io.loadmat(path, variable_names=["ff"])
     except Exception as error:
-        # SciPy's parser raises nearly anything on damaged input, and all of it means the same here.
+        # On damaged input, SciPy's parser can raise almost any error. All mean the same here.
         raise DatasetError(f"{path} is not a readable MATLAB file: {type(error).__name__}: {error}") from None
     faces = contents.get("ff")
     if not isinstance(faces, np.ndarray) or faces.dtype != np.uint8 or faces.shape != (560, _SIZE):

@@ -1,7 +1,8 @@
-"""JapaneseVowels: nine speakers who say "ae", 640 utterances of 7 to 29 steps of 12 coefficients.
+"""JapaneseVowels: 640 utterances of "ae" by nine speakers, with 7 to 29 steps of 12 coefficients.
 
-Kudo, Toyama and Shimbo, "Multidimensional Curve Classification Using Passing-Through Regions", 1999; LPC cepstrum
-coefficients. 270 series for training, 30 of each speaker, and 370 for testing. The label is the speaker.
+Kudo, Toyama and Shimbo, "Multidimensional Curve Classification Using Passing-Through Regions", 1999. The coefficients
+are LPC cepstrum coefficients. 270 series, 30 per speaker, are for training and 370 for testing. The label is the
+speaker.
 """
 
 from aevb.data.time_series import archive_source

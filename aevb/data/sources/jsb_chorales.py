@@ -1,8 +1,9 @@
-"""JSB chorales: 382 chorales by J. S. Bach as piano rolls, 88 keys by quarter notes, train, valid and test.
+"""JSB chorales: 382 chorales by J. S. Bach as piano rolls of 88 keys, with one step per quarter note.
 
-Boulanger-Lewandowski, Bengio and Vincent, "Modeling Temporal Dependencies in High-Dimensional Sequences", 2012: their
-229/76/77 sequences of 13,807/4,602/4,725 steps. Column k is the MIDI pitch k + 21. A step at which nothing sounds is
-observed like any other, and there are 64 of them before the ends: only `lengths` says where a sequence ends.
+The splits train, valid and test are those of Boulanger-Lewandowski, Bengio and Vincent, "Modeling Temporal Dependencies
+in High-Dimensional Sequences", 2012: 229/76/77 sequences of 13,807/4,602/4,725 steps. Column k is the MIDI pitch
+k + 21. A silent step is observed like any other, and 64 steps before the ends are silent: only `lengths` tells where a
+sequence ends.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 from aevb.data.source import DatasetError, Feature, Original, Source, SplitRule
 
 LOWEST_PITCH = 21
-"""The MIDI pitch of the first of 88 keys."""
+"""The MIDI pitch of the first of the 88 keys."""
 
 _FILE = "jsb-chorales-quarter.json"
 _NUM_STEPS, _NUM_KEYS = 160, 88  # the longest sequence of all three splits
@@ -21,17 +22,17 @@ _SIZES = {"train": 229, "valid": 76, "test": 77}
 
 
 def read_rolls(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Return by split `rolls` `[N, 160, 88]` uint8 of 0 and 1, 0 after the end, and `lengths` `[N]` int32.
+    """Return, for each split, `rolls` `[N, 160, 88]` uint8 of 0 and 1, 0 after the end, and `lengths` `[N]` int32.
 
     Raises:
-      DatasetError: the file holds something else.
+      DatasetError: the file has other contents.
     """
     try:
         chorales = json.loads(path.read_text())
         return {split: _rolls(chorales[split]) for split in _SIZES}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"{path} is no JSON of chorales by split, steps and pitches ({reason})") from None
+        raise DatasetError(f"{path} is not a JSON file of chorales by split, step and pitch ({reason})") from None
 
 
 def _rolls(chorales: list[list[list[int]]]) -> dict[str, np.ndarray]:

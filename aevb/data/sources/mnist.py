@@ -1,7 +1,7 @@
 """MNIST: 60,000 training and 10,000 test images of handwritten digits, 28x28, with their classes.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998. The split is the
-official one and the order is that of the files. The two halves of the test file differ in difficulty by half a nat:
+official one and the order is that of the files. The two halves of the test file differ in difficulty by half a nat, so
 an estimate on a part of it needs a random part.
 """
 
@@ -27,12 +27,12 @@ def _original(name: str, size: int, sha256: str) -> Original:
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads a gzipped IDX file of unsigned bytes that must hold an array of `shape`.
+    """Read a gzipped IDX file of unsigned bytes that must hold an array of `shape`.
 
-    Decompresses no more than that, whatever the file claims.
+    No more than that is decompressed, whatever size the file declares.
 
     Raises:
-      DatasetError: the file is not gzip, not IDX, or holds something else.
+      DatasetError: the file is not gzip, not IDX, or has other contents.
     """
     num_bytes = math.prod(shape)
     header = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
@@ -40,7 +40,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         with gzip.open(path) as file:
             found = file.read(len(header) + num_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} is not a whole gzip file: {error}") from None
+        raise DatasetError(f"{path} is not a complete gzip file: {error}") from None
     if found[: len(header)] != header or len(found) != len(header) + num_bytes:
         raise DatasetError(f"{path} is not an IDX file of unsigned bytes of shape {shape}")
     return np.frombuffer(found, np.uint8, offset=len(header)).reshape(shape)
