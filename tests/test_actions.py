@@ -205,7 +205,7 @@ def test_a_finished_seed_is_read_and_another_setting_is_refused(tmp_path):
     np.testing.assert_array_equal(one.log_likelihoods, other.log_likelihoods)
     assert one.row == other.row
     changed = HiddenMarkovSettings(3, 1e-3, 0.1, 5, 1)
-    with pytest.raises(aevb.checkpoints.RunError, match="holds a run with another num_states, 2, than 3"):
+    with pytest.raises(aevb.checkpoints.RunError, match="holds a run with num_states 2, not 3"):
         actions_runs.test(path, task_of(), changed, function, seed=1)
     path.write_text('{"seed": 1}')
     with pytest.raises(aevb.checkpoints.RunError, match="is damaged"):
@@ -339,7 +339,7 @@ def test_both_models_from_one_command_and_again(real_data, data_dir, tmp_path):
     for model in ("hmm", "dmm"):
         assert repeated[model]["summary"]["accuracy"] == results["models"][model]["summary"]["accuracy"]
     other = experiment("actions", *command, "--latent_dim=3", "--model=dmm")
-    assert_one_line_error(other, "holds a run with another latent_dim, 2, than 3: choose another --workdir")
+    assert_one_line_error(other, "holds a run with latent_dim 2, not 3: choose another --workdir")
 
 
 def test_mistakes_of_the_command_are_one_line(real_data, data_dir, tmp_path):
