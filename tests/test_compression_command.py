@@ -54,7 +54,7 @@ def test_mistakes_are_one_line(runs, tmp_path):
         ((images, new), "--run must name a run folder"),
         ((run, images), "IN and OUT must be given"),
         ((run, images, new, "more"), "unexpected argument 'more'"),
-        ((run, images, images), "is there already"),
+        ((run, images, images), "exists already"),
         ((run, str(tmp_path / "none.npy"), new), "does not exist"),
         ((run, str(tmp_path / "grey.npy"), new), "90 say, of which a Bernoulli likelihood has no probability"),
         ((f"--run={folder / 'grey'}", images, new), "was trained on grey pixels"),

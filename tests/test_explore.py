@@ -303,7 +303,7 @@ def test_models_that_the_page_cannot_show(name):
 def test_data_that_are_no_images(shape):
     from experiments.studies.explore import _check_images
 
-    with pytest.raises(ValueError, match=r"the page is for images, \[H, W\] or \[H, W, C\], in grey or in colour"):
+    with pytest.raises(ValueError, match=r"the page shows images \[H, W\] or \[H, W, C\] with one or three channels"):
         _check_images(Dataset("mine", "test", np.zeros((9, *shape), np.float32), None, 1, "none"))
 
 
@@ -334,7 +334,7 @@ def test_one_command_makes_the_file_of_a_wake_sleep_run(run_folder, data_dir, tm
     assert_one_line_error(again, "exists already: choose another --output, or remove it")
     assert output.read_text() == text
     many = experiment("explore", f"--run={run_folder}", "--num_images=100000", f"--data_dir={data_dir}")
-    assert_one_line_error(many, "of the test split, not 100000")
+    assert_one_line_error(many, "--num_images=100000: the page needs at least 4 of the")
 
 
 def test_what_the_command_refuses(tmp_path):
