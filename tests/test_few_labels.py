@@ -36,7 +36,7 @@ def test_labels_are_shared_out_evenly_by_the_seed_and_the_rest_are_hidden():
     np.testing.assert_array_equal(other.valid[0], few.valid[0])
     with pytest.raises(ValueError, match="--num_labels must be a multiple of the 10 classes, got 35"):
         splits(0, num_labels=35)
-    with pytest.raises(ValueError, match="asks for 100 of each class, but class 0 has"):
+    with pytest.raises(ValueError, match="takes 100 images per class, but class 0 has"):
         splits(0, num_labels=1000)
 
 
@@ -57,7 +57,7 @@ def test_all_three_models_from_one_command_and_again(data_dir, tmp_path):
     assert "epoch" not in again.stdout
     assert again.stdout.splitlines()[-5:] == done.stdout.splitlines()[-5:]
     other = experiment("semi_supervised", *command, "--latent_dim=4", "--model=m2")
-    assert_one_line_error(other, "holds a run with another latent_dim, 3: choose another --workdir")
+    assert_one_line_error(other, "holds a run with latent_dim 3, not 4: choose another --workdir")
 
 
 @pytest.mark.slow

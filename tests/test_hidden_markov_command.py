@@ -56,7 +56,7 @@ def test_sizes_are_compared_and_an_interrupted_command_goes_on(tmp_path):
     assert (tmp_path / "run" / "states_3.npz").stat().st_mtime_ns == before
     assert "4/" not in again.stdout.split("3 states  log p")[0]
     other = experiment("hmm", *arguments[:3], *SMALL, "--seed=1")
-    assert_one_line_error(other, "holds results with another seed, 0")
+    assert_one_line_error(other, "holds results with seed 0, not 1")
     (tmp_path / "run" / "states_3.npz").write_bytes(b"nonsense")
     assert_one_line_error(experiment("hmm", *arguments), "is damaged")
 

@@ -94,7 +94,7 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
         ((f"--run={tmp_path}", "--mask=lower"), "is not a run folder"),
         ((f"--run={run}", "--mask=upper"), "--mask takes none, lower, random, block or a .npy file, got 'upper'"),
         ((f"--run={run}", f"--mask={tmp_path / 'no.npy'}"), "cannot be read: No such file"),
-        ((f"--run={run}", f"--mask={tmp_path / 'mask.npy'}"), "has shape (3, 3), and the images are of shape (8, 8)"),
+        ((f"--run={run}", f"--mask={tmp_path / 'mask.npy'}"), "has shape (3, 3), but the images have shape (8, 8)"),
         ((f"--run={run}", f"--mask={tmp_path / 'nothing.npy'}"), "hides nothing"),
         (
             (f"--run={run}", "--noise=rain"),
@@ -129,7 +129,7 @@ def test_masks(tmp_path):
     assert hidden_pixels("random", 2, (7,), 0).shape == (2, 7)
     np.save(tmp_path / "mask.npy", np.eye(4))
     np.testing.assert_array_equal(hidden_pixels(str(tmp_path / "mask.npy"), 2, (4, 4), 0)[1], np.eye(4) == 1)
-    with pytest.raises(ValueError, match="--mask=lower is of images"):
+    with pytest.raises(ValueError, match="--mask=lower needs images"):
         hidden_pixels("lower", 2, (7,), 0)
     (tmp_path / "words.npy").write_text("no array")
     with pytest.raises(ValueError, match=r"words\.npy cannot be read"):
