@@ -49,7 +49,7 @@ def test_all_three_models_from_one_command_and_again(data_dir, tmp_path):
         rows = read_csv(tmp_path / f"{model}.csv")
         assert [row["seed"] for row in rows] == ["0", "1"]
         assert all(0 < float(row["test_error"]) < 0.7 for row in rows)
-    assert "validation images, chose settings" in done.stdout
+    assert "validation images chose the settings" in done.stdout
     for name in ("m2_errors", "m2_analogies", "m1_m2_errors", "m1_m2_analogies"):
         assert min(size_of_png(tmp_path / f"{name}.png")) > 300
     again = experiment("semi_supervised", *command)

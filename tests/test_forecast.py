@@ -187,7 +187,7 @@ def test_mistakes_of_the_commands_are_one_line(tmp_path):
     np.savez(table, x=np.zeros(60))
     for command, flags, message in (
         ("forecast", (f"--data={short}",), "short is too short: 0 steps are left to fit"),
-        ("forecast", (f"--data={table}",), "has no values, but x"),
+        ("forecast", (f"--data={table}",), "has no array `values`, but x"),
         ("forecast", (f"--data={short}", "--dataset=co2"), "give one of them"),
         ("forecast", ("--models=forest",), "--models must be of deep_markov,linear_gaussian, got forest"),
         ("complete_sequences", (), "--run must name a run folder"),

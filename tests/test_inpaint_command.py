@@ -90,7 +90,7 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
     before = sorted(run.rglob("*"))
     for flags, message in (
         (("--mask=lower",), "--run must name a run folder"),
-        ((f"--run={run}",), "nothing is hidden: --mask or --noise must say what"),
+        ((f"--run={run}",), "nothing is hidden: give --mask or --noise"),
         ((f"--run={tmp_path}", "--mask=lower"), "is not a run folder"),
         ((f"--run={run}", "--mask=upper"), "--mask takes none, lower, random, block or a .npy file, got 'upper'"),
         ((f"--run={run}", f"--mask={tmp_path / 'no.npy'}"), "cannot be read: No such file"),
@@ -104,7 +104,7 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
         ((f"--run={run}", "--mask=lower", "--num_samples=5"), "must be a multiple of --num_chains=2"),
         ((f"--run={run}", "--mask=lower", "--methods=gibbs"), "--methods must be of hmc,refined,encoder,zeros"),
         ((f"--run={run}", "--mask=lower", "--num_images=9999"), "is more than the"),
-        ((f"--run={grey}", "--noise=gaussian:0.5"), "a Bernoulli likelihood of grey ones is none"),
+        ((f"--run={grey}", "--noise=gaussian:0.5"), "a Bernoulli likelihood of grey pixels does not define"),
     ):
         assert_one_line_error(experiment("inpaint", *FEW, f"--data_dir={data_dir}", *flags), message)
     assert sorted(run.rglob("*")) == before

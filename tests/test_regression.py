@@ -324,7 +324,7 @@ def test_a_table_of_ones_own(tmp_path):
     [
         ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "has 30 rows of x and 29 of y"),
         ({"x": np.zeros((30, 2)), "y": np.full(30, np.nan)}, "has NaN or infinity in 30 rows"),
-        ({"x": np.zeros((30, 2)), "y": np.zeros(30)}, "is the same in all training rows"),
+        ({"x": np.zeros((30, 2)), "y": np.zeros(30)}, "is constant over the training rows"),
         ({"x": np.zeros((3, 2)), "y": np.arange(3)}, "has 3 rows"),
         ({"x": np.zeros((30, 2)), "y": np.array(["a"] * 30)}, "must be numbers"),
         ({"x": np.zeros((30, 2, 2)), "y": np.arange(30)}, "must be numbers"),
