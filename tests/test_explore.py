@@ -260,7 +260,7 @@ def test_a_page_without_its_source_or_with_a_module_that_cannot_be_put_into_it(t
     with pytest.raises(RunError, match=r"style.css is missing: run this from a checkout"):
         page.page("", {}, tmp_path)
     (tmp_path / "main.mjs").write_text('import "./other.mjs";\n')
-    with pytest.raises(ValueError, match="cannot be put into one file"):
+    with pytest.raises(ValueError, match="cannot be bundled into one file"):
         page.bundle(tmp_path)
 
 
@@ -284,11 +284,11 @@ def test_the_weights_of_mnist_leave_room_for_images():
 
 
 REFUSED = {
-    "deep_markov": ("deep_markov", {}, "of the family 'deep_markov' cannot be explored, only of mlp, "),
+    "deep_markov": ("deep_markov", {}, "of the family 'deep_markov' cannot be explored; supported are mlp, "),
     "semi_supervised": ("semi_supervised", {}, "of the family 'semi_supervised' cannot be explored"),
-    "flow": ("mlp", {"posterior": "flow"}, 'posterior="flow" cannot be explored: its posterior does not know its mean'),
-    "likelihood": ("mlp", {"likelihood": "mine"}, "likelihood='mine' cannot be explored, only with bernoulli, "),
-    "array": ("conditional", {"condition_shape": [3]}, "where that is a label, and not an array"),
+    "flow": ("mlp", {"posterior": "flow"}, 'posterior="flow" cannot be explored: the mean of its posterior has no'),
+    "likelihood": ("mlp", {"likelihood": "mine"}, "likelihood='mine' cannot be explored; supported are bernoulli, "),
+    "array": ("conditional", {"condition_shape": [3]}, "if its condition is a label, not an array"),
 }
 
 
