@@ -182,7 +182,7 @@ def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
         out, err = process.communicate()
         assert process.returncode == 0, err
         printed.append(out)
-    names = [f"digits aevb latent {latent_dim}, step size 0.001, seed 0" for latent_dim in (2, 3)]
+    names = [f"digits aevb latent {latent_dim}, learning rate 0.001, seed 0" for latent_dim in (2, 3)]
     began = [out.count(f"{name}  0/") for out in printed for name in names]
     assert sum(began) == 4
     assert printed[0].count("finished") == printed[1].count("finished") == 4

@@ -1,7 +1,7 @@
 """Describe the networks of a model as lists of layers that the page can compute.
 
-A network is a list of layers, `{"kind": ..., ...}`, which `web/layers.mjs` computes. A model without levels is described
-as a model with the single level "z".
+A network is a list of layers, `{"kind": ..., ...}`, which `web/layers.mjs` computes. A model without levels is
+described as one with the single level "z".
 """
 
 import re
@@ -39,7 +39,8 @@ def check_family(family: str, arguments: Mapping[str, Any]) -> None:
         raise RunError('a model with posterior="flow" cannot be explored: the mean of its posterior has no closed form')
     if _likelihood(arguments) not in LIKELIHOODS:
         known = ", ".join(LIKELIHOODS)
-        raise RunError(f"a model with likelihood={_likelihood(arguments)!r} cannot be explored; supported are {known}")
+        given = _likelihood(arguments)
+        raise RunError(f"a model with likelihood={given!r} cannot be explored; supported are {known}")
     if family == "conditional" and arguments.get("num_classes") is None:
         raise RunError("a conditional model can only be explored if its condition is a label, not an array")
 

@@ -102,7 +102,7 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     drawn = [
         figures.Panel(
             _title(config, axes),
-            [pictures.curve(f"step size {rate:g}", seeds) for rate, seeds in curves.items()],
+            [pictures.curve(f"learning rate {rate:g}", seeds) for rate, seeds in curves.items()],
         )
         for config, curves in panels.items()
     ]
