@@ -108,13 +108,13 @@ def test_an_audit_fails_on_a_vulnerability_and_never_passes_unseen():
     unknown = {"name": "jax", "skip_reason": "not found"}
     assert verdict([sound, broken, unknown]) == (
         [
-            "audit: numpy 2.0.0: CVE-1, mended in 2.0.1",
-            "audit: 2 of 3 locked versions looked up, 1 known vulnerabilities",
+            "audit: numpy 2.0.0: CVE-1, fixed in 2.0.1",
+            "audit: 2 of 3 locked versions checked, 1 known vulnerabilities",
         ],
         1,
     )
     assert verdict([sound])[1] == 0
-    assert verdict([unknown]) == (["audit: NOT DONE, the source knows none of the 1 locked versions"], 0)
+    assert verdict([unknown]) == (["audit: NOT DONE, the service knows none of the 1 locked versions"], 0)
 
 
 def test_an_audit_without_its_source_says_so(monkeypatch, capsys):
