@@ -179,7 +179,7 @@ def test_mutated_files_are_refused(binary):
 
 
 def test_mutated_files_with_a_right_checksum_are_bounded(binary):
-    """Files that no accident makes are refused, or give at most as many images as their bytes allow."""
+    """Such deliberately made files are refused, or decompress to at most as many images as they have bytes."""
     model, params, images = binary
     data, rng = compress(params, images[:60], model), np.random.RandomState(0)
     num_refused = 0

@@ -1,4 +1,4 @@
-"""The command for few labels: real processes on scikit-learn's digits, refusals, and a kill."""
+"""The command for few labels: real processes on scikit-learn's digits, refusals, and kills."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.inpaint` as a real process, on a run of tiny digits, and what its flags mean."""
+"""`python -m experiments.inpaint` as a real process, on a run of tiny digits, and the meaning of its flags."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def trained(folder: Path, data_dir: Path, **values: str) -> Path:
     ],
 )
 def test_hidden_halves(run, data_dir, tmp_path, methods, estimator):
-    """A table, a CSV file, a figure and the images; a second time it is refused."""
+    """It writes a table, a CSV file, a figure and the images; a second call is refused."""
     folder = tmp_path / "inpainted"
     arguments = (
         f"--run={run}", "--mask=lower", f"--methods={','.join(methods)}", f"--estimator={estimator}",
@@ -55,7 +55,7 @@ def test_hidden_halves(run, data_dir, tmp_path, methods, estimator):
     assert [row["method"] for row in rows] == list(methods)
     for row, result in zip(rows, results["rows"], strict=True):
         assert float(row["log_likelihood"]) == pytest.approx(result["log_likelihood"])
-        assert -40 < result["log_likelihood"] < -5  # 32 pixels, each worth log 2 at most where nothing is known
+        assert -40 < result["log_likelihood"] < -5  # 32 pixels, each worth at most log 2 if nothing is known
         assert 0 < result["rmse"] < 0.8
         assert f"{result['rmse']:.4f}" in done.stdout
         assert (result["median_r_hat"] is None) == (row["method"] != "hmc")

@@ -34,7 +34,7 @@ def test_locked_versions_have_hashes_and_no_addresses():
 
 @pytest.mark.slow
 def test_wheel_installs_into_an_empty_environment(tmp_path):
-    """Built, installed by pip with everything it declares, and used from a folder far from this one."""
+    """The wheel is built, installed by pip with all declared dependencies, and used from a distant folder."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -55,11 +55,11 @@ def test_wheel_installs_into_an_empty_environment(tmp_path):
     done = subprocess.run([str(python), "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
     version, bound = done.stdout.split()
     assert version == aevb.__version__
-    assert -560 < float(bound) < -530  # 784 log 2 = 543.4 at initial weights
+    assert -560 < float(bound) < -530  # 784 log 2 = 543.4 at the initial weights
 
 
 def constraints(lock: Path) -> str:
-    """The versions of a lock file without its hashes, which pip does not take for a local wheel beside them."""
+    """Return the versions of a lock file without hashes, which pip does not accept together with a local wheel."""
     lines = re.findall(r"^([A-Za-z0-9_.-]+==[^\\\n]+?)\s*\\?$", lock.read_text(), re.MULTILINE)
     return "\n".join(lines)
 
