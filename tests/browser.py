@@ -1,4 +1,4 @@
-"""Headless Chromium, driven by its DevTools protocol over a pipe: no package, no port."""
+"""Headless Chromium, controlled through its DevTools protocol over a pipe, without extra packages or ports."""
 
 import base64
 import contextlib
@@ -19,7 +19,7 @@ _DEADLINE = 60.0
 
 
 def chromium() -> str:
-    """Return the path of a Chromium, installed by apt if need be and possible; else skip and say why."""
+    """Return the path of Chromium, installing it with apt if possible, or skip the test with the reason."""
     found = _installed()
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": False, "timeout": 600}
@@ -76,7 +76,7 @@ class Browser:
         return json.loads(message)
 
     def _note(self, event: dict[str, Any]) -> None:
-        """Keep errors of scripts, and whatever is asked of a network."""
+        """Record errors of scripts and all network requests."""
         parameters = event.get("params", {})
         if event["method"] == "Runtime.exceptionThrown":
             self.problems.append(str(parameters["exceptionDetails"]))
@@ -106,7 +106,7 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, expression: str) -> None:
-        """Wait until an expression is true."""
+        """Wait until a JavaScript expression is true."""
         deadline = time.monotonic() + _DEADLINE
         while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"still not: {expression}; {self.problems}"
@@ -117,7 +117,7 @@ class Browser:
         self.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go(1))))")
 
     def center(self, selector: str) -> tuple[float, float]:
-        """Scroll an element into view and return the middle of it."""
+        """Scroll an element into view and return its center."""
         box = f"document.querySelector({json.dumps(selector)})"
         self.evaluate(f"{box}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         x, y = self.evaluate(
@@ -138,7 +138,7 @@ class Browser:
         self.settle()
 
     def drag(self, places: list[tuple[float, float]]) -> None:
-        """Press at the first place, go through the others, and let go."""
+        """Press the mouse at the first place, move through the others, and release it."""
         self.mouse("mousePressed", *places[0])
         for place in places[1:]:
             self.mouse("mouseMoved", *place)
@@ -151,13 +151,13 @@ class Browser:
         self.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def press(self, key: str, shift: bool = False) -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 * shift)
         self.settle()
 
     def screenshot(self, path: Path, whole: bool = True) -> None:
-        """Write a PNG of the whole page, or of what is in the window."""
+        """Write a PNG of the whole page, or of the visible part."""
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 

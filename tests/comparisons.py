@@ -1,4 +1,4 @@
-"""Comparisons of what training gives back."""
+"""Comparisons of training results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ import aevb
 
 
 def assert_trees_close(found: Any, expected: Any, rtol: float = 0.0) -> None:
-    """Require the same structure and dtypes, and leaves within `rtol`, relative or absolute: by default equal."""
+    """Require equal structures and dtypes, and leaves within `rtol`, relative or absolute; by default equal."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert one.dtype == other.dtype
@@ -24,7 +24,7 @@ def assert_trees_close(found: Any, expected: Any, rtol: float = 0.0) -> None:
 def assert_same_history(
     found: Sequence[aevb.Evaluation], expected: Sequence[aevb.Evaluation], rtol: float = 0.0
 ) -> None:
-    """Require the same evaluations but for their seconds, and bounds within `rtol`, as for trees: by default equal."""
+    """Require the same evaluations except for their seconds, and bounds within `rtol`; by default equal."""
     one, other = ([row._replace(seconds=0.0) for row in history] for history in (found, expected))
     assert jax.tree.structure(one) == jax.tree.structure(other)
     np.testing.assert_allclose(jax.tree.leaves(one), jax.tree.leaves(other), rtol=rtol, atol=rtol)

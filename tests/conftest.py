@@ -36,12 +36,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """One folder of compiled programs for this session and the processes it starts: compiling is what takes time."""
+    """Share one cache of compiled programs between this session and its processes: compiling dominates the run time."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-        # Oracles are of single precision, where a GPU's own default rounds factors to ten bits.
+        # Oracles use single precision, but a GPU by default rounds factors to ten bits.
         jax.config.update("jax_default_matmul_precision", "highest")
         yield
 
@@ -58,7 +58,7 @@ def mapped_programs() -> Iterator[None]:
 
 @pytest.fixture
 def x64():
-    """Double precision for one test."""
+    """Enable double precision for one test."""
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
@@ -66,7 +66,7 @@ def x64():
 
 @pytest.fixture(scope="module")
 def barely_optimized() -> Iterator[None]:
-    """Programs that are compiled in half the time, for tests that run each of them once."""
+    """Compile with little optimization, in half the time, for tests that run each program once."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -74,7 +74,7 @@ def barely_optimized() -> Iterator[None]:
 
 @pytest.fixture
 def precision(dtype: str):
-    """Double precision for those of a test's cases whose `dtype` asks for it."""
+    """Enable double precision for the cases of a test whose `dtype` requires it."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     yield
     jax.config.update("jax_enable_x64", False)
@@ -82,7 +82,7 @@ def precision(dtype: str):
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of original MNIST and Frey Face files, or a skip that says where they were looked for."""
+    """Return the folder of original MNIST and Frey Face files, or skip with the places searched."""
     folder = Path(os.environ.get("AEVB_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real data are not at {folder}; name their folder in AEVB_REAL_DATA")
@@ -91,6 +91,6 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of prepared data for the whole session, of all its workers: preparing waits for whoever began it."""
+    """Return one folder of prepared data for the whole session and all its workers. Preparation takes a lock."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"

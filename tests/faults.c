@@ -1,6 +1,6 @@
-/* Fails the n-th call on files under a folder, for tests/faults.py: preloaded into Python, and told what by `inject`.
+/* Fail the n-th call on files under a folder, for tests/faults.py: preloaded into Python and controlled by `inject`.
 
-   Calls on an open file count by the path that it was opened by. Of files that other threads use, too. */
+   Calls on an open file count by the path with which it was opened, in all threads. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -22,7 +22,7 @@ static char folder[PATH_MAX];
 static atomic_int count, fail_from, fail_until, error;
 static char failed[64];
 
-/* Fail calls number `from` to `until` with `code`; 0, 0: none, and count. */
+/* Fail calls number `from` to `until` with `code`; 0 and 0 only count calls. */
 void inject(const char *under, int from, int until, int code) {
   snprintf(folder, sizeof folder, "%s", under);
   atomic_store(&count, 0);
@@ -35,7 +35,7 @@ void inject(const char *under, int from, int until, int code) {
 int calls(void) { return atomic_load(&count); }
 const char *failed_call(void) { return failed; }
 
-/* A process of its own is told by its environment. */
+/* A separate process is configured by its environment. */
 __attribute__((constructor)) static void from_environment(void) {
   const char *under = getenv("FAULTS_UNDER"), *at = getenv("FAULTS_AT"), *code = getenv("FAULTS_ERROR");
   if (under && at && code) inject(under, atoi(at), atoi(at), atoi(code));

@@ -1,9 +1,9 @@
-"""Input and output that fail: the n-th call on files of a run, by a library that is preloaded into Python (`faults.c`).
+"""Fail the n-th input or output call on files of a run, by a library preloaded into Python (`faults.c`).
 
     LD_PRELOAD=faults.so python -m tests.faults FOLDER resident EIO once 1 2 3
 
-trains a short run once undisturbed, and once for each number with that call failing, all in one process; each is then
-resumed. Prints the number of calls, and one line of JSON per fault.
+trains a short run once undisturbed, and once per number with that call failing, all in one process. Each run is then
+resumed. It prints the number of calls, and one line of JSON per fault.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ def build(folder: Path) -> Path:
 
 
 def runs(library: Path, folder: Path, how: str, code: str, lasts: str, numbers: Sequence[int]) -> Iterator[dict]:
-    """Yield how the run ended for each fault, in another process; first of all how many calls there are."""
+    """Yield the number of calls first, and then the end of the run for each fault, all in another process."""
     command = [sys.executable, "-m", "tests.faults", str(folder), how, code, lasts, *map(str, numbers)]
     environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -49,11 +49,11 @@ class _Faults:
         self._library.failed_call.restype = ctypes.c_char_p
 
     def inject(self, first: int, last: int) -> None:
-        """Let calls fail by their numbers from now on; none if these are 0."""
+        """Make the calls with these numbers fail from now on; 0 stands for none."""
         self._library.inject(self._under, first, last, self._code)
 
     def stop(self) -> tuple[int, str]:
-        """Return how many calls there were, and the first that failed; from now on none does."""
+        """Return the number of calls and the first that failed, and stop failing calls."""
         found = self._library.calls(), self._library.failed_call().decode()
         self.inject(0, 0)
         return found
@@ -77,12 +77,12 @@ def _main(folder: Path, how: str, code: str, lasts: str, *numbers: str) -> None:
     os.dup2(printed, 2)
 
     def attempt() -> str:
-        """Train; return the error that a command would say in one line, if there is one."""
+        """Train; return the error that a command would print in one line, or `None`."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 train(Run(config, to, "run"), splits, options)
-        except Exception as error:  # which of them are right is the test's to say
+        except Exception as error:  # the test decides which errors are acceptable
             return f"{type(error).__name__}: {error}"
         return ""
 

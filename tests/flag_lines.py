@@ -1,8 +1,8 @@
-"""Random command lines with good and bad values, made from the flags that each binary defines and from their ranges.
+"""Random command lines with good and bad values, generated from the flags of each binary and their ranges.
 
-`describe` is run in a process of each binary and returns its flags: their types, ranges and choices, from absl and from
-the `Setting` of a configuration's field. Nothing here names a range; `_SMALL` alone names values, so that what is good
-is soon done.
+`describe` is run in a process of each binary and returns its flags with types, ranges and choices, from absl and from
+the `Setting` of a configuration's field. No range is repeated here. Only `_SMALL` names values, which keep valid
+commands short.
 """
 
 import json
@@ -29,8 +29,8 @@ _SMALL = {
     "num_trial_epochs": 1, "num_valid_images": 5, "num_warmup": 2, "patience": 1, "repeats": 1, "stretch": 1,
 }  # fmt: skip
 
-# What each binary is given beside its flags in `_SMALL`. Where the data are not here, what is good ends when they are
-# not found: the network cannot be reached.
+# Arguments of each binary besides its flags in `_SMALL`. Without the data, valid commands end when the data are not
+# found, because the network cannot be reached.
 COMMANDS: Mapping[str, Sequence[str]] = {
     "actions": ("--dataset=basic_motions", "--model=hmm"),
     "benchmark": ("--dataset=digits", "--peers=", "--suite=peers"),
@@ -84,18 +84,18 @@ _OF_ABSL = [
 
 
 _WITHOUT_DATA = {"actions", "figure2", "figure3", "figure4", "figure5", "frey_face", "full_vb", "jsb_chorales", "mnist"}
-_DEAR = {"forecast", "gradient_variance", "inpaint", "regression"}  # 5 to 20 s of the processor each
-_NOT_HERE = {(name, "hidden_dim") for name in ("sequences", "jsb_chorales")}  # no flag of the model that is trained
+_DEAR = {"forecast", "gradient_variance", "inpaint", "regression"}  # 5 to 20 s of CPU time each
+_NOT_HERE = {(name, "hidden_dim") for name in ("sequences", "jsb_chorales")}  # not a flag of the model that is trained
 
 
 class Flag(NamedTuple):
     """A flag as a binary defines it.
 
     Attributes:
-      name: without dashes.
+      name: The name without dashes.
       kind: bool, int, float, enum, list or text.
-      least, most: of numbers; `above` is a bound that is none of them.
-      choices: of an enum; of other kinds, of each word.
+      least, most: The range of numbers; `above` is an exclusive lower bound.
+      choices: The choices of an enum; for other kinds, those of each word.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Flag(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A command: the name of a binary, its arguments, and whether a bad value is among them."""
+    """A command: the name of a binary, its arguments, and whether they include a bad value."""
 
     name: str
     arguments: list[str]
@@ -115,7 +115,7 @@ class Line(NamedTuple):
 
 
 def describe(name: str) -> None:
-    """Print the flags of a binary as JSON; to be called in a process of its own."""
+    """Print the flags of a binary as JSON; call this in a separate process."""
     from absl import app, flags
 
     from aevb.models.families import FAMILIES
@@ -125,7 +125,7 @@ def describe(name: str) -> None:
     for family in FAMILIES.names():
         for field in configs.fields_of(configs.change(configs.Config(), model=family)):
             settings.setdefault(field.flag, field)
-    app.run = lambda *_, **__: None  # flags are defined, and nothing is run
+    app.run = lambda *_, **__: None  # define the flags without running
     runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     found = []
     for module, of_module in flags.FLAGS.flags_by_module_dict().items():
@@ -157,14 +157,14 @@ def flags_in(text: str) -> list[Flag]:
 
 
 class Lines:
-    """Random command lines."""
+    """A generator of random command lines."""
 
     def __init__(self, flags: Mapping[str, Sequence[Flag]], seed: int, good: float = 0.125):
         """Of binaries with these flags; the share `good` of lines has nothing bad in them."""
         self._flags, self._random, self._good_share = flags, random.Random(seed), good
 
     def next(self) -> Line:
-        """Return one, of any binary."""
+        """Return a command line of any binary."""
         is_good = self._random.random() < self._good_share
         name = self._random.choice(sorted(self._flags.keys() - _WITHOUT_DATA if is_good else self._flags))
         if name in _DEAR and self._random.random() < 0.7:
@@ -243,7 +243,7 @@ class Lines:
 
 
 def make_files(folder: Path) -> dict[str, str]:
-    """Write small data of one's own and something damaged; return their paths by the names in braces above."""
+    """Write small data files and a damaged file; return their paths by the names in braces above."""
     folder.mkdir()
     rng = np.random.RandomState(0)
     np.save(folder / "images.npy", 255 * rng.randint(0, 2, (40, 4, 4)).astype(np.uint8))
@@ -256,11 +256,11 @@ def make_files(folder: Path) -> dict[str, str]:
 
 
 def unfinished(folder: Path) -> list[str]:
-    """Return what is half-made in a folder: empty folders, files under another name, runs without a configuration."""
+    """Return unfinished results in a folder: empty folders, files under temporary names, runs without configuration."""
     found = []
     for root, folders, files in os.walk(folder):
         if "downloads" in folders:
-            folders.remove("downloads")  # of TFDS, which makes it beforehand
+            folders.remove("downloads")  # TFDS creates it in advance
         if Path(root) != folder and not folders and set(files) <= {".lock"}:
             found.append(root)
         found += [f"{root}/{name}" for name in files if name.endswith(".part")]
@@ -271,7 +271,7 @@ def unfinished(folder: Path) -> list[str]:
 
 
 def all_binaries() -> set[str]:
-    """Return the names of the modules of `experiments` that are binaries."""
+    """Return the module names of the binaries in `experiments`."""
     paths = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "experiments").glob("*/__main__.py")]
     return {
         path.parent.name if path.stem == "__main__" else path.stem

@@ -1,9 +1,9 @@
-"""Commands in forked children of one process that has imported all of them: starting Python and JAX takes 4 s else.
+"""Run commands in forked children of one process that has imported everything, which saves 4 s per command.
 
     python -m tests.forked
 
-reads one job per line from standard input, as JSON, and answers each by one line. The parent imports the experiments
-and what they import late, and computes nothing: JAX has no devices yet, so that each child starts its own.
+reads one job per line from standard input, as JSON, and answers each with one line. The parent imports the experiments
+and their late imports, but computes nothing: JAX has no devices yet, so that each child starts its own.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from tests.conftest import ROOT
 
-_LATE = (  # what commands import when they need it; not blackjax, which computes something as it is imported
+_LATE = (  # late imports of commands, except blackjax, which computes something on import
     "matplotlib.pyplot", "orbax.checkpoint", "sklearn.datasets", "scipy.io", "PIL.Image", "tensorboardX",
     "aevb.compression", "aevb.figures", "experiments.runs.run", "experiments.runs.command",
     "experiments.runs.together", "experiments.reports.pictures", "experiments.config_flags",
@@ -33,14 +33,14 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Ended(NamedTuple):
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
-      status: as of `subprocess`: minus the number of a signal that ended it.
-      output, errors: what it printed.
-      seconds: of the processor.
-      memory: the most that it held, bytes.
-      was_interrupted: whether its time was over, and it was sent a SIGINT.
+      status: The status as in `subprocess`: minus the number of the signal that ended it, if any.
+      output, errors: Standard output and error.
+      seconds: CPU time.
+      memory: Peak memory in bytes.
+      was_interrupted: Whether it exceeded its time and was sent a SIGINT.
     """
 
     status: int
@@ -55,7 +55,7 @@ class Forks:
     """The parent process; a context manager."""
 
     def __init__(self, seconds: float, memory: int, **environment: str):
-        """Start it. A command gets a SIGINT after so many seconds, and may ask for so much memory, in bytes."""
+        """Start the process. Commands get a SIGINT after some seconds and may allocate at most `memory` bytes."""
         self._limits = {"seconds": seconds, "memory": memory}
         self._environment = os.environ | environment
 
@@ -73,7 +73,7 @@ class Forks:
         self._process.communicate()
 
     def run(self, module: str, arguments: Sequence[str], folder: Path, function: str = "") -> Ended:
-        """Run `python -m MODULE ARGUMENTS` in a folder, or a function of the module with the arguments."""
+        """Run `python -m MODULE ARGUMENTS` in a folder, or call a function of the module with the arguments."""
         return Ended(
             **self._ask(
                 {
@@ -97,7 +97,7 @@ class Forks:
 
 
 def _serve() -> dict[str, Any]:
-    """Answer jobs, and return one in the child that is to do it."""
+    """Answer jobs in the parent; in a child, return its job."""
     _import_all()
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps("ready"), file=answers, flush=True)
@@ -124,7 +124,7 @@ def _import_all() -> None:
     for name in (*sorted(binaries), *_LATE):
         try:
             importlib.import_module(name)
-        except ImportError:  # of an extra that is not installed
+        except ImportError:  # part of an extra that is not installed
             continue
     from jax._src import xla_bridge
 
@@ -133,7 +133,7 @@ def _import_all() -> None:
 
 
 def _prepare(job: Mapping[str, Any], printed: Sequence[int]) -> None:
-    """Make this child a process as a shell starts it: its folder, files, signals and limits."""
+    """Set up this child like a process started by a shell: its folder, files, signals and limits."""
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     os.setsid()
     os.chdir(job["folder"])

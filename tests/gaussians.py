@@ -1,6 +1,6 @@
-"""Models of Gaussians with linear means, whose every bound and gradient is known: levels of latents, and paths.
+"""Gaussian models with linear means, whose bounds and gradients are all known: levels of latents, and paths.
 
-The exact quantities are sums over one joint Gaussian of all latents and data, differentiated by JAX; they share no code
+The exact quantities are sums over one joint Gaussian of all latents and data, differentiated by JAX. They share no code
 with the library.
 """
 
@@ -59,11 +59,11 @@ _Z2, _Z1, _X = slice(0, 2), slice(2, 5), slice(5, 9)
 
 
 class TwoLevels(NamedTuple):
-    """A model of two levels, the exact bound of its q, and what is needed to check it.
+    """A model of two levels, with the exact bound of its q.
 
     Attributes:
-      model: the model; its datapoints are `Given(x, c)`.
-      params: its parameters, float64 NumPy arrays.
+      model: The model; its datapoints are `Given(x, c)`.
+      params: Its parameters, float64 NumPy arrays.
       exact: `(params, datapoint) -> []`, the exact ELBO.
       log_marginal: `(params, datapoint) -> []`, log p(x|c).
     """
@@ -76,7 +76,7 @@ class TwoLevels(NamedTuple):
 
 @functools.cache
 def two_levels(order: str, tight: bool) -> TwoLevels:
-    """Latents drawn "up", from x to z1 to z2, or "down", from x to z2 to z1; `tight` for the exact posterior."""
+    """Return a model whose latents are drawn "up", from x to z1 to z2, or "down"; `tight` for the exact posterior."""
     rng = np.random.RandomState(0)
     decoder = {
         "A": rng.randn(SIZE_Z1, SIZE_Z2),
@@ -139,7 +139,7 @@ def two_levels(order: str, tight: bool) -> TwoLevels:
         cross = of_first @ v_first
         q_first_second = jnp.block([[v_first, cross.T], [cross, cross @ of_first.T + v_second]])
         mean = jnp.concatenate([mean_first, mean_second])
-        # In the order of the joint: z2, z1.
+        # In the order of the joint distribution: z2, z1.
         if order == "up":
             permutation = np.r_[SIZE_Z1 : SIZE_Z1 + SIZE_Z2, 0:SIZE_Z1]
             mean, q_first_second = mean[permutation], q_first_second[np.ix_(permutation, permutation)]
@@ -187,7 +187,7 @@ def _diagonal(mean: jax.Array, covariance: jax.Array) -> dist.Distribution:
     return normal(mean, jnp.sqrt(jnp.diag(covariance)))
 
 
-# A linear-Gaussian state space: z_t = F z_{t-1} + noise, x_t = H z_t + noise, a part of which is not observed
+# A linear-Gaussian state space: z_t = F z_{t-1} + noise, x_t = H z_t + noise, partly unobserved
 
 STATE, OBSERVED = 3, 4
 
@@ -196,9 +196,9 @@ class StateSpace(NamedTuple):
     """A model of paths. Datapoints are `[T, 4]`, NaN where nothing was observed.
 
     Attributes:
-      model: the model, whose encoder is the exact smoother at `params` and off it by "shift" and "widen".
-      params: its parameters.
-      log_marginal: `(params, x) -> []`, log p of what was observed, by the Kalman filter.
+      model: The model. Its encoder is the exact smoother at `params`, displaced by "shift" and "widen".
+      params: Its parameters.
+      log_marginal: `(params, x) -> []`, log p of the observed values, by the Kalman filter.
     """
 
     model: Model
@@ -207,7 +207,7 @@ class StateSpace(NamedTuple):
 
 
 def smoother_step(encoder: Any, z: jax.Array, inputs: tuple) -> dist.Distribution:
-    """The exact posterior step, off by the encoder's parameters unless nothing more is observed."""
+    """The exact posterior step, displaced by the encoder's parameters unless no more observations follow."""
     gain, offset, scale_tril, is_informed = inputs
     shift = jnp.where(is_informed[..., None], encoder["shift"], 0)
     widen = jnp.where(is_informed, encoder["widen"], 1)[..., None, None]
@@ -295,7 +295,7 @@ def _kalman(params: Any, x: jax.Array) -> jax.Array:
 
 
 def path_elbo(params: Any, x: jax.Array) -> jax.Array:
-    """The exact ELBO of the state space's smoother, however far off it is, for short paths `[T, 4]`."""
+    """The exact ELBO of a state space with a possibly displaced smoother, for short paths `[T, 4]`."""
     decoder, length = params["decoder"], len(x)
     gain, offset, scale_tril, is_informed = _messages(decoder, x)
     encoder = params["encoder"]
@@ -320,7 +320,7 @@ def path_elbo(params: Any, x: jax.Array) -> jax.Array:
 
 
 def _path(steps: list[tuple], start: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and covariance of a whole path from its steps' gains, offsets and covariances."""
+    """Return mean and covariance of a whole path from the gains, offsets and covariances of its steps."""
     mean, means, rows = start, [], []
     covariance = jnp.zeros((len(start), len(start)))
     for gain, offset, noise in steps:
@@ -339,7 +339,7 @@ def _path(steps: list[tuple], start: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @functools.cache
 def recording(length: int, padding: int = 0) -> np.ndarray:
-    """A path's data `[T + padding, 4]` with a gap, one missing entry and NaN after its end."""
+    """Return the data of a path, `[T + padding, 4]`, with a gap, a missing entry and NaN after its end."""
     rng = np.random.RandomState(2)
     x = 2 * rng.randn(length + padding, OBSERVED)
     x[length // 3 : length // 3 + 3] = np.nan

@@ -1,4 +1,4 @@
-"""Small hidden Markov models of every family, sequences for them, and enumeration of all paths of states."""
+"""Small hidden Markov models of every family, their sequences, and enumeration of all state paths."""
 
 import itertools
 
@@ -24,7 +24,7 @@ FAMILIES = {
 
 
 def quick(*families: str) -> list:
-    """Return all families for `parametrize`, those not named as slow: each compiles its own programs."""
+    """Return all families for `parametrize`, the others marked slow: each compiles its own programs."""
     return [pytest.param(each, marks=() if each in families else pytest.mark.slow) for each in FAMILIES]
 
 
@@ -42,7 +42,7 @@ def random_params(family: str, seed: int = 0, num_states: int = K, size: int = D
 
 
 def random_sequences(family: str, seed: int = 1, num: int = 4, size: int = D) -> np.ndarray:
-    """Sequences of different lengths, one of them with two missing entries, a missing step and a missing start."""
+    """Return sequences of different lengths; one has two missing entries, a missing step and a missing start."""
     random = np.random.RandomState(seed)
     shape = (num, T, size)
     x = {
@@ -59,7 +59,7 @@ def random_sequences(family: str, seed: int = 1, num: int = 4, size: int = D) ->
 
 
 def log_emissions_by_formula(family: str, params: Parameters, x: np.ndarray) -> np.ndarray:
-    """log p(x_t | s_t), `[N, T, K]`, in NumPy, value by value; what is missing is left out."""
+    """Return log p(x_t | s_t), `[N, T, K]`, in NumPy, value by value, without missing values."""
     p = {name: np.asarray(value) for name, value in params.emission.items()}
     v = np.nan_to_num(x)[:, :, None]
     if family == "bernoulli":
@@ -75,7 +75,7 @@ def log_emissions_by_formula(family: str, params: Parameters, x: np.ndarray) -> 
 
 
 def enumerated(params: Parameters, log_emissions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All paths `[P, T]` of one sequence, and log p(x, path) `[P]`, from log p(x_t | s_t) `[T, K]`."""
+    """Return all paths `[P, T]` of one sequence, and log p(x, path) `[P]`, from log p(x_t | s_t) `[T, K]`."""
     length, num_states = log_emissions.shape
     paths = np.array(list(itertools.product(range(num_states), repeat=length)))
     log_initial, log_transition = np.asarray(params.log_initial), np.asarray(params.log_transition)

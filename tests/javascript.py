@@ -1,4 +1,4 @@
-"""JavaScript of `web/`, run by Node.js: that of the system, or the one that Pyright is installed with."""
+"""Run JavaScript of `web/` by Node.js, the system's or the one installed with Pyright."""
 
 import importlib.util
 import json
@@ -25,12 +25,12 @@ def node() -> str:
 
 
 def run(body: str, argument: Any, folder: Path) -> Any:
-    """Return what the body of a function of `given` returns, as JSON; it may `await load("module.mjs")`.
+    """Return the JSON result of a function body with the argument `given`; it may `await load("module.mjs")`.
 
     Args:
-      body: statements that end in a `return`.
-      argument: what `given` is, as JSON.
-      folder: an empty one, for files.
+      body: Statements that end in a `return`.
+      argument: The value of `given`, as JSON.
+      folder: An empty folder for files.
     """
     (folder / "given.json").write_text(json.dumps(argument))
     (folder / "program.mjs").write_text(

@@ -1,4 +1,4 @@
-"""The longest cases of suites whose other cases are quick: they are marked slow, as what takes half a minute is."""
+"""The longest cases of otherwise quick suites. They are marked slow, as are all tests of half a minute or more."""
 
 _RAISES = "test_training_raises_the_bound_and_evaluation_is_a_mean_over_datapoints"
 _UNBIASED = "test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior"

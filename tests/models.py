@@ -1,4 +1,4 @@
-"""One list of models, which the tests of everything that takes a model go through."""
+"""The list of models that the tests of all model functions share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from tests.oracles import LinearGaussian
 
 
 def linear_gaussian_model(exact: LinearGaussian, full_covariance: bool = True) -> Model:
-    """The linear-Gaussian model; its encoder is linear and, with full covariance, holds the exact posterior."""
+    """The linear-Gaussian model. Its encoder is linear and, with full covariance, contains the exact posterior."""
     data_dim, latent_dim = exact.weights.shape
 
     def init(key: jax.Array):
@@ -77,18 +77,18 @@ MODELS = {
 }
 
 
-# Models of every kind, for the suite that puts each through everything (tests/test_every_model.py)
+# Models of every kind, for tests/test_every_model.py
 
 
 class Case(NamedTuple):
     """One kind of model, and data for it.
 
     Attributes:
-      model: the model.
-      data: leaves `[24, ...]`.
-      estimator: one that its posterior allows.
-      discrete: the levels of z that no gradient passes through.
-      is_exact: whether q is the exact posterior, made of theta: there is no phi, and every bound is log p(x).
+      model: The model.
+      data: Leaves `[24, ...]`.
+      estimator: An estimator that its posterior allows.
+      discrete: The levels of z without pathwise gradients.
+      is_exact: Whether q is the exact posterior, computed from theta: there is no phi, and every bound is log p(x).
     """
 
     model: Model
@@ -98,7 +98,7 @@ class Case(NamedTuple):
     is_exact: bool = False
 
 
-SIZE, WIDTH = 24, 5  # datapoints, and values of each
+SIZE, WIDTH = 24, 5  # datapoints, and values per datapoint
 _SAMPLED = Estimator(kl="sampled")
 
 
@@ -216,7 +216,7 @@ def _missing() -> Model:
 
 
 def _discrete() -> Model:
-    """A class that is not observed, and a vector given it."""
+    """An unobserved class, and a vector given the class."""
     one_hot = lambda z: jax.nn.one_hot(z["y"], 3)
 
     def encode(params: Any, x: jax.Array) -> Chain:
@@ -236,7 +236,7 @@ def _discrete() -> Model:
 
 
 def _modalities() -> Model:
-    """Numbers and a class, both explained by z."""
+    """Numbers and a class, both generated from z."""
 
     def encode(params: Any, x: dict) -> dist.Distribution:
         return _normal(jnp.concatenate([x["numbers"], jax.nn.one_hot(x["kind"], 3)]) @ params["encoder"]["z"])
@@ -270,7 +270,7 @@ def _data() -> dict[str, np.ndarray]:
 
 
 def _of_different_lengths(paths: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Paths of 2 to 6 steps: NaN after their ends and in the place of a few values."""
+    """Paths of 2 to 6 steps, with NaN after their ends and in place of a few values."""
     is_missing = rng.rand(*paths.shape) < 0.1
     is_missing |= np.arange(6)[:, None] >= rng.randint(2, 7, (SIZE, 1, 1))
     return np.where(is_missing, np.float32(np.nan), paths)

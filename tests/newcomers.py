@@ -1,4 +1,4 @@
-"""What the tests of newcomers' mistakes share: models, calls of everything public, and what an answer must be like."""
+"""Shared parts of the tests of newcomers' mistakes: models, calls of all public functions, and checks of answers."""
 
 import contextlib
 import time
@@ -31,11 +31,11 @@ WITH_GAPS = np.where(XS > 0.9, np.nan, XS).astype(np.float32)
 LABELS = np.arange(SIZE) % LATENT_DIM
 
 
-# Models: a good one of each kind, and what makes variants of it that have one mistake
+# Models: a correct one of each kind, and functions that make variants with one mistake
 
 
 def parameters(model: Model) -> Any:
-    """Parameters of which nothing is computed."""
+    """Return parameters without computing any."""
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, leaf.dtype), jax.eval_shape(model.init, KEY))
 
 
@@ -93,7 +93,7 @@ CONDITIONAL = linear(
 LABELLED = Given(XS, LABELS)
 
 
-# Calls, of which all but what is given is right
+# Calls that are correct except for the given argument
 
 
 def elbo(model: Any = LINEAR, params: Any = WEIGHTS, key: Any = KEY, x: Any = XS[0], **options: Any) -> Any:
@@ -136,7 +136,7 @@ def state_of(optimizer: Any = OPTIMIZER, key: Any = KEY, model: Any = LINEAR) ->
     return init_train_state(key, model, optimizer)
 
 
-# Programs whose compilation takes long: none is compiled before the answer
+# Slow programs to compile, none of which may be compiled before the answer
 
 
 PROGRAMS = {
@@ -153,7 +153,7 @@ PROGRAMS = {
 
 @contextlib.contextmanager
 def compiling() -> Iterator[set[str]]:
-    """Collect the names of the functions that are compiled meanwhile."""
+    """Collect the names of functions compiled in the meantime."""
     names: set[str] = set()
 
     def listen(event: str, seconds: float, **details: Any) -> None:
@@ -192,7 +192,7 @@ def everywhere(what: str, calls: Calls, error: type[Exception], *says: str) -> d
 
 
 def of_model(model: Model, params: Any = WEIGHTS) -> Calls:
-    """A model in every function that takes one."""
+    """Return calls of every function that takes a model."""
     return {
         "elbo": lambda: elbo(model, params),
         "elbo of estimator A": lambda: elbo(model, params, kl="sampled"),
@@ -212,7 +212,7 @@ def of_model(model: Model, params: Any = WEIGHTS) -> Calls:
 
 
 def of_data(data: Any, model: Model = PIXEL_MODEL, params: Any = PIXEL_WEIGHTS) -> Calls:
-    """A data set in every function that takes one, and its first datapoint."""
+    """Return calls of every function that takes a data set, and of those that take a datapoint."""
     return {
         "elbo": lambda: elbo(model, params, x=data[0]),
         "iwae_bound": lambda: iwae(model, params, x=data[0]),
@@ -228,11 +228,11 @@ def of_data(data: Any, model: Model = PIXEL_MODEL, params: Any = PIXEL_WEIGHTS) 
 
 
 def assert_answered(mistake: Mistake, hidden: str = "") -> None:
-    """Make a mistake; the answer must be right, short, the only one, and there at once.
+    """Make a mistake and require an answer that is right, short, immediate, and the only one.
 
     Args:
-      mistake: what to do, and what the answer says.
-      hidden: a part of the message whose length does not count.
+      mistake: The call, and the expected answer.
+      hidden: A part of the message that does not count towards its length.
     """
     with compiling() as compiled:
         start = time.perf_counter()
@@ -245,6 +245,6 @@ def assert_answered(mistake: Mistake, hidden: str = "") -> None:
     assert len(message) <= LONGEST_MESSAGE, message
     assert message.count("\n") <= 1, message
     assert error.__cause__ is None, message
-    assert error.__context__ is None or error.__suppress_context__, message  # no other traceback comes first
+    assert error.__context__ is None or error.__suppress_context__, message  # no other traceback precedes it
     assert not compiled & PROGRAMS.keys(), compiled
     assert seconds < LONGEST_SECONDS, message

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class LinearGaussian(NamedTuple):
-    """p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I): probabilistic PCA, whose every quantity is known."""
+    """p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I): probabilistic PCA, where all quantities are known."""
 
     weights: np.ndarray  # [D, J]
     bias: np.ndarray  # [D]
@@ -45,7 +45,7 @@ def kl_normal(mean0: np.ndarray, cov0: np.ndarray, mean1: np.ndarray, cov1: np.n
 
 
 class Gradient(NamedTuple):
-    """A bound and its gradient, by hand."""
+    """A bound and its gradient, computed by hand."""
 
     elbo: float
     params: dict

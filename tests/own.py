@@ -1,4 +1,4 @@
-"""What the tests of one's own data share."""
+"""Shared parts of the tests of a user's own data."""
 
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,32 @@ LONGEST = 300
 
 
 def save(path: Path, image: np.ndarray, **options: Any) -> Path:
-    """Write a picture, in the format of the path's suffix."""
+    """Write a picture in the format of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, **options)
     return path
 
 
 def together(splits: aevb.data.Splits) -> np.ndarray:
-    """Images to train and to test on."""
+    """Return all images, training and test."""
     return np.concatenate([splits.train.images, splits.test.images])
 
 
 def as_set(images: np.ndarray) -> list[bytes]:
-    """What is the same for the same images in another order."""
+    """Return a value that does not depend on the order of the images."""
     return sorted(image.tobytes() for image in images)
 
 
 def train_rows(size: int = 40) -> np.ndarray:
-    """Which datapoints are trained on by default."""
+    """Return the datapoints that are trained on by default."""
     return np.sort(np.random.RandomState(0).permutation(size)[: size - size // 10])
 
 
 def assert_one_line(caught: Any, words: str, hidden: str = "") -> None:
-    """An answer holds `words`, is one line, and without `hidden` is not long; no other error is behind it."""
+    """Require an answer of one short line that contains `words`, and no other error behind it.
+
+    `hidden` does not count towards its length.
+    """
     message = str(caught.value)
     assert words in message, message
     assert "\n" not in message, message

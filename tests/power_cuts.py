@@ -1,12 +1,12 @@
-"""What a disk may hold after a power cut: every prefix of a recorded run's writes, less what was not yet synced.
+"""The possible states of a disk after a power cut: every prefix of a run's recorded writes, less unsynced ones.
 
-`record` runs a command under strace and returns what it did to files under a folder. `Disk` does the same to files in
-memory, which know what was synced, and writes out what may be left of them:
+`record` runs a command under strace and returns its calls on files under a folder. `Disk` replays them on files in
+memory, which record what was synced, and writes out what may survive:
 
-    killed      everything that was done: what the kernel holds survives a kill
-    synced      the contents and names that were synced, and no others
-    names       all names, but contents only as far as they were synced: empty files where they were not
-    contents    all contents, but names only as far as their folders were synced
+    killed      everything that was done: the kernel's buffers survive a kill
+    synced      only synced contents and names
+    names       all names, but only synced contents: other files are empty
+    contents    all contents, but only names whose folders were synced
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
 
 
 class Call(NamedTuple):
-    """A system call that succeeded: its name, its arguments as strace writes them, what it returned."""
+    """A successful system call: its name, its arguments as strace writes them, and its result."""
 
     name: str
     arguments: list[str]
@@ -61,7 +61,7 @@ def _hex(text: str) -> str:
 
 
 def _calls(log: Path) -> Iterator[Call]:
-    """Yield the calls in the order in which they ended; strace breaks one that another thread's comes between."""
+    """Yield the calls in the order of their ends. strace splits a call that another thread interrupts."""
     begun: dict[str, str] = {}
     for line in log.read_text().splitlines():
         pid, _, rest = line.partition(" ")
@@ -77,7 +77,7 @@ def _calls(log: Path) -> Iterator[Call]:
 
 
 def _split(arguments: str) -> list[str]:
-    """Return arguments apart; with all strings in hexadecimal only commas in brackets join."""
+    """Split arguments. All strings are hexadecimal, so that only brackets protect commas."""
     parts, depth = [""], 0
     for each in arguments:
         depth += (each in "[{") - (each in "]}")
@@ -99,7 +99,7 @@ def _file(argument: str) -> tuple[int, str]:
 
 
 class _Inode:
-    """A file or a folder: what it holds, and what of that was synced."""
+    """A file or a folder, with its content and the synced part of it."""
 
     def __init__(self, is_folder: bool):
         self.is_folder = is_folder
@@ -112,23 +112,23 @@ class _Inode:
 
 
 class Disk:
-    """A folder in memory that calls are done to."""
+    """A folder in memory to which calls are applied."""
 
     def __init__(self, root: Path):
-        """Begin with nothing but the folder, which is there for good."""
+        """Start with the folder alone, which is durable."""
         self._root, self._top = str(root), _Inode(is_folder=True)
         self._offsets: dict[int, int] = {}
         self._appending: set[int] = set()
 
     def apply(self, call: Call) -> bool:
-        """Do a call, and return whether it may have changed what is left after a power cut."""
+        """Apply a call, and return whether it may change the state after a power cut."""
         handle = getattr(self, f"_{call.name}", None)
         if handle is None:
             raise NotImplementedError(f"{call.name} of a file of the run")
         return bool(handle(call.arguments, call.returned))
 
     def left(self, survives: str) -> dict[str, bytes | None]:
-        """Return what is left by path, `None` for folders."""
+        """Return the surviving files by path, `None` for folders."""
         found: dict[str, bytes | None] = {}
 
         def walk(inode: _Inode, path: str) -> None:
@@ -145,7 +145,7 @@ class Disk:
         return found
 
     def _place(self, path: str) -> tuple[_Inode, str] | None:
-        """Return the folder of a path, and its name there; `None` outside of the root."""
+        """Return the parent folder of a path and its name in it; `None` outside of the root."""
         path = os.path.normpath(path)
         if not path.startswith(f"{self._root}/"):
             return None
@@ -284,10 +284,10 @@ class Disk:
 
 
 def states(calls: Sequence[Call], root: Path) -> Iterator[tuple[int, str, dict[str, bytes | None]]]:
-    """Yield every different state that may be left after some of the calls: how many were done, and what survived.
+    """Yield every different state that may be left after some of the calls: the number of calls, and what survives.
 
-    States that differ only in how far a checkpoint is written that has not got its name yet count as one: what is in
-    there is thrown away unread.
+    States that differ only in an unfinished checkpoint under its temporary name count as one, because its content is
+    discarded unread.
     """
     disk, seen = Disk(root), set()
     for number, call in enumerate(calls, 1):

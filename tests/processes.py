@@ -1,4 +1,4 @@
-"""Real processes: the binaries as a person runs them, looked at from outside, and killed."""
+"""Real processes: the binaries as users run them, observed from outside, and killed."""
 
 import contextlib
 import csv
@@ -36,7 +36,7 @@ def run_in(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProces
 
 
 def start(arguments: Sequence[str], **environment: str) -> subprocess.Popen:
-    """In a group of its own, that `kill` ends with all that it started."""
+    """Start a process in its own group, so that `kill` also ends its children."""
     return subprocess.Popen(
         arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **environment}, start_new_session=True,
@@ -67,7 +67,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 def start_processes(command: Sequence[str]) -> list[subprocess.Popen[str]]:
-    """Start an experiment, its name and flags, as two processes on 127.0.0.1."""
+    """Start an experiment, given by its name and flags, as two processes on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -98,8 +98,8 @@ def run_together(command: Sequence[str]) -> list[subprocess.CompletedProcess[str
 
 
 def kill(process: subprocess.Popen) -> None:
-    """SIGKILL to the process and its children, who hold its pipes: when these end, all of them are gone."""
-    with contextlib.suppress(ProcessLookupError):  # ended by itself, which is said below
+    """Send SIGKILL to the process and its children, and wait until all have closed their pipes."""
+    with contextlib.suppress(ProcessLookupError):  # ended by itself, which is reported below
         os.killpg(process.pid, signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors
@@ -108,16 +108,16 @@ def kill(process: subprocess.Popen) -> None:
 def lives(
     arguments: Sequence[str], num_kills: int, progress: Callable[[], int], pause: float = 0.8, **environment: str
 ) -> Iterator[None]:
-    """Starts a command `num_kills` times and kills it each time, by a fixed seed; yields after each.
+    """Start a command `num_kills` times and kill it each time, at moments drawn with a fixed seed; yield after each.
 
-    One life in four is cut short anywhere, loading and compiling included, the others once they get on.
+    One life in four is cut short anywhere, including loading and compiling; the others after some progress.
 
     Args:
-      arguments: the command.
-      num_kills: how many lives.
-      progress: a number that rises when something is done.
-      pause: seconds at most from then to the kill; less than what is left to do takes.
-      environment: of the command, beside this process's.
+      arguments: The command.
+      num_kills: The number of lives.
+      progress: Returns a number that rises with progress.
+      pause: Longest time in seconds from progress to the kill; less than the remaining work takes.
+      environment: Environment variables of the command, in addition to this process's.
     """
     rng = random.Random(0)
     for life in range(num_kills):
@@ -135,8 +135,8 @@ def lives(
 
 
 def rows_written(workdir: Path) -> int:
-    """Bytes of the metrics of all runs in and under `workdir`."""
-    # Not by pathlib, which does not bear that folders come and go meanwhile.
+    """Return the size in bytes of the metrics of all runs in and under `workdir`."""
+    # pathlib fails if folders appear and vanish in the meantime.
     return sum(os.stat(path).st_size for path in glob.glob(f"{workdir}/**/metrics.csv", recursive=True))
 
 
@@ -153,12 +153,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def without_seconds(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return rows without what differs between equal runs: the seconds, and the checksums, which are of them too."""
+    """Return rows without the columns that differ between equal runs: seconds, and checksums that cover them."""
     return [{name: value for name, value in row.items() if name not in ("seconds", "sha256")} for row in rows]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The same metrics but for the seconds, and the same parameters, bit for bit."""
+    """Require the same metrics except for the seconds, and the same parameters, bit for bit."""
     assert without_seconds(metrics(one)) == without_seconds(metrics(other))
     assert json.loads((one / "summary.json").read_text())["num_epochs"] == int(metrics(one)[-1]["epoch"])
     (_, first), (_, second) = aevb.load_run(one), aevb.load_run(other)

@@ -1,4 +1,4 @@
-"""Real commands that must be refused: one line, exit status 2, and nothing written. One process per command."""
+"""Real commands that must be refused with one line, exit status 2, and nothing written; one process per command."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ from typing import NamedTuple
 from tests.processes import run_in
 
 NUM_AT_A_TIME = max(2, os.cpu_count() or 2)
-LONGEST = 400  # characters of an error line, without paths
+LONGEST = 400  # longest error line in characters, without paths
 
 
 class Case(NamedTuple):
-    """What is wrong with a command, and what its answer must say.
+    """A mistake in a command, and the expected answer.
 
     Attributes:
-      words: a part of the error line.
-      flags: of the command.
+      words: A part of the error line.
+      flags: The flags of the command.
     """
 
     words: str
@@ -26,7 +26,7 @@ class Case(NamedTuple):
 
 
 def answer(case: Case, folder: Path) -> str:
-    """Run the command in a folder of its own; return what is wrong with how it was refused, or nothing."""
+    """Run the command in its own folder; return what is wrong with its refusal, or an empty string."""
     here = folder / "current"
     here.mkdir()
     before = sorted(folder.rglob("*"))
@@ -41,7 +41,7 @@ def answer(case: Case, folder: Path) -> str:
 
 
 def assert_refused(cases: Mapping[str, Callable[[Path], Case]], folder: Path) -> None:
-    """Make the data of every case, run all commands, several at a time, and name each that was not refused."""
+    """Make the data of every case, run all commands, several at a time, and report those not refused."""
 
     def one(name: str) -> str:
         (own := folder / name.replace(" ", "_")).mkdir()

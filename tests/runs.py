@@ -1,4 +1,4 @@
-"""Run folders of tiny images in double precision, trained in this process by what the binaries call."""
+"""Run folders of tiny images in double precision, trained in this process by the functions of the binaries."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def tiny_splits() -> Splits:
 
 
 def tiny_config(splits: Splits, **values: Any) -> Config:
-    """Return the configuration of two epochs of AEVB by Adagrad, in minibatches of 20; `values` are by flags."""
+    """Return the configuration of two epochs of AEVB by Adagrad, in minibatches of 20, changed by `values`."""
     settings = {"latent_dim": 3, "hidden_dim": [8], "param_dtype": "float64", "batch_size": 20, "num_epochs": 2}
     settings |= {"dataset": "digits", "split_rule": "none"}
     return configs.with_data(configs.change(Config(), **settings | values), splits.train)
@@ -38,6 +38,6 @@ def train_into(folder: Path, config: Config, splits: Splits, **options: Any) -> 
 
 
 def end_of(folder: Path) -> tuple[list[dict[str, str]], list[bytes]]:
-    """Return the metrics of a run folder but for their seconds, and the bits of the parameters at its end."""
+    """Return the metrics of a run folder without seconds, and the bits of its final parameters."""
     _, params = aevb.load_run(folder)
     return without_seconds(metrics(folder)), [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]

@@ -1,6 +1,6 @@
-"""Every program lowers for CUDA and TPU, which needs neither: what can be known of them without an accelerator.
+"""Every program lowers for CUDA and TPU, which is what can be tested without an accelerator.
 
-What their compilers make of them is in the report, `make accelerators`.
+The report of `make accelerators` shows the results of their compilers.
 """
 
 import functools
@@ -18,13 +18,13 @@ from tests.accelerators.programs import PROGRAMS, SMALL
 PLATFORMS = ("cuda", "tpu")
 QUICK = {"training, stochastic", "population", "evaluation", "log p(x), importance sampling"}
 
-# Calls that the platform's own libraries answer: cuSOLVER's factorisations, and the TPU compiler's.
+# Calls into the platform's own libraries: cuSOLVER's factorisations, and the TPU compiler's.
 CUSTOM_CALLS = {
     "cuda": {"cusolver_potrf_ffi", "cusolver_getrf_ffi", "cu_lu_pivots_to_permutation"},
     "tpu": {"LuDecomposition"},
 }
 
-# Compiled for their speed at start, or to look at data: they work on keys, checks and copies.
+# Functions that run once or inspect data: they work on keys, checks and copies.
 # Compression multiplies integers, once per batch.
 OF_THE_HOST = {
     "aevb.compression.programs.numbers_of_batch",
@@ -47,7 +47,7 @@ OF_THE_HOST = {
 
 @functools.cache
 def lowered(name: str, platform: str) -> str:
-    """The program as it is handed to a platform's compiler; tracing it must not ask what the host has."""
+    """Return the program lowered for a platform. Tracing must not query the host's devices."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "default_backend", _refuse)
         return traced(name).lower(lowering_platforms=(platform,)).as_text()
@@ -55,7 +55,7 @@ def lowered(name: str, platform: str) -> str:
 
 @functools.cache
 def traced(name: str) -> jax.stages.Traced:
-    with jax.default_matmul_precision("default"):  # as users have it; other tests have "highest"
+    with jax.default_matmul_precision("default"):  # the default of users; other tests use "highest"
         return PROGRAMS[name]("cuda", SMALL).trace()
 
 
@@ -80,7 +80,7 @@ def test_lowers_to_what_an_accelerator_has(name):
 
 
 def test_random_bits_are_those_of_the_platform_that_is_compiled_for():
-    """Written out with a barrier for a CPU; there alone JAX's own rounds are loops as well."""
+    """Random bits are unrolled with a barrier only on a CPU, where JAX's own rounds are loops."""
     barriers = {platform: lowered("training, grey", platform).count("optimization_barrier") for platform in _ALL}
     loops = {platform: lowered("training, grey", platform).count("stablehlo.while") for platform in _ALL}
     assert barriers["cpu"] > 0
@@ -94,7 +94,7 @@ def test_convolutions_are_those_of_the_platform_that_is_compiled_for():
 
 
 def test_rows_are_gathered_from_tables_where_images_would_be_spread_over_tiles():
-    """And from the images themselves on a CPU."""
+    """On a CPU, rows are gathered from the images themselves."""
     gathered = lambda platform, shape: f"(tensor<1000x{shape}xf32>, " in _gathers("training, grey", platform)
     assert gathered("cpu", "8x8")
     assert not gathered("cpu", "64")
@@ -104,7 +104,7 @@ def test_rows_are_gathered_from_tables_where_images_would_be_spread_over_tiles()
 
 
 def test_stochastic_targets_are_kept_from_being_drawn_again():
-    """By a barrier, where compilers take a square root for cheap."""
+    """A barrier prevents it where compilers consider a square root cheap."""
     for platform in PLATFORMS:
         assert lowered("training, stochastic", platform).count("optimization_barrier") == 1
 
@@ -118,7 +118,7 @@ def test_what_is_reported_is_multiplied_in_float32(name):
 
 @pytest.mark.slow
 def test_every_compiled_function_is_in_a_program():
-    """A program that is added to `aevb` must be added to the list, or to what runs once."""
+    """A new program of `aevb` must be added to the list, or to the functions that run once."""
     called = set()
     for name in PROGRAMS:
         called.add(getattr(PROGRAMS[name]("cuda", SMALL).function, "__name__", ""))
@@ -133,7 +133,7 @@ def _gathers(name: str, platform: str) -> str:
 
 
 def _compiled_functions() -> list[str]:
-    """Names of the compiled functions of all modules, by where they are defined."""
+    """Return the names of the compiled functions of all modules, by where they are defined."""
     found = []
     for module in pkgutil.walk_packages(aevb.__path__, "aevb."):
         for name, value in vars(importlib.import_module(module.name)).items():

@@ -1,4 +1,4 @@
-"""Sequences by Bayes' rule: the rule and its calibration by hand, what learns each class, and the command."""
+"""Classification of sequences: Bayes' rule and calibration by hand, the learning of each class, and the command."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ KEY = jax.random.key(0)
 
 
 def test_bayes_rule_by_hand():
-    """Two sequences, two classes: 0.25 * 0.4 against 0.75 * 0.1, and 0.25 * 0.2 against nothing."""
+    """Two sequences and two classes: 0.25 * 0.4 against 0.75 * 0.1, and 0.25 * 0.2 against 0."""
     found = bayes_rule(np.log([[0.4, 0.1], [0.2, 1e-320]]), np.log([0.25, 0.75]))
     np.testing.assert_allclose(found.probabilities, [[0.1 / 0.175, 0.075 / 0.175], [1, 0]], atol=1e-12)
     np.testing.assert_allclose(found.log_joint[0], np.log([0.1, 0.075]))
     assert found.labels.tolist() == [0, 0]
     assert bayes_rule(np.log([[0.4, 0.5]])).labels.tolist() == [1]
-    # Densities of long sequences are far outside of what a float holds; only their differences count.
+    # Densities of long sequences exceed the range of floats; only their differences matter.
     far = bayes_rule([[-9000.0, -9001.0], [-np.inf, 7000.0]]).probabilities
     np.testing.assert_allclose(far, [[1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))], [0, 1]])
 
@@ -82,7 +82,7 @@ def test_probabilities_that_are_true_are_calibrated():
 
 def test_scores_by_hand():
     x = np.zeros((2, 3, 1), np.float32)
-    x[1, 2:] = np.nan  # five steps in all
+    x[1, 2:] = np.nan  # five steps in total
     values = np.log([[0.4, 0.1], [0.3, 0.2]])
     found = scores(values, Given(x, np.array([0, 1])), np.log([0.5, 0.5]))
     assert found.accuracy == 0.5
@@ -123,7 +123,7 @@ def test_folds_divide_every_class_evenly_by_the_seed():
 
 
 def waves(num: int, seed: int = 0) -> Given:
-    """Sequences of 3 to 8 steps: those of class 0 stay where they are, those of class 1 alternate. Some are short."""
+    """Sequences of 3 to 8 steps: class 0 stays constant, class 1 alternates. Some are short."""
     random = np.random.RandomState(seed)
     labels = np.arange(num) % 2
     signs = np.where(labels[:, None] == 1, (-1.0) ** np.arange(8), 1.0) * random.choice([-1, 1], (num, 1))
@@ -136,7 +136,7 @@ SETTINGS = HiddenMarkovSettings(num_states=2, variance_floor=1e-3, pseudo_count=
 
 
 def test_all_classes_at_once_are_what_each_is_alone():
-    """Classes of different sizes are filled up, which changes nothing; of the restarts the best one is kept."""
+    """Padding of classes to one size changes nothing. The best restart of each class is kept."""
     x, labels = waves(15)
     params = actions_hmm.learn(x, labels, 2, SETTINGS, seed=3)
     found = actions_hmm.log_likelihoods(params, x, SETTINGS)
@@ -155,7 +155,7 @@ def test_all_classes_at_once_are_what_each_is_alone():
 
 
 def test_what_only_transitions_tell_apart_is_classified():
-    """The two classes have the same steps in another order."""
+    """The two classes have the same steps in different order."""
     train, test = waves(40), waves(60, seed=1)
     settings = dataclasses.replace(SETTINGS, num_iterations=15)
     found = actions_hmm.learned_log_likelihoods(train, test.value, 2, settings, seed=0)
@@ -170,7 +170,7 @@ def task_of(num: int = 12) -> Task:
 
 
 def answers(train, x, num_classes, settings, seed, *, calls, right_share):
-    """As many answers are right as `right_share` says of the number of states."""
+    """Return a classifier whose accuracy `right_share` gives by the number of states."""
     calls.append((settings.num_states, seed, len(train.condition), len(x)))
     labels = waves(12).condition if len(x) != 6 else waves(6, seed=1).condition
     known = {row.tobytes(): label for row, label in zip(waves(12).value, labels, strict=False)}
@@ -181,7 +181,7 @@ def answers(train, x, num_classes, settings, seed, *, calls, right_share):
 
 
 def test_the_most_accurate_settings_are_chosen_and_tried_once(tmp_path):
-    """Of equal accuracies the one that is surer; every training sequence is held out once, and what is kept is used."""
+    """Ties go to the more confident settings. Each training sequence is held out once. Saved scores are reused."""
     calls: list = []
     candidates = [HiddenMarkovSettings(size, 1e-3, 0.1, 5, 1) for size in (2, 3, 4)]
     function = functools.partial(answers, calls=calls, right_share={2: -2.0, 3: 1.0, 4: 0.5})
@@ -205,7 +205,7 @@ def test_a_finished_seed_is_read_and_another_setting_is_refused(tmp_path):
     np.testing.assert_array_equal(one.log_likelihoods, other.log_likelihoods)
     assert one.row == other.row
     changed = HiddenMarkovSettings(3, 1e-3, 0.1, 5, 1)
-    with pytest.raises(aevb.checkpoints.RunError, match="holds a run with another num_states, 2, than 3"):
+    with pytest.raises(aevb.checkpoints.RunError, match="holds a run with num_states 2, not 3"):
         actions_runs.test(path, task_of(), changed, function, seed=1)
     path.write_text('{"seed": 1}')
     with pytest.raises(aevb.checkpoints.RunError, match="is damaged"):
@@ -218,7 +218,7 @@ SHAPE, SIZES = (6, 3), {"latent_dim": 2, "emission_dim": 6, "transition_dim": 4,
 
 
 def with_label_at(params, num_classes: int, label: int):
-    """The parameters of the same model without a label: what the label adds to each network is a bias of it."""
+    """Return the parameters of the same model without a label, whose effect is an additional bias of each network."""
 
     def absorbed(dense, at):
         kernel, rows = dense["kernel"], slice(at, at + num_classes)
@@ -239,7 +239,7 @@ def markov(distribution: Distribution) -> aevb.Markov:
 
 
 def test_each_class_is_a_deep_markov_model_of_its_own(x64):
-    """The prior and the likelihood are those without a label whose biases have taken it in."""
+    """The prior and likelihood are those without a label, with the label's effect in the biases."""
     model = conditional_deep_markov_vae(SHAPE, 4, **SIZES, param_dtype="float64")
     plain = deep_markov_vae(SHAPE, **SIZES, param_dtype="float64")
     noise = lambda leaf: leaf + 0.3 * jax.random.normal(KEY, leaf.shape, leaf.dtype)
@@ -293,7 +293,7 @@ DEEP = DeepMarkovSettings(
 
 
 def test_a_deep_markov_model_of_each_class_learns_from_that_class_alone():
-    """And tells classes apart that have the same steps in another order."""
+    """The models separate classes that have the same steps in different order."""
     train, test = waves(40), waves(40, seed=1)
     params = actions_dmm_per_class.learn(*train, 2, DEEP, seed=0)
     others = train.value.copy()
@@ -339,7 +339,7 @@ def test_both_models_from_one_command_and_again(real_data, data_dir, tmp_path):
     for model in ("hmm", "dmm"):
         assert repeated[model]["summary"]["accuracy"] == results["models"][model]["summary"]["accuracy"]
     other = experiment("actions", *command, "--latent_dim=3", "--model=dmm")
-    assert_one_line_error(other, "holds a run with another latent_dim, 2, than 3: choose another --workdir")
+    assert_one_line_error(other, "holds a run with latent_dim 2, not 3: choose another --workdir")
 
 
 def test_mistakes_of_the_command_are_one_line(real_data, data_dir, tmp_path):

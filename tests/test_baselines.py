@@ -20,7 +20,7 @@ LATENT_DIM = 3
 
 
 def wrong_encoder(model: aevb.Model):
-    """Parameters away from the exact posterior, so that gradients are not zero."""
+    """Return parameters away from the exact posterior, so that gradients are not zero."""
     params = model.init(jax.random.key(0))
     encoder = dict(params["encoder"])
     encoder["gain"] = 0.7 * encoder["gain"]
@@ -37,13 +37,13 @@ def mean_and_error(samples):
 def assert_within_errors(samples, exact):
     mean, error = mean_and_error(samples)
     for got, standard_error, wanted in zip(*map(jax.tree.leaves, (mean, error, exact)), strict=True):
-        # 5 errors: some 60 numbers are looked at. The errors are small against what they are errors of.
+        # 5 standard errors, because some 60 numbers are compared. The errors are small relative to the values.
         assert float(jnp.max(jnp.abs(got - wanted) / (standard_error + 1e-12))) < 5
         assert float(jnp.max(standard_error)) < 0.1 * float(jnp.max(jnp.abs(wanted)))
 
 
 def test_sleep_phase_ascends_the_recognition_of_dreams(x64):
-    """E_{p(x, z)}[log q(z|x)] of a linear encoder has a closed form, from the joint's first two moments."""
+    """E_{p(x, z)}[log q(z|x)] of a linear encoder has a closed form in the joint's first two moments."""
     model = linear_gaussian_model(EXACT)
     params = wrong_encoder(model)
     weights, bias = jnp.asarray(EXACT.weights), jnp.asarray(EXACT.bias)
@@ -57,11 +57,11 @@ def test_sleep_phase_ascends_the_recognition_of_dreams(x64):
         quadratic = jnp.trace(precision @ covariance) + center @ precision @ center
         return -0.5 * (quadratic + LATENT_DIM * jnp.log(2 * jnp.pi)) - jnp.sum(jnp.log(jnp.diag(encoder["factor"])))
 
-    x = jnp.zeros(DATA_DIM)  # of which nothing is used but its shape
+    x = jnp.zeros(DATA_DIM)  # only its shape is used
     keys = jax.random.split(jax.random.key(1), 40_000)
     samples = jax.vmap(lambda key: jax.grad(log_recognition_of_dream)(params, key, x, model))(keys)
     wanted = jax.grad(exact)(params["encoder"])
-    wanted["factor"] = jnp.tril(wanted["factor"])  # numpyro reads the lower triangle alone
+    wanted["factor"] = jnp.tril(wanted["factor"])  # numpyro only reads the lower triangle
     samples["encoder"]["factor"] = jnp.tril(samples["encoder"]["factor"])
     assert_within_errors(samples["encoder"], wanted)
     assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(samples["decoder"]))
@@ -85,7 +85,7 @@ def test_wake_phase_ascends_the_joint_in_theta_alone(x64):
 
 
 def test_wake_sleep_finds_the_exact_posterior_of_a_fixed_decoder(x64):
-    """With theta held, the sleep phase's optimum is p(z|x): the bound becomes tight."""
+    """With theta fixed, the sleep phase's optimum is p(z|x), where the bound is tight."""
     model = linear_gaussian_model(EXACT)
     start = wrong_encoder(model)
     model = aevb.Model(lambda key: jax.tree.map(jnp.copy, start), model.encode, model.decode, model.prior)
@@ -107,7 +107,7 @@ def test_wake_sleep_finds_the_exact_posterior_of_a_fixed_decoder(x64):
 
 
 def test_monte_carlo_em_chains_have_the_exact_posterior(x64):
-    """With theta held, the persistent chains of the E-step settle at p(z|x)."""
+    """With theta fixed, the persistent chains of the E-step converge to p(z|x)."""
     model = linear_gaussian_model(EXACT)
     algorithm = monte_carlo_em(model, optax.sgd(0.0), 4000, map_prior=False)
     x = EXACT.bias + np.random.RandomState(0).randn(DATA_DIM)
@@ -141,7 +141,7 @@ def test_monte_carlo_em_updates_five_times_and_moves_only_who_was_visited():
 
 
 def test_monte_carlo_em_learns_the_marginal_likelihood(x64):
-    """From a wrong bias, EM climbs to the maximum over it of log p(X), which is where the data's mean is."""
+    """From a wrong bias, EM climbs to the bias that maximizes log p(X), which is the mean of the data."""
     model = linear_gaussian_model(EXACT)
     start = model.init(jax.random.key(0))
     start["decoder"] = {**start["decoder"], "bias": start["decoder"]["bias"] + 1.0}
@@ -162,7 +162,7 @@ def test_monte_carlo_em_learns_the_marginal_likelihood(x64):
     )  # fmt: skip
     assert log_marginal(start) < log_marginal({"decoder": {"weights": EXACT.weights, "bias": EXACT.bias}}) - 1
     assert log_marginal(result.state.params) > log_marginal({"decoder": {"weights": EXACT.weights, "bias": EXACT.bias}})
-    assert np.isnan(result.history[-1].train_elbo)  # there is no recognition model to have a bound of
+    assert np.isnan(result.history[-1].train_elbo)  # without a recognition model there is no bound
 
 
 @pytest.mark.parametrize("algorithm", [wake_sleep, monte_carlo_em])

@@ -1,4 +1,4 @@
-"""The benchmark: that all contenders do the same computation, and its suites as a person runs them."""
+"""The benchmark: all contenders do the same computation, and its suites run as users run them."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ def workload(data_dir) -> Workload:
 
 
 def bounds_by_numpy(workload: Workload, num_draws: int) -> np.ndarray:
-    """`[num_draws]`, the negative ELBO of the whole data at the initial parameters, in double precision."""
+    """Return the negative ELBO of the whole data at the initial parameters in double precision, `[num_draws]`."""
     x = pixels(workload).astype(np.float64)
     parts = initial_parameters(workload, x.shape[1])
 
@@ -73,7 +73,7 @@ def test_the_loss_is_the_negative_bound(name, workload):
 def test_training_goes_as_ours_does(name, workload):
     ours, theirs = ([train(1), train(1), train(8)] for train in (build(OURS, workload), build(name, workload)))
     assert theirs[0] < 64 * math.log(2)
-    # About twice what other shuffles and noise were seen to change; the second epoch is where the loss falls fastest.
+    # About twice the observed effect of other shuffles and noise. The loss falls fastest in the second epoch.
     for theirs_then, ours_then, tolerance in zip(theirs, ours, (0.01, 0.06, 0.03), strict=True):
         assert theirs_then == pytest.approx(ours_then, rel=tolerance)
     assert theirs[2] < 0.8 * theirs[0]
@@ -89,7 +89,7 @@ def test_flops_are_those_that_xla_counts(data_dir, latent_dim, hidden_dim, batch
     compiled = gradient.lower(params, jax.eval_shape(jax.random.key, 0), xs).compile()
     counted = (compiled.cost_analysis() or {})["flops"]
     products = batch_size * flops_per_image(workload, 784)
-    # Activations and densities are the rest.
+    # The rest are activations and densities.
     assert products < counted < 1.1 * products
 
 
@@ -105,7 +105,7 @@ def test_what_was_asked_for_must_be_there(data_dir, tmp_path):
 
 @pytest.fixture(scope="module")
 def measured(data_dir, tmp_path_factory) -> tuple[Path, str]:
-    """The quick suite on next to nothing: the folder, and what was printed."""
+    """Run the quick suite on tiny data; return the folder and the output."""
     workdir = tmp_path_factory.mktemp("benchmark") / "run"
     arguments = (f"--data_dir={data_dir}", *TINY, "--repeats=2", "--peers=flax_per_step", f"--workdir={workdir}")
     done = experiment("benchmark", *arguments)
@@ -191,7 +191,7 @@ def test_the_figures_show_every_number():
 
 
 def test_a_curve_of_one_evaluation_is_a_point():
-    """A line through one point is not to be seen; the evaluation before training is not on a logarithmic axis."""
+    """A line through one point is invisible, and the evaluation before training is not on a logarithmic axis."""
     curves = [figures.Curve("", np.array(looks), *[np.full(len(looks), -9.0)] * 2) for looks in ([0, 10], [0, 10, 20])]
     (axes,) = figures.bound_panels([figures.Panel("", curves)], num_columns=1).axes
     assert [line.get_marker() for line in axes.get_lines()] == ["o", "o", "None", "None"]

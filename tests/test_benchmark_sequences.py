@@ -1,4 +1,4 @@
-"""The benchmark along time: that all contenders do the same computation, and its command as a person runs it."""
+"""The sequence benchmark: all contenders do the same computation, and its command runs as users run it."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Length buckets: minibatches of sequences of similar lengths, cut to where the longest of them ends."""
+"""Length buckets: minibatches of sequences of similar lengths, cut at the end of the longest."""
 
 import functools
 import time
@@ -24,7 +24,7 @@ CUTS = (3, 5)
 
 
 def sequences(padding=0):
-    """Binary sequences `[30, 8 + padding, 3]` with NaN after their ends."""
+    """Return binary sequences `[30, 8 + padding, 3]` with NaN after their ends."""
     x = (np.random.RandomState(0).rand(SIZE, LENGTH + padding, 3) > 0.5).astype(float)
     x[np.arange(LENGTH + padding) >= LENGTHS[:, None]] = np.nan
     return x
@@ -40,7 +40,7 @@ def fit(model, data, algorithm, **settings):
 
 
 def test_a_minibatch_has_the_loss_and_the_update_that_it_has_uncut(x64):
-    """Whichever bucket its longest sequence is in."""
+    """This holds whichever bucket its longest sequence is in."""
     model, data = model_of(LENGTH, param_dtype="float64"), sequences()
     plain, cut = (each(model, optax.sgd(0.1), SIZE) for each in (aevb.auto_encoding, bucketed([5])))
     state = plain.init(KEY)
@@ -54,7 +54,7 @@ def test_a_minibatch_has_the_loss_and_the_update_that_it_has_uncut(x64):
 
 
 def test_minibatches_are_of_one_bucket_so_far_as_their_sizes_allow():
-    """Every epoch has different ones, in a random order, and leaves out different datapoints."""
+    """Every epoch has different minibatches in random order, and omits different datapoints."""
     buckets = np.searchsorted([*CUTS, LENGTH], LENGTHS)
     seen, firsts = set(), set()
     for seed in range(20):
@@ -62,7 +62,7 @@ def test_minibatches_are_of_one_bucket_so_far_as_their_sizes_allow():
         assert batches.shape == (SIZE // BATCH_SIZE, BATCH_SIZE)
         assert len(np.unique(batches)) == batches.size
         of_batches = [np.unique(buckets[batch]) for batch in batches]
-        assert sum(len(each) - 1 for each in of_batches) <= 2  # one for each border between buckets
+        assert sum(len(each) - 1 for each in of_batches) <= 2  # one per border between buckets
         firsts.add(int(np.max(buckets[batches[0]])))
         seen |= set(batches.ravel())
     assert seen == set(range(SIZE))
@@ -75,7 +75,7 @@ def test_an_algorithm_knows_the_bucket_of_a_sequence():
     bucket = bucketed(CUTS)(model_of(LENGTH), optax.sgd(0.1), SIZE).bucket
     assert bucket is not None
     data = sequences()
-    data[LENGTHS > 2, 1] = np.nan  # a gap ends nothing
+    data[LENGTHS > 2, 1] = np.nan  # a gap is not an end
     found = jax.vmap(bucket)(jnp.asarray(data))
     np.testing.assert_array_equal(found, np.searchsorted([*CUTS, LENGTH], LENGTHS))
 
@@ -84,7 +84,7 @@ def test_resumed_equals_uninterrupted_in_mid_epoch_too():
     model, data = model_of(LENGTH), sequences().astype(np.float32)
     train = functools.partial(fit, model, data, bucketed([4]))
     whole = train(num_epochs=3)
-    part = train(num_epochs=None, num_steps=10)  # of seven an epoch
+    part = train(num_epochs=None, num_steps=10)  # of seven per epoch
     rest = train(num_epochs=3, state=part.state)
     assert_close(rest.state, whole.state, rtol=0)
     assert whole.history[-1].train_elbo > whole.history[0].train_elbo
@@ -131,8 +131,8 @@ def test_refused():
 
 @pytest.mark.slow
 def test_padding_to_twice_the_length_costs_little():
-    """Under 1.3 times the time of sequences that are not padded; without buckets it is twice."""
-    jax.config.update("jax_disable_most_optimizations", False)  # until the fixture of this module ends, too
+    """Padding costs less than 1.3 times the time of unpadded sequences; without buckets it costs twice."""
+    jax.config.update("jax_disable_most_optimizations", False)  # until the module's fixture ends, too
     length, size = 64, 80
     data = (np.random.RandomState(0).rand(size, length, 20) > 0.5).astype(np.float32)
     padded = np.concatenate([data, np.full_like(data, np.nan)], axis=1)
@@ -149,7 +149,7 @@ def test_padding_to_twice_the_length_costs_little():
     }
     states = {name: state for name, (_, state, _) in contenders.items()}
     best = dict.fromkeys(contenders, np.inf)
-    for _ in range(6):  # in turn, and the best of each: other processes slow down all of them
+    for _ in range(6):  # alternating, taking the best of each, because other processes slow all of them down
         for name, (train, _, rows) in contenders.items():
             start = time.perf_counter()
             states[name], progress = train(states[name], rows, 3)

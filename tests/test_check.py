@@ -1,4 +1,4 @@
-"""What `experiments.check` finds in run folders, and what it makes of it."""
+"""The findings and repairs of `experiments.check` in run folders."""
 
 import json
 import os
@@ -25,14 +25,14 @@ CONFIG = tiny_config(SPLITS, hidden_dim=[100], param_dtype="float32", num_epochs
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A finished run with rows and checkpoints at epochs 0, 2 and 4; 11 steps an epoch."""
+    """A finished run with rows and checkpoints at epochs 0, 2 and 4; 11 steps per epoch."""
     train_into(folder := tmp_path_factory.mktemp("runs") / "run", CONFIG, SPLITS)
     return folder
 
 
 @pytest.fixture
 def folder(finished, tmp_path) -> Path:
-    """A copy to damage."""
+    """A copy of the run to damage."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -127,7 +127,7 @@ def test_what_is_rebuilt(folder, finished, damage, what, state, why):
     done = repaired(folder)
     assert done
     assert inspect(folder).is_well, wrong(folder)
-    # The same bits as training reported, the seconds too, which the checkpoints have.
+    # The bits are those that training reported, including the seconds, which the checkpoints store.
     assert history(folder) == history(finished)
     one, other = (RunFolder(each, CONFIG).read_summary() for each in (folder, finished))
     assert {name: one[name] for name in other} == other
@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_moved(folder):
     assert repaired(folder) == ["checkpoints/22 moved to damaged/checkpoints/22"]
     assert contents(folder / "damaged" / "checkpoints" / "22") == there
     assert inspect(folder).is_well
-    # Another one of that name does not take its place.
+    # Another checkpoint of that name does not replace it.
     shutil.copytree(folder / "damaged" / "checkpoints" / "22", folder / "checkpoints" / "22")
     assert repaired(folder) == ["checkpoints/22 moved to damaged/checkpoints/22.1"]
 
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_another_model_is_named_and_left(folder, tmp_path):
 
 
 def test_a_row_that_its_checkpoint_contradicts(folder, finished):
-    """Rows of older versions have no checksum: the checkpoint that was saved with a row is asked."""
+    """Rows of older versions have no checksum and are compared with the checkpoint saved with them."""
     lines = (folder / "metrics.csv").read_text().splitlines()
     text = "".join(f"{line.rpartition(',')[0]}\n" for line in lines)
     (folder / "metrics.csv").write_text(text)
@@ -224,7 +224,7 @@ def test_a_configuration_cannot_be_rebuilt(folder):
 
 
 def test_what_a_kill_of_a_run_leaves_is_well(folder):
-    """A row without its checkpoint, a checkpoint without its checksums, a save that did not end, no summary."""
+    """The cases: a row without its checkpoint, a checkpoint without checksums, an unfinished save, no summary."""
     (folder / "summary.json").unlink()
     shutil.rmtree(folder / "checkpoints" / "44")
     (folder / "checkpoints" / "22" / MANIFEST_FILE).unlink()
@@ -275,7 +275,7 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 def test_a_repair_that_is_killed_anywhere_is_run_again(finished, tmp_path, monkeypatch):
-    """Stopped at each of its waits for the disk, and before each rename."""
+    """It is stopped at each of its waits for the disk, and before each rename."""
     rows = {int(row.num_train_samples) // 20: row for row in history(finished)}
     summary = RunFolder(finished, CONFIG).read_summary()
     monkeypatch.setattr(repairs.Program, "evaluate", lambda self, config, state, seconds: rows[int(state.step)])

@@ -1,4 +1,4 @@
-"""`python -m experiments.check` as a person runs it."""
+"""`python -m experiments.check` as users run it."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ from tests.test_check import CONFIG, change, change_digit, damage_checkpoint
 
 @pytest.mark.slow
 def test_the_command(data_dir, tmp_path):
-    """Real processes: its statuses, its table, a folder of runs, and the lock."""
+    """Real processes check its exit statuses, its table, a folder of runs, and the lock."""
     flags = (
         "--latent_dim=2",
         "--hidden_dim=20",

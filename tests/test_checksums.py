@@ -1,4 +1,4 @@
-"""A run's config.json, metrics.csv and summary.json say by themselves whether they are as they were written."""
+"""A run's config.json, metrics.csv and summary.json contain checksums that reveal changes."""
 
 import csv
 import json
@@ -44,7 +44,7 @@ def test_every_changed_character_of_a_json_file_is_noticed():
                 found = unsealed(json.loads(text[:index] + other + text[index + 1 :]))
             except ValueError:
                 continue
-            # White space, or the name of the checksum, without which the rest is still right.
+            # White space, or the name of the checksum, without which the rest is still valid.
             assert {name: found[name] for name in expected} == expected
 
 
@@ -101,7 +101,7 @@ def test_folders_of_older_versions_have_no_checksums(finished, tmp_path):
     assert found.is_finished()
     assert (found.read_metrics(), found.read_summary()) == (expected.read_metrics(), expected.read_summary())
     aevb.load_run(copy)
-    # The next writer gives them theirs.
+    # The next writer adds checksums.
     found.start_metrics(found.read_metrics(), found.read_metrics()[0])
     assert (copy / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
 
@@ -115,7 +115,7 @@ def test_marks_of_a_repair_outlive_a_resumption(tmp_path):
     assert [line.is_rebuilt for line in lines] == [False, True, False]
 
 
-# What Orbax prints of what it cannot read: in processes of their own, whose standard error is looked at
+# Orbax's messages on unreadable files, tested in separate processes whose standard error is checked
 
 
 def load(folder, *prefix: str) -> subprocess.CompletedProcess:
@@ -133,7 +133,7 @@ except RunError as error:
 
 
 def test_a_damaged_checkpoint_without_its_manifest_is_one_line(finished, tmp_path):
-    """Dozens of arrays that cannot be read were dozens of tracebacks."""
+    """Dozens of unreadable arrays used to print dozens of tracebacks."""
     folder, _ = finished
     shutil.copytree(folder, copy := tmp_path / "run")
     for step in (copy / "checkpoints").iterdir():

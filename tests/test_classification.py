@@ -1,4 +1,4 @@
-"""Bayes' rule on bounds that are exact, against float64 NumPy."""
+"""Bayes' rule on exact bounds, against float64 NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ NUM_CLASSES, WIDTH, LATENT, SIZE = 3, 4, 2, 30
 OF_CLASS = [LinearGaussian.random(WIDTH, LATENT, seed) for seed in range(NUM_CLASSES)]
 XS = np.random.RandomState(9).randn(SIZE, WIDTH)
 LOG_PRIOR = np.log([0.2, 0.5, 0.3])
-EXACT = Estimator(kl="sampled")  # log p(x, z) - log q(z|x) is log p(x) for every z where q(z|x) is the posterior
+EXACT = Estimator(kl="sampled")  # log p(x, z) - log q(z|x) is log p(x) for every z if q(z|x) is the posterior
 
 
 def model_of(classes: list[LinearGaussian], widened: float = 1.0) -> Model:
-    """A linear-Gaussian model for each class; q(z|x, y) is its exact posterior, or `widened`."""
+    """A linear-Gaussian model per class; q(z|x, y) is its exact posterior, or `widened`."""
 
     def stacked(function):
         return jnp.stack([jnp.asarray(function(each)) for each in classes])
@@ -84,7 +84,7 @@ def test_a_loose_bound_is_below_the_evidence_and_more_weights_bring_it_closer(x6
 
 
 def test_classes_share_their_noise(x64):
-    """Two classes with the same parameters have the same bound to the bit, of whatever draw."""
+    """Two classes with the same parameters have the same bound to the bit, for every draw."""
     model = model_of([OF_CLASS[0], OF_CLASS[0], OF_CLASS[1]], widened=1.5)
     found = classify(model.init(KEY), KEY, XS, model, 3, estimator=Estimator(2)).log_joint
     np.testing.assert_array_equal(found[:, 0], found[:, 1])

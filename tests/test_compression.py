@@ -1,4 +1,4 @@
-"""Files of images by a trained model: the same images back, about -ELBO bits, and nothing else is taken for one."""
+"""Compressed files of images: the same images come back, at about -ELBO bits, and other files are refused."""
 
 import hashlib
 import itertools
@@ -16,12 +16,12 @@ from aevb.compression.rans import TOTAL, Stack, pack_heads, random_words, unpack
 from tests.processes import run
 
 SIZE = 36
-OVERHEAD = 50  # bytes of a file beside its message
+OVERHEAD = 50  # bytes of a file besides its message
 LIKELIHOODS = {"bernoulli": 1, "discretized_logistic": 2, "spiked_logistic": 4, "beta_binomial": 2, "categorical": 256}
 
 
 def weights(sizes, rng, scale=1.0):
-    """Parameters of a perceptron by NumPy's legacy generator, whose stream is the same in every version."""
+    """Return parameters of an MLP from NumPy's legacy generator, whose stream is the same in every version."""
     layers = {}
     for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         kernel = scale * rng.randn(inputs, outputs) / math.sqrt(inputs)
@@ -30,7 +30,7 @@ def weights(sizes, rng, scale=1.0):
 
 
 def model_and_params(likelihood="bernoulli", latent_dim=4):
-    """A model of data that have few bits, whose q is not far from the posterior: x says little about z."""
+    """Return a model of data that take few bits. Its q is close to the posterior, because x says little about z."""
     model = aevb.mlp_vae((SIZE,), latent_dim, 12, likelihood=likelihood)
     rng, num_outputs = np.random.RandomState(0), LIKELIHOODS[likelihood]
     params = {
@@ -45,14 +45,14 @@ def model_and_params(likelihood="bernoulli", latent_dim=4):
 
 
 def images_of(model, params, number):
-    """Images `[N, D]` of whole numbers that the model itself draws."""
+    """Return images `[N, D]` of integers drawn from the model itself."""
     images = aevb.posterior.sample(params, jax.random.key(0), number, model, mean=False)
     largest = 1 if np.array_equal(images, np.round(images)) else 255
     return np.round(largest * images).astype(np.uint8)
 
 
 def near_the_mean(params, likelihood):
-    """Images `[400, D]` of 0 to 255 that have few bits by the biases of a decoder, drawn by NumPy."""
+    """Return images `[400, D]` of 0 to 255 that take few bits under a decoder's biases, drawn by NumPy."""
     bias = params["decoder"]["Dense_1"]["bias"].reshape(-1, SIZE)
     rng = np.random.RandomState(2)
     if likelihood == "categorical":
@@ -83,7 +83,10 @@ def test_images_come_back_and_cost_minus_the_bound(likelihood):
 
 
 def test_the_file_is_the_same_everywhere(binary):
-    """In every version, by any number of threads: `test_other_threads_and_kernels` runs this elsewhere, too."""
+    """It is the same in every version, with any number of threads.
+
+    `test_other_threads_and_kernels` also runs this elsewhere.
+    """
     model, params, images = binary
     found = {}
     for likelihood in LIKELIHOODS:
@@ -146,11 +149,11 @@ def test_what_the_model_expands_is_stored(binary):
     np.testing.assert_array_equal(decompress(params, everything, model), noise)
 
 
-# Files that are none
+# Invalid files
 
 
 def test_mutated_files_are_refused(binary):
-    """1,000 of them: flipped, cut, prolonged, spliced; each by one line."""
+    """1,000 files with flipped, cut, extended or spliced bytes are each refused with one line."""
     model, params, images = binary
     data, rng = compress(params, images, model), np.random.RandomState(0)
     messages = set()
@@ -176,7 +179,7 @@ def test_mutated_files_are_refused(binary):
 
 
 def test_mutated_files_with_a_right_checksum_are_bounded(binary):
-    """What nobody's accident makes: either refused, or images of no more than the file's size times an image's."""
+    """Such deliberately made files are refused, or decompress to at most as many images as they have bytes."""
     model, params, images = binary
     data, rng = compress(params, images[:60], model), np.random.RandomState(0)
     num_refused = 0
@@ -222,7 +225,7 @@ def test_another_model_is_refused(binary):
         decompress(params, "data", model)
 
 
-# Images and models that are none
+# Invalid images and models
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Compression with any model, by compiled programs: levels, convolutions, bare functions."""
+"""Compression with any model, by compiled programs: levels, convolutions, plain functions."""
 
 import math
 
@@ -19,7 +19,7 @@ from tests.test_compression import OVERHEAD, SIZE, images_of
 
 
 def near_black(model, number=300):
-    """The model with all pixels darker, parameters whose q is near the prior, and images of few white pixels."""
+    """Return the model with darker pixels, parameters whose q is near the prior, and images of few white pixels."""
 
     def decode(params, z):
         logits = model.decode(params, z).base_dist.logits - 3.5
@@ -87,19 +87,19 @@ def test_bare_functions_over_intensities(name):
 
 
 def test_order_of_steps():
-    """Of three levels from the data up, each is pushed as soon as the one above it is there."""
+    """With three levels from the data up, each is pushed as soon as the level above it is available."""
     by_q = {"a": {"x"}, "b": {"a"}, "c": {"b"}}
     by_p = {"x": {"a"}, "a": {"b"}, "b": {"c"}, "c": set()}
     found = order(["a", "b", "c"], by_q, by_p)
     words = [f"{'pop' if step.is_pop else 'push'} {step.name}" for step in found]
     assert words == ["pop a", "push x", "pop b", "push a", "pop c", "push b", "push c"]
-    # Where q looks at x at every level, nothing can go before all are there.
+    # If q depends on x at every level, nothing can be pushed before all levels are known.
     found = order(["a", "b"], {"a": {"x"}, "b": {"x", "a"}}, {"x": {"a"}, "a": {"b"}, "b": set()})
     assert [step.name for step in found] == ["a", "b", "x", "a", "b"]
 
 
 def test_a_model_of_bare_functions():
-    """Of a scaled prior, and Bernoulli probabilities in place of logits."""
+    """The model has a scaled prior, and Bernoulli probabilities instead of logits."""
 
     def encode(params, x):
         return dist.Normal(x @ params["w"], 0.3).to_event(1)

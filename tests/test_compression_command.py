@@ -1,4 +1,4 @@
-"""`experiments.compress`, as a person runs it."""
+"""`experiments.compress`, as users run it."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.runs import tiny_config, tiny_splits, train_into
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run on binary pixels and one on grey ones that is no probability mass, of images of 3 x 4."""
+    """Return a run on binary pixels and one on grey pixels without a probability mass, of images of 3 x 4."""
     folder, splits = tmp_path_factory.mktemp("runs"), tiny_splits()
     for binarization in ("threshold", "grey"):
         config = tiny_config(splits, binarization=binarization, num_epochs=1, param_dtype="float32")
@@ -54,7 +54,7 @@ def test_mistakes_are_one_line(runs, tmp_path):
         ((images, new), "--run must name a run folder"),
         ((run, images), "IN and OUT must be given"),
         ((run, images, new, "more"), "unexpected argument 'more'"),
-        ((run, images, images), "is there already"),
+        ((run, images, images), "exists already"),
         ((run, str(tmp_path / "none.npy"), new), "does not exist"),
         ((run, str(tmp_path / "grey.npy"), new), "such as 90, which have no probability under a Bernoulli likelihood"),
         ((f"--run={folder / 'grey'}", images, new), "was trained on grey pixels"),

@@ -1,4 +1,4 @@
-"""Models given a label: the bound, the learned prior, labels that are none, and runs of the binaries."""
+"""Models given a label: the bound, the learned prior, invalid labels, and runs of the binaries."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ PARAMS = MODEL.init(KEY)
 
 
 def network(params: dict, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the variance that a tanh network with one hidden layer outputs, in float64."""
+    """Return the mean and variance that a tanh network with one hidden layer outputs, in float64."""
     first, second = (jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params[f"Dense_{i}"]) for i in (0, 1))
     outputs = np.tanh(inputs @ first["kernel"] + first["bias"]) @ second["kernel"] + second["bias"]
     mean, log_variance = np.split(outputs, 2)
@@ -108,14 +108,14 @@ def test_a_label_out_of_range_is_refused_wherever_it_comes_in():
         posterior.sample(PARAMS, KEY, 2, MODEL, condition=7)
     with pytest.raises(ValueError, match=words):
         aevb.elbo(PARAMS, KEY, Given(XS[0], 7), MODEL)
-    assert np.isnan(jax.jit(aevb.elbo)(PARAMS, KEY, Given(XS[0], 7), MODEL))  # what is traced is not known
+    assert np.isnan(jax.jit(aevb.elbo)(PARAMS, KEY, Given(XS[0], 7), MODEL))  # traced values are unknown
     on_array = conditional_vae((WIDTH,), 2, condition_shape=(3,))
     with pytest.raises(ValueError, match=r"the condition has shape \(4,\), but must have \(3,\)"):
         aevb.elbo(on_array.init(KEY), KEY, Given(XS[0], jnp.ones(4)), on_array)
 
 
 def test_samples_of_two_classes_share_their_noise():
-    """With the prior N(0, I), what the decoder makes of one z under each label."""
+    """With the prior N(0, I), the samples are decoded from the same z under each label."""
     z = jnp.stack([MODEL.prior(PARAMS, 0).sample(k) for k in _sample_keys(4)])
     for label in range(NUM_CLASSES):
         expected = jax.vmap(lambda z, label=label: MODEL.decode(PARAMS, z, label).mean)(z)

@@ -61,7 +61,7 @@ def test_settings_are_frozen_and_named_once():
 
 
 def test_a_configuration_has_one_shape():
-    """Nothing takes it for a dictionary, whose keys would be spelled a second time."""
+    """It is never treated as a dictionary, whose keys would repeat the names of its fields."""
     for path in EXPERIMENTS.rglob("*.py"):
         assert not re.search(r'(config|training|settings|model)\["', path.read_text()), path
 
@@ -112,7 +112,7 @@ def test_another_family_keeps_what_it_takes_too(monkeypatch):
 
 
 def test_sizes_of_levels_are_a_familys_own_where_they_have_another_form():
-    """One number is no default of a model of levels, nor are levels one of a model that has none."""
+    """One number is no default for a model of levels, nor are levels for a model without any."""
     for dataset in ("mnist", "digits"):
         config = defaults.of(dataset, model="hierarchical")
         assert config.model.arguments["latent_dim"] == [100, 50]
@@ -153,7 +153,7 @@ def test_lists_are_crossed_by_their_hyphens(arguments, found):
 
 
 def test_folders_are_named_as_they_always_were(data_dir, tmp_path):
-    """By what is not at its default: the command of an earlier version finds its run again."""
+    """Names consist of the settings that differ from defaults, so that commands of earlier versions find their runs."""
     arguments = ["--hidden_dim=8,8", "--weight_init=glorot", "--optimizer=sgd", "--epsilon=1e-4", "--nomap_prior"]
     arguments += ["--binarization=stochastic", "--batch_size=20", "--num_epochs=0", "--latent_dim=2", "--kl=sampled"]
     program = [sys.executable, "-m", "experiments.digits", f"--data_dir={data_dir}", *arguments]
@@ -171,7 +171,7 @@ def test_folders_are_named_as_they_always_were(data_dir, tmp_path):
 
 
 def test_a_flagfile_is_a_configuration_file(data_dir, tmp_path):
-    """Its samples are trained exactly, and a finished run has nothing to do."""
+    """It trains on exactly its number of samples, and a finished run has nothing to do."""
     (tmp_path / "small.flags").write_text(
         "# a small run\n--latent_dim=2\n--hidden_dim=8\n--num_train_samples=2000\n--nodraw_pictures\n"
     )

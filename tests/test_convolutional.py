@@ -1,4 +1,4 @@
-"""The convolutional family: its convolutions against Flax's, images of any size, and programs by platform."""
+"""The convolutional family: its convolutions against Flax's, images of any size, and programs per platform."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ def images(num: int, *shape: int) -> np.ndarray:
 
 
 def compared(function, module: nn.Module, shape: tuple[int, int, int], size: int) -> None:
-    """Compare values, and gradients of the image and the kernel, with those of a module of Flax."""
+    """Compare values, and gradients of the image and the kernel, with those of a Flax module."""
     rng = np.random.RandomState(0)
     batch, kernel = rng.randn(3, *shape), rng.randn(size, size, shape[-1], 4)
     theirs = lambda batch, kernel: module.apply({"params": {"kernel": kernel}}, batch)
@@ -81,7 +81,7 @@ def test_layers_have_the_parameters_of_flax():
         np.testing.assert_allclose(ours.apply(params, image[0]), theirs.apply(params, image)[0], rtol=1e-5, atol=1e-6)
 
 
-# Programs by platform
+# Programs per platform
 
 
 def gradients(params, keys, batch):
@@ -151,7 +151,7 @@ def test_every_parameter_matters(shape):
 
 
 def test_values_of_a_likelihood_with_several_outputs_are_where_the_image_is(x64):
-    """A decoder whose head is only a bias has one mean and one variance for each channel, wherever a pixel is."""
+    """A decoder head with only a bias has one mean and one variance per channel, at every pixel."""
     model = models.build("convolutional", data_shape=(3, 5, 2), likelihood="gaussian", param_dtype="float64", **SMALL)
     params = jax.tree.map(jnp.zeros_like, model.init(KEY))
     params["decoder"]["Convolution_1"]["bias"] = jnp.array([1.0, 2.0, 0.0, np.log(4.0)])
@@ -255,7 +255,7 @@ def test_a_model_works_without_compilation():
     assert found == pytest.approx(float(aevb.elbo(params, KEY, x, COLOUR)), rel=1e-5)
 
 
-# As people run it
+# As users run it
 
 ARGUMENTS = ["--model=convolutional", "--num_channels=2,3", "--hidden_dim=4", "--num_residual_blocks=0"]
 
@@ -270,7 +270,7 @@ def test_digits_by_its_command(data_dir, tmp_path):
     name, recorded = models.recipe_of(model)
     assert name == "convolutional"
     assert recorded["data_shape"] == [8, 8]
-    assert recorded["weight_init"] == "glorot"  # its own default and not that of the MLP
+    assert recorded["weight_init"] == "glorot"  # its own default, not that of the MLP
     assert aevb.posterior.sample(params, KEY, 3, model).shape == (3, 8, 8)
 
 

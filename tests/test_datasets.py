@@ -15,7 +15,7 @@ from aevb.data.cache import cache_dir
 from aevb.data.sources.frey_face import read_faces
 from aevb.data.sources.mnist import read_idx
 
-# What is loaded
+# Loaded values
 
 
 def test_mnist_is_the_official_one(real_data, data_dir):
@@ -27,7 +27,7 @@ def test_mnist_is_the_official_one(real_data, data_dir):
     assert test.labels is not None
     assert list(train.labels[:10]) == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert list(test.labels[:10]) == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    # The mean and standard deviation that everyone normalizes by.
+    # The mean and standard deviation that are commonly used for normalization.
     assert train.pixels().mean() == pytest.approx(0.1307, abs=1e-4)
     assert train.pixels().std() == pytest.approx(0.3081, abs=1e-4)
     assert train.split_rule == "official 60000/10000"
@@ -48,7 +48,7 @@ def test_frey_face_splits(real_data, data_dir, rule, sizes):
         assert "distribution shift" in train.split_rule
     else:
         assert train.split_rule == "random 1768/197 by seed 0"
-    # Neighbouring frames look alike: had the rows and columns been swapped, neighbouring rows would not.
+    # Neighbouring frames are similar. With rows and columns swapped, neighbouring rows would not be.
     pixels = frames.astype(np.float64)
     assert np.abs(np.diff(pixels, axis=1)).mean() < 0.5 * np.abs(pixels - pixels[:, ::-1]).mean()
 
@@ -79,7 +79,7 @@ def test_processes_that_start_together_prepare_once(real_data, tmp_path):
 
 
 def test_preparing_and_reading_need_no_tensorflow(tmp_path):
-    """In a process of its own, which must not have imported TensorFlow, whether it is installed or not."""
+    """A separate process must not import TensorFlow, whether it is installed or not."""
     program = (
         "import sys, aevb\n"
         f"images = aevb.data.load('digits', 'train', {str(tmp_path)!r}).images\n"
@@ -112,7 +112,7 @@ def test_importing_the_library_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-# What is damaged
+# Damage
 
 
 def test_a_damaged_cache_is_made_again(tmp_path):
@@ -192,7 +192,7 @@ def test_binarizations():
     assert bool(jnp.any(one != other))
     for drawn in (fixed, one, other):
         assert set(np.unique(drawn)) == {0.0, 1.0}
-        # Each bin of intensities comes out at its own rate.
+        # Each bin of intensities has its own rate.
         rates = [float(jnp.mean(drawn[(grey >= low) & (grey < low + 0.1)])) for low in np.arange(0, 1, 0.1)]
         np.testing.assert_allclose(rates, np.arange(0.05, 1, 0.1), atol=0.05)
     with pytest.raises(ValueError, match="binarization must be one of"):

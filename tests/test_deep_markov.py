@@ -30,7 +30,7 @@ SIZES = (2, 6, 4, 6)
 
 
 def kalman(theta, x):
-    """Return log p of what was observed by the filter of the tests, which has no offset of its own."""
+    """Return log p of the observed values by the tests' filter, which has no offset."""
     others = {
         "F": theta["transition"],
         "H": theta["emission"],
@@ -42,7 +42,7 @@ def kalman(theta, x):
 
 
 def some_theta():
-    """Parameters of a model of four values by three states, far from the initial ones."""
+    """Return parameters of a model with four values and three states, far from the initial ones."""
     rng = np.random.RandomState(3)
     theta = {
         "transition": 0.95 * np.linalg.qr(rng.randn(3, 3))[0],
@@ -62,7 +62,7 @@ def assert_as_close(found, expected, rtol):
 
 
 def test_the_bound_of_a_linear_model_is_the_kalman_filters_and_so_is_its_gradient(x64):
-    """Over 40 steps with a gap, a missing entry and ten steps of padding, whatever is drawn."""
+    """The series has 40 steps with a gap, a missing entry and ten steps of padding. The noise does not matter."""
     x, theta = jnp.asarray(recording(LENGTH, PADDING)), some_theta()
     model = linear_gaussian_state_space(x.shape, 3, param_dtype="float64")
     assert jax.tree.map(jnp.shape, model.init(KEY)) == {"encoder": {}, "decoder": jax.tree.map(jnp.shape, theta)}
@@ -75,7 +75,10 @@ def test_the_bound_of_a_linear_model_is_the_kalman_filters_and_so_is_its_gradien
 
 
 def test_another_posterior_is_below_the_kalman_filter(x64):
-    """A recurrent network that has learned nothing; its bound is unbiased, so the mean of many is below log p."""
+    """The posterior is an untrained recurrent network.
+
+    Its bound is unbiased, so the mean of many draws is below log p.
+    """
     x, theta = jnp.asarray(recording(6, 2)), some_theta()
     model = linear_gaussian_state_space(x.shape, 3, "recurrent", 5, param_dtype="float64")
     params = {"encoder": model.init(KEY)["encoder"], "decoder": theta}
@@ -88,7 +91,7 @@ def test_another_posterior_is_below_the_kalman_filter(x64):
 
 @pytest.mark.slow
 def test_training_a_linear_model_ends_at_a_maximum_of_the_likelihood(x64):
-    """Steps along its gradient raise log p of held-out series that the filter computes, from 40 series."""
+    """Gradient steps on 40 series raise log p of held-out series, which the filter computes."""
     model = linear_gaussian_state_space((12, 4), 3, param_dtype="float64")
     truth = state_space(12)
     z = truth.model.prior(truth.params).sample(jax.random.key(1), (120,))
@@ -117,7 +120,7 @@ def model_of(length, **options):
 
 
 def roll(length, padding=0):
-    """A binary sequence with a gap and a missing value, and NaN after its end."""
+    """Return a binary sequence with a gap, a missing value, and NaN after its end."""
     x = np.full((length + padding, 3), np.nan)
     x[:length] = np.random.RandomState(0).rand(length, 3) > 0.5
     x[2], x[1, 1] = np.nan, np.nan
@@ -125,18 +128,18 @@ def roll(length, padding=0):
 
 
 def trained(model):
-    """Parameters away from the initial ones, many of which are 0."""
+    """Return parameters away from the initial ones, many of which are 0."""
     return jax.tree.map(lambda leaf: leaf + 0.3 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), model.init(KEY))
 
 
 def steps_of(path, z):
-    """The Gaussians of every step along a path."""
+    """Return the Gaussians of every step along a path."""
     assert isinstance(path, Markov)
     return path.conditionals(z).base_dist  # type: ignore[attr-defined]
 
 
 def centres_of(path, z):
-    """What noise of 0 becomes at every step along a path."""
+    """Return the path that zero noise gives, step by step."""
     steps = path.conditionals(z)
     if not isinstance(steps, TransformedDistribution):
         return steps.base_dist.loc
@@ -152,7 +155,7 @@ def centres_of(path, z):
     ],
 )
 def test_padding_to_twice_the_length_changes_nothing(x64, posterior, kl):
-    """Neither the bound nor its gradient, by the same noise; parameters serve any length."""
+    """The bound and its gradient stay the same with the same noise. Parameters work for any length."""
     short, long = model_of(6, posterior=posterior), model_of(12, posterior=posterior)
     params = trained(short)
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, long.init(KEY))
@@ -174,7 +177,7 @@ def test_a_padded_step_is_the_priors(x64, posterior):
     ours, priors = (steps_of(distribution, z) for distribution in (q, p))
     for name in ("loc", "scale"):
         np.testing.assert_array_equal(getattr(ours, name)[:, 5:], getattr(priors, name)[:, 5:])
-        assert np.all(getattr(ours, name)[:, :5] != getattr(priors, name)[:, :5])  # in the gap, too
+        assert np.all(getattr(ours, name)[:, :5] != getattr(priors, name)[:, :5])  # also in the gap
     terms = aevb.elbo_terms(params, KEY, x, model)
     np.testing.assert_array_equal(terms.kl_by_level["z"][5:], 0)
     nothing = aevb.elbo_terms(params, KEY, jnp.full((8, 3), jnp.nan), model, kl="sampled")
@@ -183,7 +186,10 @@ def test_a_padded_step_is_the_priors(x64, posterior):
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_what_a_step_of_the_posterior_depends_on(x64, posterior):
-    """Structured, or a flow: the step before, and what is still to come. Mean field: all of x, and no step."""
+    """Structured posteriors and flows depend on the step before and on later data.
+
+    Mean field depends on all data and no step.
+    """
     model = model_of(5, posterior=posterior)
     params, x = trained(model), jnp.asarray(np.random.RandomState(0).rand(5, 3))
     z = jnp.asarray(np.random.RandomState(1).randn(5, 2))
@@ -203,19 +209,19 @@ def test_what_a_step_of_the_posterior_depends_on(x64, posterior):
 
 
 def flow_model(length, padding=0):
-    """A model of three latents, its parameters away from the first ones, and a sequence."""
+    """Return a model of three latents, parameters away from the initial ones, and a sequence."""
     model = deep_markov_vae((length + padding, 3), 3, 6, 4, 6, posterior="flow", param_dtype="float64")
     return model, trained(model), roll(length, padding)
 
 
 def _drawn_with_both_densities(q, key):
-    """A path, and the density of each step along the way there and at the path alone, which inverts the flow."""
+    """Return a path, and the density of each step while drawing and at the given path, which inverts the flow."""
     z, kept = q.sample_with_intermediates(key)
     return z, q.log_probs(z, kept), q.log_probs(z)
 
 
 def test_a_flows_density_is_that_of_its_noise_and_the_jacobian(x64):
-    """Step by step: noise found by a root finder, its normal density, less the log determinant of float64 Jacobians."""
+    """The oracle takes noise from a root finder, its normal density, and a float64 log determinant, step by step."""
     model, params, x = flow_model(6)
     q = jax.jit(model.encode)(params, x)
     assert isinstance(q, Markov)
@@ -241,7 +247,7 @@ def test_a_flows_density_is_that_of_its_noise_and_the_jacobian(x64):
 
 
 def test_a_flows_padding_costs_exactly_nothing(x64):
-    """Draws after the end are those of the prior's steps, and so are densities, whichever way they are found."""
+    """Draws after the end are the prior's steps, and so are their densities, computed either way."""
     model, params, x = flow_model(5, 3)
     q, p = model.encode(params, x), model.prior(params)
     assert isinstance(q, Markov)
@@ -250,7 +256,7 @@ def test_a_flows_padding_costs_exactly_nothing(x64):
     for intermediates in (kept, None):
         ours, priors = q.log_probs(z, intermediates), p.log_probs(z)
         np.testing.assert_array_equal(ours[:, 5:], priors[:, 5:])
-        assert np.all(ours[:, :5] != priors[:, :5])  # in the gap, too
+        assert np.all(ours[:, :5] != priors[:, :5])  # also in the gap
     key, inputs = jax.random.split(KEY, 8)[6], jax.tree.map(lambda leaf: leaf[6], q.inputs)
     np.testing.assert_array_equal(
         q.step(q.params, z[:, 5], inputs).sample(key), p.step(p.params, z[:, 5], 6).sample(key)
@@ -262,7 +268,7 @@ def test_a_flows_padding_costs_exactly_nothing(x64):
 
 
 def linear_model_and_posterior(posterior):
-    """A linear state space of three states whose sum alone is seen, with a recognition model by networks."""
+    """Return a linear state space of three states with only their sum observed, and a neural recognition model."""
 
     def transition(theta, z):
         return z @ theta["transition"].T, jnp.exp(0.5 * theta["transition_log_variance"])
@@ -276,7 +282,7 @@ def linear_model_and_posterior(posterior):
 
 
 def test_a_flow_comes_closer_to_the_kalman_filter_than_independent_dimensions(x64):
-    """What is seen ties the three states to each other; and particles that move by it find the filter's log p."""
+    """The observations couple the three states. Particles that move by the flow find the filter's log p."""
     x, gaps = jnp.asarray(np.random.RandomState(0).randn(3, 4)), {}
     for posterior in ("structured", "flow"):
         model, params = linear_model_and_posterior(posterior)
@@ -290,7 +296,7 @@ def test_a_flow_comes_closer_to_the_kalman_filter_than_independent_dimensions(x6
 
 
 def fitted(model, params, x):
-    """Parameters with phi fitted to one sequence, theta as it was, and the bound there."""
+    """Return parameters with phi fitted to one sequence and theta unchanged, and the bound there."""
     bound = functools.partial(aevb.elbo, num_samples=10, kl="sampled")
     optimizer = optax.adam(3e-2)
 
@@ -320,7 +326,7 @@ def softplus(x):
 
 
 def test_the_networks_against_numpy(x64):
-    """Transition, units that read backwards, and combiner, in float64 and one step at a time."""
+    """Transition, backward recurrent units and combiner are compared in float64, one step at a time."""
     model = model_of(4)
     params = jax.tree.map(np.asarray, trained(model))
     x, z = np.random.RandomState(0).rand(4, 3), np.random.RandomState(1).randn(4, 2)
@@ -355,7 +361,7 @@ def test_the_networks_against_numpy(x64):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical", "discretized_logistic"])
 def test_likelihoods_of_each_value(likelihood):
-    """Of a whole path and of one step of it; values are where they belong."""
+    """The likelihood of a whole path and of one step have the values at the right positions."""
     model = deep_markov_vae((4, 3), *SIZES, likelihood=likelihood)
     params = trained(model)
     z = jax.random.normal(KEY, (4, 2))
@@ -369,7 +375,7 @@ def test_likelihoods_of_each_value(likelihood):
 
 
 def test_the_mean_of_the_data_is_the_last_bias_whatever_the_sizes():
-    """Of one step, `[D]`; with as many latents as values the transition has a layer of that size too."""
+    """The bias is that of one step, `[D]`. With as many latents as values, a transition layer has the same size."""
     model = start_at_mean(deep_markov_vae((4, 3), 3, 6, 4, 6), [0.1, 0.5, 0.9])
     bias = model.init(KEY)["decoder"]["emission"]["Dense_2"]["bias"]
     np.testing.assert_allclose(jax.nn.sigmoid(bias), [0.1, 0.5, 0.9], rtol=1e-6)
@@ -377,7 +383,7 @@ def test_the_mean_of_the_data_is_the_last_bias_whatever_the_sizes():
 
 @pytest.mark.parametrize("posterior", ["structured", pytest.param("mean_field", marks=pytest.mark.slow)])
 def test_training_finds_the_alternation_in_sequences_of_different_lengths(posterior):
-    """Sequences that alternate have log p of -log 2, whatever their length: the first step decides all others."""
+    """Alternating sequences have log p of -log 2 at any length, because the first step decides all others."""
     rng = np.random.RandomState(0)
     first, lengths = rng.randint(0, 2, 64), rng.randint(2, 9, 64)
     x = ((first[:, None] + np.arange(8)) % 2).astype(np.float32)

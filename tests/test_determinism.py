@@ -1,6 +1,6 @@
-"""The same seed gives the same bits, whoever compiled the programs; another seed another of everything drawn.
+"""The same seed gives the same bits, whichever process compiled the programs; another seed changes every draw.
 
-Everything drawn is looked at by itself, all else held still: a run as a whole would differ if only one of them did.
+Each kind of draw is tested alone with everything else fixed: a whole run would already differ if one kind did.
 """
 
 import functools
@@ -25,7 +25,7 @@ SEEDS = range(4)
 
 @pytest.mark.slow
 def test_a_cold_and_a_warm_compilation_cache_give_the_same_bits(data_dir, tmp_path):
-    """In two processes, whose sets and dictionaries of strings have other orders too."""
+    """The two processes also have different orders of sets of strings."""
     compiled = tmp_path / "compiled"
     workdirs = tmp_path / "cold", tmp_path / "warm"
     programs: list[set[Path]] = []
@@ -40,17 +40,17 @@ def test_a_cold_and_a_warm_compilation_cache_give_the_same_bits(data_dir, tmp_pa
         )
         assert done.returncode == 0, done.stderr
         programs.append({path for path in compiled.iterdir() if path.name.endswith("-cache")})
-    assert programs[0] == programs[1]  # the second compiled nothing that the first had not
+    assert programs[0] == programs[1]  # the second compiled nothing new
     assert any("train_epochs" in path.name for path in programs[0])
     assert_same_run(*workdirs)
     assert metrics(workdirs[0])[-1]["epoch"] == "20"
 
 
-# One thing drawn at a time
+# One kind of draw at a time
 
 
 class Seen(NamedTuple):
-    """What a run saw, whose parameters stood still.
+    """Records of a run with fixed parameters.
 
     Attributes:
       indices: `[steps, M]`.
@@ -67,9 +67,9 @@ class Seen(NamedTuple):
 
 @functools.cache
 def seen(seed: int, binarization: str = "grey", blind_decoder: bool = False) -> Seen:
-    """Of `fit` on datapoints that are all the same, in training and test data, from weights that are always the same.
+    """Run `fit` on identical datapoints, in training and test data, from fixed weights.
 
-    What differs then is the noise. A blind decoder leaves none of z in the reconstruction: what differs is the targets.
+    Then only the noise differs. With a blind decoder, the reconstruction does not depend on z, and only targets differ.
     """
     datapoint = np.linspace(0.1, 0.9, DATA_DIM, dtype=np.float32)
     data = np.tile(datapoint, (SIZE, 1))
@@ -110,12 +110,12 @@ def seen(seed: int, binarization: str = "grey", blind_decoder: bool = False) -> 
 
 
 def all_different(values) -> bool:
-    """Whether no two of the leading axis of `values` are the same."""
+    """Return whether all entries along the leading axis of `values` differ."""
     return len({np.asarray(value).tobytes() for value in values}) == len(values)
 
 
 def test_initial_weights():
-    """Every single weight: another one by another seed, and of no other layer."""
+    """Every single weight differs between seeds and between layers."""
     trees = [MODEL.init(jax.random.key(seed)) for seed in SEEDS]
     weights = np.stack([np.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]) for tree in trees])
     assert all_different(weights.reshape(-1))
@@ -131,29 +131,29 @@ def test_the_same_seed_is_the_same_again():
 
 
 def test_shuffles():
-    """By seed, and from epoch to epoch; nothing else that is drawn shifts them."""
+    """Shuffles differ between seeds and epochs; other draws do not shift them."""
     orders = np.stack([seen(seed).indices.reshape(EPOCHS, SIZE) for seed in SEEDS])
     np.testing.assert_array_equal(np.sort(orders), np.broadcast_to(np.arange(SIZE), orders.shape))
     assert all_different(orders.reshape(-1, SIZE))
 
 
 def test_noise_of_training():
-    """By seed and from step to step, of one and the same minibatch."""
+    """Noise differs between seeds and steps, for the same minibatch."""
     assert len(np.unique(np.concatenate([seen(seed).minibatches.reshape(-1, DATA_DIM) for seed in SEEDS]), axis=0)) == 1
     assert all_different(np.concatenate([seen(seed).losses for seed in SEEDS]))
 
 
 def test_noise_of_evaluation():
-    """By seed, from evaluation to evaluation, and of training and test split, though these are the same data."""
+    """Noise differs between seeds, evaluations, and the training and test split, although their data are the same."""
     assert all_different(np.concatenate([seen(seed).history[:, :2].reshape(-1) for seed in SEEDS]))
 
 
 def test_stochastic_binarization_of_training():
-    """By seed, from step to step and from datapoint to datapoint; each draw has the mean that it should."""
+    """Targets differ between seeds, steps and datapoints, and have the right mean."""
     targets = np.concatenate([seen(seed, "stochastic").minibatches for seed in SEEDS])
     assert set(np.unique(targets)) == {0.0, 1.0}
     assert all_different(targets)
-    assert min(len(np.unique(minibatch, axis=0)) for minibatch in targets) > BATCH // 2  # some come twice by chance
+    assert min(len(np.unique(minibatch, axis=0)) for minibatch in targets) > BATCH // 2  # some coincide by chance
     targets = targets.reshape(-1, DATA_DIM)
     intensities = np.linspace(0.1, 0.9, DATA_DIM)
     error = np.sqrt(intensities * (1 - intensities) / len(targets))
@@ -161,14 +161,14 @@ def test_stochastic_binarization_of_training():
 
 
 def test_stochastic_binarization_of_evaluation():
-    """By seed and from evaluation to evaluation, where the noise of z does not reach."""
+    """Targets differ between seeds and evaluations, where the noise of z has no effect."""
     grey = np.concatenate([seen(seed, "grey", True).history[:, 2] for seed in SEEDS])
     assert len(np.unique(grey)) == 1
     assert all_different(np.concatenate([seen(seed, "stochastic", True).history[:, 2] for seed in SEEDS]))
 
 
 def test_fixed_binarization_is_one_draw_whatever_the_seed():
-    """All runs have the same targets, or their bounds would not compare."""
+    """All runs have the same targets, so that their bounds are comparable."""
     by_datapoint = []
     for seed in SEEDS:
         found = seen(seed, "fixed")

@@ -1,4 +1,4 @@
-"""Two real processes on 127.0.0.1 that train one run together."""
+"""Two real processes on 127.0.0.1 train one run together."""
 
 import concurrent.futures
 import contextlib
@@ -31,7 +31,7 @@ def bounds(workdir) -> np.ndarray:
 
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
-    """Eight steps of plain descent, which hands the rounding of two programs on and does not enlarge it."""
+    """Eight steps of plain gradient descent, which passes on the rounding of two programs without amplifying it."""
     one, two = tmp_path / "one", tmp_path / "two"
     few = (f"--data_dir={data_dir}", "--num_train_images=200", "--optimizer=sgd", "--learning_rate=0.1")
     alone = experiment("digits", *RUN, *few, f"--workdir={one}")
@@ -41,12 +41,12 @@ def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
     np.testing.assert_allclose(bounds(two), bounds(one), rtol=1e-5, atol=1e-5)
     assert np.all(np.diff(bounds(one)[:, 2:4], axis=0) > 0.1)
     assert "written, each with its figures" in writer.stdout
-    assert "nats" not in other.stdout  # one process writes, and talks
+    assert "nats" not in other.stdout  # only one process writes and prints
     assert {path.name for path in one.iterdir() if "events" not in path.name} == {
         path.name for path in two.iterdir() if "events" not in path.name
     }
 
-    # Finished: nothing to do, for both. Longer: goes on, in both. Without --resume: refused, in both.
+    # In both processes: finished, nothing to do; a longer run resumes; without --resume it is refused.
     finished = together(*few, f"--workdir={two}", "--resume")
     assert [done.returncode for done in finished] == [0, 0], [done.stderr for done in finished]
     longer = together(*few, f"--workdir={two}", "--resume", "--num_epochs=6")
@@ -59,7 +59,7 @@ def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_to_either_process_stops_both_and_is_saved(data_dir, tmp_path):
-    """The next evaluation is far away; until then both must pause after the same epochs, whatever their clocks say."""
+    """The next evaluation is far away. Until then both must pause after the same epochs, whatever their clocks."""
     arguments = (f"--data_dir={data_dir}", f"--workdir={tmp_path}", "--num_epochs=100000", "--eval_every=100000")
     checkpoints = tmp_path / "checkpoints"
     steps = [0]
@@ -67,7 +67,7 @@ def test_sigterm_to_either_process_stops_both_and_is_saved(data_dir, tmp_path):
         processes = start_together(*arguments, *["--resume"] * index)
         try:
             wait_for(checkpoints / str(steps[-1]), processes[0])
-            time.sleep(15)  # and a dozen pauses, or as many as there is time for after starting anew
+            time.sleep(15)  # and a dozen pauses, or as many as fit in the time after a restart
             processes[index].send_signal(signal.SIGTERM)
         finally:
             ended = ends_of(processes)
@@ -96,7 +96,7 @@ def test_flags_that_do_not_go_together(arguments, message, tmp_path):
     assert_one_line_error(experiment("digits", f"--workdir={tmp_path / 'run'}", *arguments), message)
 
 
-# Before they are joined
+# Before the processes are connected
 
 
 def test_processes_meet_whoever_comes_first():
@@ -139,7 +139,7 @@ def free_port() -> int:
 
 
 def knock(address: str) -> None:
-    """Connect to the port and say something else, as a scanner does."""
+    """Connect to the port and send something else, as a scanner does."""
     host, port = address.split(":")
     for _ in range(50):
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1) as connection:

@@ -84,7 +84,7 @@ def test_draws_have_the_shapes_of_the_event_after_those_of_the_sample(make, samp
 
 
 def test_the_order_of_levels_survives():
-    """JAX sorts the keys of a dict; levels are drawn in their own order."""
+    """JAX sorts the keys of a dict, but levels are drawn in their own order."""
     chain = jax.jit(lambda x: Chain(z=normal(x), a=Partial(lambda z: normal(z["z"]))))(X)
     assert list(chain.levels) == ["z", "a"]
     assert set(chain.sample(KEY)) == {"a", "z"}
@@ -130,4 +130,4 @@ def test_a_function_that_hides_arrays_cannot_cross_and_says_what_can(transform, 
     with pytest.raises(TypeError, match=message) as error:
         transform(make)(W, xs)
     assert "jax.tree_util.Partial" in str(error.value)
-    assert np.isfinite(jax.jit(lambda w, x: make(w, x).log_prob(make(w, x).sample(KEY)))(W, X))  # inside it is fine
+    assert np.isfinite(jax.jit(lambda w, x: make(w, x).log_prob(make(w, x).sample(KEY)))(W, X))  # inside the support

@@ -1,4 +1,4 @@
-"""What is said of NaN and infinity in training: which step, which datapoints, which member."""
+"""Reports of NaN and infinity in training: the step, the datapoints, the member."""
 
 import functools
 
@@ -20,7 +20,7 @@ from experiments.runs.recorder import Recorder
 
 
 class Anything(dist.Distribution):
-    """A likelihood whose support is not known: no datapoint is refused before training, NaN and infinity included."""
+    """A likelihood of unknown support: no datapoint is refused before training, not even NaN and infinity."""
 
     def __init__(self):
         super().__init__((), (12,))
@@ -43,12 +43,12 @@ def data() -> np.ndarray:
 
 @pytest.fixture(params=["resident", "streamed"])
 def wrapped(request):
-    """Data in memory or read while training; 50 rounds to blocks of two minibatches."""
+    """Data in memory, or streamed in blocks of two minibatches for 50 rows."""
     return (lambda data: data) if request.param == "resident" else functools.partial(aevb.Stream, block_size=50)
 
 
 def counting_algorithm(penalty, model, optimizer, dataset_size, map_prior):
-    """Nothing is evaluated, and the key is left alone: the order of the first epoch is that of `first_order`."""
+    """Evaluates nothing and ignores the key, so that `first_order` is the order of the first epoch."""
     del dataset_size, map_prior
 
     def step(state, xs, indices):
@@ -64,7 +64,7 @@ def counting_algorithm(penalty, model, optimizer, dataset_size, map_prior):
 
 
 def orders(key, num_epochs: int) -> np.ndarray:
-    """The minibatches of all steps, `[steps, M]`, of a `fit` by `key` and `counting_algorithm`."""
+    """Return the minibatches of all steps of a `fit` by `key` and `counting_algorithm`, `[steps, M]`."""
     key, found = jax.random.split(key)[0], []
     for _ in range(num_epochs):
         key, shuffle_key = jax.random.split(key)
@@ -77,7 +77,7 @@ def first_step_with(planted: int, batches: np.ndarray) -> int:
 
 
 def norm_penalty(params, xs, step):
-    """The length of x * params: finite everywhere, with a gradient that is not at x = 0."""
+    """The norm of x * params, which is finite everywhere, but whose gradient is not at x = 0."""
     del step
     return jnp.mean(jnp.sqrt(jnp.sum((xs * params) ** 2, axis=1)))
 
@@ -85,7 +85,7 @@ def norm_penalty(params, xs, step):
 @pytest.mark.parametrize("planted", [float("nan"), float("inf"), 0.0])
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.1), aevb.paper_optimizer(0.1)])
 def test_the_step_and_minibatch_of_a_planted_datapoint_are_named(data, wrapped, planted, optimizer):
-    """Zeros make the gradient alone NaN: losses show that a step later, and so on another minibatch."""
+    """Zeros make only the gradient NaN. Losses show that one step later, in another minibatch."""
     data[PLANTED] = planted
     algorithm = functools.partial(counting_algorithm, norm_penalty)
     with pytest.raises(aevb.DivergedError) as caught:
@@ -102,7 +102,7 @@ def test_the_step_and_minibatch_of_a_planted_datapoint_are_named(data, wrapped, 
 
 @pytest.mark.parametrize("bad_step", [0, 4, STEPS - 1, STEPS, 3 * STEPS - 1])
 def test_a_gradient_that_is_not_finite_is_noticed_at_its_step(data, wrapped, bad_step):
-    """At the first and last steps of epochs and of a stretch between evaluations too."""
+    """This includes the first and last steps of epochs and of intervals between evaluations."""
 
     def penalty(params, xs, step):
         del xs
@@ -116,7 +116,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_its_step(data, wrapped, bad
 
 
 def test_it_stops_within_one_interval_of_evaluations(data, wrapped):
-    """Also where no loss shows what became of the parameters."""
+    """This also holds if no loss shows that the parameters diverged."""
 
     def penalty(params, xs, step):
         del xs
@@ -143,7 +143,7 @@ def test_parameters_that_are_infinite_from_the_beginning_are_no_divergence(data)
 
 
 def test_evaluation_names_the_datapoints_whose_bound_is_not_finite(data, wrapped):
-    """Values may be missing, but the encoder sees their NaN."""
+    """Values may be missing, but the encoder receives their NaN."""
     model = aevb.Model(
         lambda key: {"encoder": jnp.ones((12, 2)), "decoder": jnp.ones((2, 12))},
         lambda params, x: dist.Normal(x @ params["encoder"], 1.0).to_event(1),
@@ -158,11 +158,11 @@ def test_evaluation_names_the_datapoints_whose_bound_is_not_finite(data, wrapped
 
 @pytest.mark.parametrize("execution", ["side_by_side", "in_turn"])
 def test_a_population_names_the_member_and_leaves_the_others_alone(x64, data, execution):
-    """As if it had been trained alone, and they without it: by other programs, hence in double precision."""
+    """The results equal those of separate training. The programs differ, hence double precision."""
 
     def penalty(params, xs, step):
         del xs, step
-        return jnp.sqrt(jnp.maximum(params[0] - 0.5, 0))  # NaN gradient once the first parameter is down to 0.5
+        return jnp.sqrt(jnp.maximum(params[0] - 0.5, 0))  # NaN gradient once the first parameter has fallen to 0.5
 
     fit = functools.partial(
         fit_population,
@@ -194,7 +194,7 @@ def test_a_population_names_the_member_and_leaves_the_others_alone(x64, data, ex
 
 
 def test_a_state_that_has_diverged_is_not_saved(tmp_path):
-    """A stream's pause comes before it is known what became of the block."""
+    """A stream pauses before the divergence of its block is known."""
     folder = RunFolder(tmp_path / "run", configs.change(Config(), num_epochs=2, batch_size=BATCH_SIZE))
     recorder = Recorder(folder, "run", 2 * STEPS, keep_all=True)
     state = aevb.init_train_state(jax.random.key(0), aevb.mlp_vae((12,), 2, 8), aevb.paper_optimizer())

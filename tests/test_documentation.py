@@ -1,4 +1,4 @@
-"""The code of README.md and of the documentation's pages runs; notebooks run where the site is built."""
+"""The code of README.md and of the documentation's pages runs. Notebooks run when the site is built."""
 
 import re
 import sys
@@ -10,12 +10,12 @@ import pytest
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
-# Packages that a page shows and no test installs.
+# Packages that appear on a page but are not installed for tests.
 SHOWN = ("mlflow", "wandb")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the Python blocks of a page, each with the heading that it is under."""
+    """Return the Python blocks of a page, each with its heading."""
     found, heading = [], ""
     pattern = r"^#+ (?P<heading>[^\n]*)$|^(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=fence)$"
     for match in re.finditer(pattern, page.read_text(), re.MULTILINE | re.DOTALL):
@@ -25,7 +25,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return found
 
 
-# All of them are run by `make docs-test`.
+# `make docs-test` runs all of them.
 CASES = [
     pytest.param(
         page.name,

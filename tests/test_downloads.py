@@ -1,4 +1,4 @@
-"""Downloading, for real, from a server on this machine."""
+"""Real downloads from a server on this machine."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from aevb.data.source import Original
 from aevb.data.sources.mnist import SOURCE as MNIST
 
 BODY = bytes(range(256)) * 1000
-GOOD = "/good"  # an address where nothing is wrong
+GOOD = "/good"  # an address without errors
 REDIRECTS = {"redirect to http": "http://example.invalid/file", "redirect to nothing": "https://[::1"}
 
 
@@ -31,7 +31,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """Serves `BODY` at every path, in the way that `behaviour` says."""
+    """Serve `BODY` at every path, as `behaviour` says."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -61,7 +61,7 @@ def server() -> Iterator[Server]:
             try:
                 self.wfile.write(body)
             except OSError:
-                assert behaviour == "endless"  # the client has had enough
+                assert behaviour == "endless"  # the client closed the connection
             return None
 
         def trickle(self, sends_headers: bool):
@@ -158,7 +158,7 @@ def test_the_next_address_is_tried(server, tmp_path):
 
 
 def test_mnist_downloads_end_to_end(real_data, tmp_path, monkeypatch):
-    """The four real files over HTTP, through verification and TFDS's preparation, to arrays."""
+    """The four real files go over HTTP, verification and TFDS's preparation to arrays."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *args):

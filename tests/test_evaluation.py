@@ -14,7 +14,7 @@ from tests.models import DATA_DIM, MODELS, linear_gaussian_model
 @pytest.mark.parametrize("binarization", ["grey", "stochastic"])
 @pytest.mark.parametrize("chunk_size", [1, 7, 100, 1000])
 def test_chunk_size_does_not_change_the_result(x64, chunk_size, binarization):
-    """103 is a prime: every chunk size above 1 leaves an odd-sized end."""
+    """103 is prime, so every chunk size above 1 leaves a smaller last chunk."""
     model = aevb.mlp_vae((DATA_DIM,), 3, 8, param_dtype="float64")
     params = model.init(jax.random.key(0))
     data = np.random.RandomState(0).rand(103, DATA_DIM)
@@ -34,7 +34,7 @@ def test_bound_equals_the_exact_one(x64):
 
 
 def test_every_datapoint_has_noise_of_its_own():
-    """The same image a thousand times gives a thousand different draws."""
+    """The same image repeated a thousand times gives a thousand different draws."""
     model, _ = MODELS["bernoulli"]
     params = jax.tree.map(lambda a: 50 * a, model.init(jax.random.key(0)))
     data = np.full((1000, DATA_DIM), 0.5, np.float32)
@@ -47,14 +47,14 @@ def test_every_datapoint_has_noise_of_its_own():
 
 @pytest.mark.parametrize("know_their_mean", [True, False])
 def test_active_units_are_those_whose_posterior_mean_moves(know_their_mean):
-    """Means move by sqrt(0.02) and sqrt(0.005) standard deviations around the threshold of 0.01; one not at all."""
+    """Variances of means are 0.02, 0.005 and 0; the threshold is 0.01."""
     scales = jnp.sqrt(jnp.array([0.02, 0.005, 0.0, 1.0]))
 
     def encode(params, x):
         posterior = dist.Normal(scales * x, jnp.array([0.3, 0.3, 1.0, 0.3])).to_event(1)
         if know_their_mean:
             return posterior
-        # An identity that hides the mean: a transformed distribution does not know its own.
+        # An identity transform that hides the mean: a transformed distribution has no mean.
         return dist.TransformedDistribution(posterior, dist.transforms.PermuteTransform(jnp.arange(4)))
 
     prior = lambda params: dist.Normal(jnp.zeros(4), jnp.ones(4)).to_event(1)

@@ -1,6 +1,6 @@
-"""Every family of models by its command, in real processes: killed, streamed, shared by two processes, in a population.
+"""Every family of models by its command, in real processes: killed, streamed, distributed, in a population.
 
-`test_every_model.py` puts models through the library in this process.
+`test_every_model.py` tests models through the library in this process.
 """
 
 import sys
@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("family", FAMILIES)]
 
 
 def write_sequences(path: Path) -> Path:
-    """Binary sequences of 2 to 6 steps whose values stay as they are most of the time."""
+    """Write binary sequences of 2 to 6 steps whose values rarely change."""
     rng = np.random.RandomState(0)
     values = np.cumsum(rng.rand(360, 6, 5) < 0.2, axis=1) % 2
     np.savez(path, values=values.astype(np.uint8), lengths=rng.randint(2, 7, 360))
@@ -57,7 +57,7 @@ def write_sequences(path: Path) -> Path:
 
 @pytest.fixture
 def data(family, tmp_path) -> str:
-    """The flag of a sweep that says what to train on."""
+    """Return the flag that gives a sweep its data."""
     return f"--data={write_sequences(tmp_path / 'bits.npz')}" if family in OF_SEQUENCES else "--dataset=digits"
 
 
@@ -74,7 +74,7 @@ def trained(folder: Path, command: list[str], *more: str) -> Path:
 
 
 def assert_close(found: dict[str, str], expected: dict[str, str]) -> None:
-    """The same row of metrics but for the seconds and rounding; what was not counted in one was not in the other."""
+    """Require the same row of metrics except for seconds and rounding; values missing in one are missing in both."""
     assert found.keys() == expected.keys()
     for name in expected.keys() - {"seconds", "sha256"}:
         values = (float(row[name] or "nan") for row in (found, expected))
@@ -82,7 +82,7 @@ def assert_close(found: dict[str, str], expected: dict[str, str]) -> None:
 
 
 def test_killed_streamed_and_whole_runs_are_the_same(family, command, tmp_path):
-    """Bit for bit: parameters and every row of metrics."""
+    """Parameters and every row of metrics are equal, bit for bit."""
     # The small network's 200 epochs would be over before the last kill.
     length = (f"--num_epochs={800 if family.startswith('mlp') else 200}", "--eval_every=10")
     whole = trained(tmp_path / "whole", command, *length)
@@ -102,13 +102,13 @@ def test_killed_streamed_and_whole_runs_are_the_same(family, command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert_same_run(killed, whole)
     bounds = [float(row["test_elbo"]) for row in metrics(whole)]
-    # Something was learned, so that something could be lost; from the mean of the data there is less to learn.
+    # Check that there is progress to lose; starting from the mean of the data leaves less to learn.
     assert bounds[-1] > bounds[0] + (0.2 if "--output_bias=data_mean" in command else 2)
     assert_same_run(trained(tmp_path / "streamed", command, *length, "--stream"), whole)
 
 
 def test_two_processes_give_the_result_of_one(command, tmp_path):
-    """Of a few steps of plain descent, which hands the rounding of two programs on and does not enlarge it."""
+    """A few steps of plain gradient descent pass on the rounding of two programs without amplifying it."""
     few = ("--optimizer=sgd", "--learning_rate=0.05", "--num_epochs=2")
     alone = trained(tmp_path / "alone", command, *few)
     two = tmp_path / "two"
@@ -119,7 +119,7 @@ def test_two_processes_give_the_result_of_one(command, tmp_path):
 
 
 def test_members_of_one_program_are_the_runs_that_they_are_alone(command, data, tmp_path):
-    """Of two step sizes by a sweep, its members side by side, against the run of each."""
+    """A sweep over two learning rates, with its members side by side, against a separate run of each."""
     left_out = ("latent_dim", "learning_rate", "--data=")
     few = [argument for argument in command[1:] if not any(each in argument for each in left_out)]
     size = next(argument for argument in command if "latent_dim" in argument)

@@ -1,4 +1,4 @@
-"""Every kind of model put through everything: it works, or it is refused with the reason."""
+"""Every kind of model through every function: it works, or it is refused with the reason."""
 
 import functools
 import os
@@ -31,7 +31,7 @@ def case(request) -> Case:
 
 
 def widened(case: Case) -> Case:
-    """The case in double precision, in which no machine's rounding shows; needs the fixture `x64`."""
+    """Convert a case to double precision, where rounding does not matter; needs the fixture `x64`."""
     widen = lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
     model = case.model
     if model.recipe is not None:
@@ -58,7 +58,10 @@ def assert_close(one, other, rtol: float = 1e-9) -> None:
 
 
 def test_bounds_and_their_gradients(case):
-    """One by one and as a minibatch under jit, by level, and below the importance weighted bound on average."""
+    """Single bounds and minibatches under jit agree, also by level.
+
+    On average they are below the importance weighted bound.
+    """
     params = case.model.init(KEY)
     keys = jax.random.split(KEY, SIZE)
     options = {"num_samples": 2, "kl": case.estimator.kl, "gradient": case.estimator.gradient}
@@ -152,7 +155,7 @@ def test_other_algorithms(case, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["is", "hmc", "ais"])
 def test_the_marginal_likelihood(case, method):
-    """Above the bound, and what importance sampling with many draws says."""
+    """The estimate is above the bound and agrees with importance sampling with many draws."""
     params, data = case.model.init(KEY), rows(case.data, slice(2))
     evaluate = functools.partial(marginal_likelihood.evaluate, params, KEY, data, case.model)
     options = {"num_distributions": 40} if method == "ais" else {}
@@ -183,7 +186,7 @@ def test_a_member_of_a_population_is_what_it_is_alone(x64, case):
 
 
 class Records:
-    """A source of records, each a datapoint."""
+    """A source of records with one datapoint each."""
 
     def __init__(self, data):
         self._data = jax.tree.map(np.asarray, data)
@@ -207,7 +210,7 @@ def test_streamed_equals_resident(x64, case):
 
 @pytest.mark.slow
 def test_resumed_equals_uninterrupted(case, tmp_path):
-    """Through a checkpoint on disk, to the bit: the same program goes on."""
+    """The run resumes from a checkpoint on disk, to the bit, in the same program."""
     checkpoints = Checkpoints(tmp_path)
     whole = fit(case, num_epochs=4, eval_every=2)
     half = fit(case, num_epochs=2, eval_every=2)

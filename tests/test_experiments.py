@@ -1,4 +1,4 @@
-"""The binaries as a person runs them: real processes, looked at from outside."""
+"""The binaries as users run them: real processes, observed from outside."""
 
 import json
 import re
@@ -107,7 +107,7 @@ def test_a_run_cut_in_two_equals_a_whole_one(finished, data_dir, tmp_path):
     workdir = tmp_path / "cut"
     first = digits(data_dir, f"--workdir={workdir}", "--latent_dim=2", "--num_epochs=2", "--resume")
     assert first.returncode == 0, first.stderr
-    # A row that was written after the last checkpoint, as a kill between the two leaves it.
+    # A row written after the last checkpoint, as a kill between the two leaves it.
     RunFolder(workdir, Config()).append_metrics(Evaluation(4, 5600, -1.0, -1.0, -1.0, 1.0, 2, 9.0))
     second = digits(data_dir, f"--workdir={workdir}", "--latent_dim=2", "--resume")
     assert second.returncode == 0, second.stderr
@@ -167,7 +167,7 @@ def test_bad_flags_are_one_line_and_leave_nothing(data_dir, tmp_path, arguments,
 
 
 def test_no_network_and_no_source_dir_names_three_ways_on(tmp_path):
-    """A proxy that nobody listens at stands for no network."""
+    """A proxy that nobody listens at simulates a missing network."""
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
     done = experiment("mnist", f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}", **nowhere)
     assert_one_line_error(done, "three alternatives")
@@ -177,7 +177,7 @@ def test_no_network_and_no_source_dir_names_three_ways_on(tmp_path):
 
 
 def test_divergence_stops_and_keeps_the_last_good_state(data_dir, tmp_path):
-    """Gaussian log-variances of pixels that are always black go down without end."""
+    """Gaussian log-variances of pixels that are always black decrease without bound."""
     workdir = tmp_path / "run"
     done = experiment(
         "digits", f"--data_dir={data_dir}", f"--workdir={workdir}", "--latent_dim=2", "--likelihood=gaussian",
@@ -204,7 +204,7 @@ def test_help_lists_the_flags():
 
 @pytest.mark.parametrize(("name", "least"), [("mnist", -190.0), ("frey_face", 250.0)])
 def test_real_data_from_one_command(real_data, data_dir, tmp_path, name, least):
-    """A first short stretch of the real thing, with the paper's defaults, against a bound that a broken one misses."""
+    """The first steps on real data with the paper's defaults, against a bound that a broken implementation misses."""
     num_epochs = {"mnist": 1, "frey_face": 25}[name]
     done = experiment(
         name, f"--data_dir={data_dir}", f"--source_dir={real_data / name}", f"--workdir={tmp_path / 'run'}",
@@ -257,7 +257,7 @@ def test_marginal_likelihood_looks_for_its_checkpoint_and_datapoints(finished, d
 
 
 def test_burda_schedule():
-    """Step size 10^-3 x 10^(-i/7) for 3^i epochs, seen through plain descent of a slope of 1."""
+    """The learning rate is 10^-3 x 10^(-i/7) for 3^i epochs, observed by gradient descent on a slope of 1."""
     from experiments.optimizers import make_optimizer
 
     optimizer = make_optimizer("sgd", 1e-3, "burda", steps_per_epoch=2)

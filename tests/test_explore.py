@@ -1,4 +1,4 @@
-"""The page of `experiments.explore`: what is put into it, and its arithmetic, run by Node.js."""
+"""The page of `experiments.explore`: its data, and its arithmetic, run by Node.js."""
 
 import base64
 import copy
@@ -65,7 +65,7 @@ CHECK = """
 
 
 def built(name, scale=0.4):
-    """Return the payload of a case, of random parameters."""
+    """Return the payload of a case with random parameters."""
     family, arguments = CASES[name]
     shape = tuple(arguments.get("data_shape", SHAPE))
     flat = shape if takes_images(family) else (int(np.prod(shape)),)
@@ -83,7 +83,7 @@ def built(name, scale=0.4):
 
 
 def test_every_family_and_likelihood_computes_what_jax_does(tmp_path):
-    """To float32's rounding where weights are float32, and never as far off as the page itself allows."""
+    """Results agree to float32's rounding for float32 weights, and within the page's own tolerance otherwise."""
     cases = {name: built(name) for name in CASES}
     assert {each["model"]["likelihood"] for each in cases.values()} == set(networks.LIKELIHOODS)
     assert {each["model"]["family"] for each in cases.values()} == set(networks.FAMILIES)
@@ -91,7 +91,7 @@ def test_every_family_and_likelihood_computes_what_jax_does(tmp_path):
         assert passed, (name, pixels, latents)
         assert count == 8
         exact = cases[name]["weights"] == "float32"
-        assert pixels < (1e-3 if exact else 5e-3), name  # references themselves are float16
+        assert pixels < (1e-3 if exact else 5e-3), name  # the references are float16
         assert latents < (1e-4 if exact else 1e-2), name
     assert any(each["weights"] == "float16" for each in cases.values())
 
@@ -205,7 +205,7 @@ def test_neighbours_levels_and_files(tmp_path):
     assert [each["index"] for each in found["near"]] == np.argsort(distances)[:8].tolist()
     np.testing.assert_allclose([each["distance"] for each in found["near"]], np.sort(distances)[:8], rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(found["first"], np.float16), means[5])
-    # A level that is moved moves those below it, which keep their distance from their prior's mean.
+    # Moving a level moves the levels below it, which keep their distance from the prior's mean.
     np.testing.assert_allclose(found["still"], found["apart"], rtol=1e-4, atol=1e-4)
     assert found["top"] == [0, 0]
     table = np.loadtxt(io.StringIO(found["vectors"]), delimiter="\t")
@@ -248,7 +248,7 @@ def test_the_file_holds_everything_and_nothing_breaks_out(tmp_path):
     embedded = re.search(r'<script type="application/json" id="payload">(.*?)</script>', text, re.DOTALL)
     assert embedded is not None
     assert json.loads(embedded[1]) == {"names": [hostile]}
-    assert not re.search(r"https?://|@import|url\(|src=\"", text)  # nothing from elsewhere
+    assert not re.search(r"https?://|@import|url\(|src=\"", text)  # nothing is fetched from elsewhere
     (tmp_path / "bundle.mjs").write_text(page.bundle())
     subprocess.run([javascript.node(), "--check", str(tmp_path / "bundle.mjs")], check=True)
     assert {path.name for path in javascript.WEB.glob("*.mjs")} == set(
@@ -260,7 +260,7 @@ def test_a_page_without_its_source_or_with_a_module_that_cannot_be_put_into_it(t
     with pytest.raises(RunError, match=r"style.css is missing: run this from a checkout"):
         page.page("", {}, tmp_path)
     (tmp_path / "main.mjs").write_text('import "./other.mjs";\n')
-    with pytest.raises(ValueError, match="cannot be put into one file"):
+    with pytest.raises(ValueError, match="cannot be bundled into one file"):
         page.bundle(tmp_path)
 
 
@@ -273,7 +273,7 @@ def test_as_many_images_as_fit(size_of_image):
 
 
 def test_the_weights_of_mnist_leave_room_for_images():
-    """784-500-20-500-784; the slow tests look at the whole file."""
+    """The network is 784-500-20-500-784. The slow tests check the whole file."""
     model, arguments = aevb.mlp_vae((784,), latent_dim=20), ModelConfig("mlp", {"latent_dim": 20}).arguments
     draw = lambda leaf: np.random.RandomState(0).normal(scale=0.1, size=leaf.shape).astype(np.float32)
     params = jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
@@ -284,11 +284,11 @@ def test_the_weights_of_mnist_leave_room_for_images():
 
 
 REFUSED = {
-    "deep_markov": ("deep_markov", {}, "of the family 'deep_markov' cannot be explored, only of mlp, "),
+    "deep_markov": ("deep_markov", {}, "of the family 'deep_markov' cannot be explored; supported are mlp, "),
     "semi_supervised": ("semi_supervised", {}, "of the family 'semi_supervised' cannot be explored"),
-    "flow": ("mlp", {"posterior": "flow"}, 'posterior="flow" cannot be explored: its posterior does not know its mean'),
-    "likelihood": ("mlp", {"likelihood": "mine"}, "likelihood='mine' cannot be explored, only with bernoulli, "),
-    "array": ("conditional", {"condition_shape": [3]}, "where that is a label, and not an array"),
+    "flow": ("mlp", {"posterior": "flow"}, 'posterior="flow" cannot be explored: the mean of its posterior has no'),
+    "likelihood": ("mlp", {"likelihood": "mine"}, "likelihood='mine' cannot be explored; supported are bernoulli, "),
+    "array": ("conditional", {"condition_shape": [3]}, "if its condition is a label, not an array"),
 }
 
 
@@ -303,13 +303,13 @@ def test_models_that_the_page_cannot_show(name):
 def test_data_that_are_no_images(shape):
     from experiments.studies.explore import _check_images
 
-    with pytest.raises(ValueError, match=r"the page is for images, \[H, W\] or \[H, W, C\], in grey or in colour"):
+    with pytest.raises(ValueError, match=r"the page shows images \[H, W\] or \[H, W, C\] with one or three channels"):
         _check_images(Dataset("mine", "test", np.zeros((9, *shape), np.float32), None, 1, "none"))
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, data_dir):
-    """A run by wake-sleep on scikit-learn's digits."""
+    """A wake-sleep run on scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("explore") / "run"
     flags = ("--algorithm=wake_sleep", "--latent_dim=3", "--num_epochs=1", "--nodraw_pictures")
     done = experiment("digits", *flags, f"--workdir={folder}", f"--data_dir={data_dir}")
@@ -334,7 +334,7 @@ def test_one_command_makes_the_file_of_a_wake_sleep_run(run_folder, data_dir, tm
     assert_one_line_error(again, "exists already: choose another --output, or remove it")
     assert output.read_text() == text
     many = experiment("explore", f"--run={run_folder}", "--num_images=100000", f"--data_dir={data_dir}")
-    assert_one_line_error(many, "of the test split, not 100000")
+    assert_one_line_error(many, "--num_images=100000: the page needs at least 4 of the")
 
 
 def test_what_the_command_refuses(tmp_path):

@@ -1,4 +1,4 @@
-"""The page of `experiments.explore` in headless Chromium, as a person uses it: slow, and with real MNIST."""
+"""The page of `experiments.explore` in headless Chromium, as users use it: slow, and with real MNIST."""
 
 import json
 import statistics
@@ -32,7 +32,7 @@ MARKER = """(() => {
 
 @pytest.fixture(scope="module")
 def pages(real_data, tmp_path_factory):
-    """The file of each run, and the run's folder."""
+    """Return the file and the folder of each run."""
     folder = tmp_path_factory.mktemp("pages")
     adam = ("--optimizer=adam", "--learning_rate=1e-3", "--nomap_prior", "--nodraw_pictures")
     for name, flags in RUNS.items():
@@ -60,7 +60,7 @@ def state(page):
 
 
 def shown(page, name="mean"):
-    """The shades of a canvas, `[H, W]` in 0..255."""
+    """Return the shades of a canvas, `[H, W]` in 0..255."""
     script = f"""(() => {{
       const canvas = document.getElementById({json.dumps(name)});
       const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -72,7 +72,7 @@ def shown(page, name="mean"):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_what_the_page_decodes_is_what_jax_decodes(pages, chromium, name):
-    """Of its own references, and of latents that it is dragged to: the picture itself, read off the screen."""
+    """The pictures are read from the screen, for the page's own references and for latents reached by dragging."""
     chromium.open(file_of(pages, name), 1280, 900)
     assert chromium.evaluate("document.querySelector('#self-check').textContent") == "Self-check: PASS"
     assert chromium.evaluate("aevbExplorer.result.pixels") < 1e-2
@@ -87,7 +87,7 @@ def test_what_the_page_decodes_is_what_jax_decodes(pages, chromium, name):
 
 
 def test_a_drag_moves_the_point_and_frames_are_quick(pages, chromium):
-    """Median of 150 frames under 33 ms; the best of three, for other programs' sake."""
+    """The median of 150 frames is under 33 ms, in the best of three trials because of other programs."""
     chromium.open(file_of(pages, "mlp"), 1280, 900)
     before, picture, (x, y) = state(chromium)["z"], shown(chromium), chromium.evaluate(MARKER)
     turn = [(x + 90 * np.cos(angle), y + 90 * np.sin(angle)) for angle in np.linspace(0, 6, 150)]
@@ -100,7 +100,7 @@ def test_a_drag_moves_the_point_and_frames_are_quick(pages, chromium):
     np.testing.assert_allclose(chromium.evaluate(MARKER), turn[-1], atol=1.5)
     assert np.abs(np.subtract(state(chromium)["z"], before)).max() > 0.1
     assert np.abs(shown(chromium) - picture).max() > 10
-    # What is not in the plane stays.
+    # Components outside of the plane stay.
     across, up = (np.array(chromium.evaluate(f"Array.from(aevbExplorer.scatter.plane.{d})")) for d in ("across", "up"))
     moved = np.subtract(state(chromium)["z"], before)
     np.testing.assert_allclose(moved, (across @ moved) * across + (up @ moved) * up, atol=1e-4)
@@ -116,7 +116,7 @@ def test_sliders_by_mouse_and_by_keyboard(pages, chromium):
     after = state(chromium)
     assert abs(after["z2"][1] - before["z2"][1]) > 0.3
     assert np.delete(after["z2"], 1).tolist() == np.delete(before["z2"], 1).tolist()
-    assert after["z1"] != before["z1"]  # it hangs on the level above
+    assert after["z1"] != before["z1"]  # it depends on the level above
     chromium.evaluate(f'document.querySelector("{slider}").focus()')
     chromium.press("ArrowRight")
     assert state(chromium)["z2"][1] == pytest.approx(after["z2"][1] + 0.01, abs=0.011)
@@ -127,13 +127,13 @@ def test_sliders_by_mouse_and_by_keyboard(pages, chromium):
 
 
 def test_a_drawn_digit_is_encoded_and_reconstructed(pages, chromium):
-    """A vertical bar is a 1: by the nearest test images, by its reconstruction, and by JAX of what the encoder saw."""
+    """A vertical bar is a 1 by the nearest test images, by its reconstruction, and by JAX on the encoder's input."""
     chromium.open(file_of(pages, "mlp"), 1280, 900)
     x, y = chromium.center("#pad")
     chromium.drag([(x + 8, y - 60), (x + 4, y - 30), (x, y), (x - 4, y + 30), (x - 8, y + 60)])
     seen, again = shown(chromium, "pad-seen") / 255, shown(chromium, "pad-again") / 255
     rows = np.flatnonzero(seen.max(axis=1) > 0.3)
-    assert 18 <= rows[-1] - rows[0] + 1 <= 21  # scaled as MNIST is
+    assert 18 <= rows[-1] - rows[0] + 1 <= 21  # scaled like MNIST
     weights = seen / seen.sum()
     np.testing.assert_allclose((weights.sum(1) @ np.arange(28), weights.sum(0) @ np.arange(28)), 13.5, atol=0.4)
     model, params = aevb.load_run(pages / "mlp")
@@ -236,7 +236,7 @@ def test_nothing_overflows_and_everything_has_a_name(pages, chromium, name, widt
 
 
 def contrast(page, selector, background):
-    """The contrast of a text and a colour of the theme (WCAG 2)."""
+    """Return the contrast of a text and a colour of the theme (WCAG 2)."""
     script = f"""(() => {{
       const probe = document.body.appendChild(document.createElement("div"));
       probe.style.color = "var({background})";

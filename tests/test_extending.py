@@ -1,4 +1,4 @@
-"""A new family, likelihood, algorithm or data set is one new file and one line in it, from outside of the package."""
+"""A new family, likelihood, algorithm or data set takes one new file and one registration, outside of the package."""
 
 import importlib
 import json
@@ -163,14 +163,14 @@ Write = Callable[[str, str], ModuleType]
 
 @pytest.fixture(autouse=True)
 def only_what_is_built_in(monkeypatch) -> None:
-    """What other tests registered is not there, and what a test registers is gone after it."""
+    """Hide registrations of other tests, and remove those of this test after it."""
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_added", {})
 
 
 @pytest.fixture
 def write(tmp_path, monkeypatch) -> Write:
-    """Write a module of a user's and import it."""
+    """Write a user's module and import it."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name: str, text: str) -> ModuleType:
@@ -183,13 +183,13 @@ def write(tmp_path, monkeypatch) -> Write:
 
 
 def run_with(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run Python with the modules of a folder beside those of the project."""
+    """Run Python with the modules of a folder in addition to the project's."""
     path = os.pathsep.join([str(folder), str(ROOT)])
     return run([sys.executable, *arguments], PYTHONPATH=path, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 def trained(model: aevb.Model, **settings: Any) -> aevb.FitResult:
-    """Train for a few epochs, which must raise the bound."""
+    """Train for a few epochs and require that the bound rises."""
     settings = {"optimizer": optax.adam(1e-2), "num_epochs": 4, "eval_every": 4, "batch_size": 10} | settings
     result = aevb.fit(XS, model, key=KEY, **settings)
     first, last = result.history
@@ -218,7 +218,7 @@ print(json.dumps(bounds))
 
 
 def test_a_new_family_and_a_new_likelihood(write, tmp_path):
-    """Built by name, evaluated, trained and saved; loaded in another process, once it has imported their modules."""
+    """They are built by name, evaluated, trained and saved. Another process that imports their modules loads them."""
     family, _ = write("my_family", MY_FAMILY), write("my_likelihood", MY_LIKELIHOOD)
     assert FAMILIES.names() == (*BUILT_IN_FAMILIES, "factor_analysis")
     assert LIKELIHOODS.names() == (*BUILT_IN_LIKELIHOODS, "laplace")
@@ -286,7 +286,7 @@ def test_a_new_data_set(write, tmp_path):
 
 
 def test_an_experiment_of_ones_own(write, tmp_path):
-    """The binaries take what is registered before they start: by a file that imports it and hands over its defaults."""
+    """The binaries take registrations made before they start, by a file that imports them and passes its defaults."""
     write("my_algorithm", MY_ALGORITHM)
     write("my_data", MY_DATA)
     write("my_likelihood", MY_LIKELIHOOD)
@@ -306,7 +306,7 @@ def test_an_experiment_of_ones_own(write, tmp_path):
     assert_one_line_error(wrong, "<aevb|wake_sleep|monte_carlo_em|full_vb|sign_descent>")
 
 
-# What can not be registered, and what is not
+# Invalid registrations, and names that are not registered
 
 
 def source(name: Any) -> Source:

@@ -1,4 +1,4 @@
-"""The command for few labels: real processes on scikit-learn's digits, refusals, and a kill."""
+"""The command for few labels: real processes on scikit-learn's digits, refusals, and kills."""
 
 import sys
 
@@ -36,7 +36,7 @@ def test_labels_are_shared_out_evenly_by_the_seed_and_the_rest_are_hidden():
     np.testing.assert_array_equal(other.valid[0], few.valid[0])
     with pytest.raises(ValueError, match="--num_labels must be a multiple of the 10 classes, got 35"):
         splits(0, num_labels=35)
-    with pytest.raises(ValueError, match="asks for 100 of each class, but class 0 has"):
+    with pytest.raises(ValueError, match="takes 100 images per class, but class 0 has"):
         splits(0, num_labels=1000)
 
 
@@ -49,7 +49,7 @@ def test_all_three_models_from_one_command_and_again(data_dir, tmp_path):
         rows = read_csv(tmp_path / f"{model}.csv")
         assert [row["seed"] for row in rows] == ["0", "1"]
         assert all(0 < float(row["test_error"]) < 0.7 for row in rows)
-    assert "validation images, chose settings" in done.stdout
+    assert "validation images chose the settings" in done.stdout
     for name in ("m2_errors", "m2_analogies", "m1_m2_errors", "m1_m2_analogies"):
         assert min(size_of_png(tmp_path / f"{name}.png")) > 300
     again = experiment("semi_supervised", *command)
@@ -57,7 +57,7 @@ def test_all_three_models_from_one_command_and_again(data_dir, tmp_path):
     assert "epoch" not in again.stdout
     assert again.stdout.splitlines()[-5:] == done.stdout.splitlines()[-5:]
     other = experiment("semi_supervised", *command, "--latent_dim=4", "--model=m2")
-    assert_one_line_error(other, "holds a run with another latent_dim, 3: choose another --workdir")
+    assert_one_line_error(other, "holds a run with latent_dim 3, not 4: choose another --workdir")
 
 
 @pytest.mark.slow

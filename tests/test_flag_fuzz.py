@@ -1,6 +1,7 @@
-"""Random command lines of every binary: status 0, 2 or 130, one line that says why, nothing half-made, no traceback.
+"""Random command lines of every binary end with status 0, 2 or 130, and at most one line of explanation.
 
-Most are run in forked children of one process that has imported everything, `tests.forked`; a share as real processes.
+They leave nothing unfinished and print no traceback. Most run in forked children of one process that has imported
+everything, `tests.forked`; some run as real processes.
 """
 
 import os
@@ -17,17 +18,17 @@ from tests.conftest import ROOT
 from tests.flag_lines import COMMANDS, Line, Lines, all_binaries, flags_in, make_files, unfinished
 from tests.forked import Ended, Forks
 
-SECONDS = 90.0  # after which a command gets a SIGINT
+SECONDS = 90.0  # seconds until a command gets a SIGINT
 MEMORY = 8 << 30
-LONGEST = 2100  # characters of an error line
+LONGEST = 2100  # longest error line in characters
 _TRAINING = ["--latent_dim=2", "--num_epochs=1", "--nodraw_pictures", "--workdir=run"]
 
 
 class Fuzz:
-    """Runs lines, each in a new folder of its own, and tells what is wrong with how they end."""
+    """Runs command lines, each in its own new folder, and reports what is wrong with their ends."""
 
     def __init__(self, forks: Forks, folder: Path, environment: dict[str, str]):
-        """Train the runs that tools are given."""
+        """Train the runs that the tools need."""
         self._forks, self._folder, self._environment = forks, folder, environment
         self._paths = make_files(folder / "files")
         self.ends: Counter[str] = Counter()
@@ -49,7 +50,7 @@ class Fuzz:
         return [_with_paths(each, self._paths) for each in line.arguments]
 
     def wrong(self, line: Line, as_process: bool = False) -> str:
-        """Run a line in a child, or as a process of its own; return what is wrong with its end, or nothing."""
+        """Run a line in a child or as a real process; return what is wrong with its end, or an empty string."""
         here = self._folder / "current" / "folder"
         here.mkdir(parents=True)
         try:

@@ -1,4 +1,4 @@
-"""Forecasts of a series, completions of sequences of 0 and 1: what is beside the models, and the two commands."""
+"""Forecasts of a series and completions of binary sequences: the baselines and scores, and the two commands."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from tests.test_experiments import size_of_png
 
 
 def seasons(num_steps: int, seed: int = 0) -> np.ndarray:
-    """A trend and a season of 4 steps, `[T, 1]`."""
+    """Return a trend plus a season of 4 steps, `[T, 1]`."""
     steps = np.arange(num_steps)
     return (0.1 * steps + np.sin(np.pi / 2 * steps) + 0.1 * np.random.RandomState(seed).randn(num_steps))[:, None]
 
@@ -29,10 +29,10 @@ def test_changes_of_a_season_lead_back_to_the_values():
     changes = differences.forward(values)
     assert changes.shape == (26, 1)
     np.testing.assert_allclose([changes[:16].mean(), changes[:16].std()], [0, 1], atol=1e-5)
-    # From step 20 on, further than two seasons.
+    # From step 20, more than two seasons ahead.
     back = differences.back(changes[None, None, 16:26], values[None, :20])
     np.testing.assert_allclose(back[0, 0], values[20:30], atol=1e-5)
-    # Each draw goes on from itself.
+    # Each draw continues itself.
     two = np.stack([changes[16:26], changes[16:26] + 1])[None]
     others = differences.back(two, values[None, :20])[0]
     gained = np.repeat([1, 2, 3], 4)[:10, None] * differences.scale
@@ -187,7 +187,7 @@ def test_mistakes_of_the_commands_are_one_line(tmp_path):
     np.savez(table, x=np.zeros(60))
     for command, flags, message in (
         ("forecast", (f"--data={short}",), "short is too short: 0 steps are left to fit"),
-        ("forecast", (f"--data={table}",), "has no values, but x"),
+        ("forecast", (f"--data={table}",), "has no array `values`, but x"),
         ("forecast", (f"--data={short}", "--dataset=co2"), "give one of them"),
         ("forecast", ("--models=forest",), "--models must be of deep_markov,linear_gaussian, got forest"),
         ("complete_sequences", (), "--run must name a run folder"),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 
 def unknown_mean_model() -> aevb.Model:
-    """x ~ N(theta, s^2 I) with a z that plays no part: p(theta|X) and log p(X) are known."""
+    """x ~ N(theta, s^2 I) with a z that has no effect: p(theta|X) and log p(X) are known."""
     standard = lambda params: dist.Normal(jnp.zeros(1), 1.0).to_event(1)
     return aevb.Model(
         init=lambda key: {"encoder": {}, "decoder": {"theta": jnp.zeros(2)}},
@@ -28,7 +28,7 @@ def unknown_mean_model() -> aevb.Model:
 
 
 def test_converges_to_the_exact_posterior_and_log_evidence(x64):
-    """A conjugate model: the optimum of Appendix F's bound is p(theta|X), and the bound there is log p(X)."""
+    """In this conjugate model, the optimum of Appendix F's bound is p(theta|X), and the bound there is log p(X)."""
     size = 20
     data = 1.0 + NOISE_VARIANCE**0.5 * np.random.RandomState(0).randn(size, 2)
     model = unknown_mean_model()
@@ -43,7 +43,7 @@ def test_converges_to_the_exact_posterior_and_log_evidence(x64):
     np.testing.assert_allclose(posterior["mean"]["theta"], mean, atol=0.01)
     np.testing.assert_allclose(np.exp(posterior["log_scale"]["theta"]), variance**0.5, rtol=0.03)
 
-    # At the exact posterior every term of the sampled bound but its noise is log p(X).
+    # At the exact posterior, the sampled bound is log p(X) apart from its noise.
     keys = jax.random.split(jax.random.key(1), 4000)
     likelihood = lambda key: aevb.minibatch_elbo(draw(state.params, key), key, jnp.asarray(data), model, size)
     bound = jnp.mean(jax.vmap(likelihood)(keys)) - kl_from_prior(state.params)
@@ -87,7 +87,7 @@ def test_needs_the_prior():
 
 @pytest.mark.slow
 def test_few_data_keep_the_posterior_wide():
-    """With the prior's weight, a posterior of 5 datapoints is wider than one of 500."""
+    """With the prior's weight, the posterior given 5 datapoints is wider than given 500."""
     model = MODELS["bernoulli"][0]
     rng = np.random.RandomState(0)
     scales = []

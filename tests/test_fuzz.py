@@ -1,7 +1,7 @@
-"""Files that were damaged or made to do harm, 5,000 of them by a fixed seed, given to everything that reads files.
+"""Damaged and hostile files, 5,000 of them with a fixed seed, given to everything that reads files.
 
-What comes back is what was written, or one of the project's own errors: in bounded memory and time, without pickle, and
-without a file being opened for writing or a process being started.
+Reading returns the written values or raises one of the project's own errors, in bounded memory and time, without
+pickle, without opening files for writing and without starting processes.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """What Orbax leaves half-read of a damaged checkpoint complains when it is collected: here, not in a later test."""
+    """Collect damaged checkpoints that Orbax left half-read, whose warnings would otherwise appear in a later test."""
     yield
     gc.collect()
 
@@ -67,7 +67,7 @@ sys.addaudithook(_audit)
 
 @contextlib.contextmanager
 def bounded_memory() -> Iterator[None]:
-    """No more address space than is in use now and a gigabyte: what takes more fails at once."""
+    """Limit the address space to one gigabyte more than now, so that larger allocations fail at once."""
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (in_use + EXTRA_MEMORY, hard))
@@ -79,7 +79,7 @@ def bounded_memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hostile_input() -> Iterator[None]:
-    """Bounds time and memory, and fails for what reading must not do."""
+    """Bound time and memory, and fail on actions that reading must not take."""
     global _forbidden
     _forbidden = []
     signal.alarm(SECONDS_EACH)
@@ -106,10 +106,10 @@ HUGE = (
 
 
 def mutated(rng: random.Random, original: bytes) -> bytes:
-    """One to three damages: bits flipped, an end cut off, bytes moved, inserted, or replaced by a huge size."""
+    """Damage data one to three times: flip bits, cut the end off, move or insert bytes, or write a huge size."""
     contents = bytearray(original)
     for _ in range(rng.randint(1, 3)):
-        # Headers are where it hurts: half of the damages are among the first bytes.
+        # Headers are the most sensitive: half of the damage is in the first bytes.
         size = len(contents)
         at = rng.randrange(max(1, min(size, 300) if rng.random() < 0.5 else size))
         match rng.choice(("flip", "flip", "truncate", "splice", "insert", "huge", "huge")):
@@ -189,7 +189,7 @@ def test_matlab_files(tmp_path, compressed):
 
 
 def test_matlab_bombs(tmp_path):
-    """An array of gigabytes that takes a few megabytes of file."""
+    """An array of gigabytes in a file of a few megabytes."""
     path = tmp_path / "faces.mat"
     compressor, size = zlib.compressobj(9), 3 << 30
     element = struct.pack("<II", 14, size + 64) + struct.pack("<IIIIIIII", 6, 8, 9, 0, 5, 8, 560, size // 560)
@@ -276,15 +276,15 @@ def test_run_folders(tmp_path):
     originals = {name: (tmp_path / name).read_bytes() for name in names}
     for index in range(1100):
         name = names[index % len(names)]
-        of_older_version = index % 2 == 0  # which has no checksum to be told by
+        of_older_version = index % 2 == 0  # it has no checksum that would reveal damage
         (tmp_path / name).write_bytes(mutated(rng, (_unsealed if of_older_version else bytes)(originals[name])))
         with hostile_input(), contextlib.redirect_stdout(io.StringIO()), pytest.raises(RunError):
-            use()  # of a run without checkpoints: in the end it always raises
+            use()  # for a run without checkpoints: it always raises in the end
         (tmp_path / name).write_bytes(originals[name])
 
 
 def _unsealed(contents: bytes) -> bytes:
-    """Return config.json, summary.json or metrics.csv without their checksums."""
+    """Return config.json, summary.json or metrics.csv without checksums."""
     if contents.startswith(b"{"):
         return json.dumps(unsealed(json.loads(contents)), indent=2).encode()
     return b"".join(line.rpartition(b",")[0] + b"\r\n" for line in contents.splitlines())
@@ -303,7 +303,7 @@ def test_checkpoints(tmp_path, with_checksums, count):
         (folder / MANIFEST_FILE).unlink()
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     expected = jax.tree.leaves(template.params)
-    assert checkpoints.restore_latest(template) is not None  # compiled and loaded, what it needs to
+    assert checkpoints.restore_latest(template) is not None  # compile and load what it needs
     reads: tuple[Callable, ...] = (
         lambda: checkpoints.restore_params(),
         lambda: checkpoints.restore_latest(template).state.params,  # pyright: ignore[reportOptionalMemberAccess]

@@ -1,4 +1,4 @@
-"""Damaged files of one's own: what comes back can be modelled, or is the project's error, in one line."""
+"""Damaged files of a user's own data: reading returns usable data, or raises the project's error in one line."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""Every gradient estimator against the exact gradient of its bound; and the importance weighted bound itself."""
+"""Every gradient estimator against the exact gradient of its bound, and the importance weighted bound."""
 
 import functools
 import itertools
@@ -17,8 +17,8 @@ from tests import oracles
 from tests.models import DATA_DIM, MODELS, linear_gaussian_model
 
 NUM_DRAWS = 100_000
-MOST_SIGMA = 4.5  # one false alarm in 150,000 coordinates, of which there are some 500 here
-LARGEST_ERROR = 0.04  # of a mean gradient, as a part of its length: a bias of a tenth would be seen
+MOST_SIGMA = 4.5  # one false alarm in 150,000 coordinates; there are some 500 here
+LARGEST_ERROR = 0.04  # of a mean gradient, relative to its norm: a bias of a tenth would be detected
 NOISE_VARIANCE = 0.5
 
 
@@ -91,7 +91,7 @@ def log_normal(value, mean, variance):
 
 
 def exact_elbo(params):
-    """In closed form: Gaussian expectations of quadratics."""
+    """The exact ELBO in closed form: Gaussian expectations of quadratics."""
     mean, scale = posterior_mean_and_scale(params, X)
     spread = jnp.sum((params["decoder"]["weights"] * scale) ** 2) / (2 * NOISE_VARIANCE)
     reconstruction = log_normal(X, decoder_mean(params, mean), NOISE_VARIANCE) - spread
@@ -101,7 +101,7 @@ def exact_elbo(params):
 
 
 def exact_iwae_of_two(params, num_nodes=20):
-    """E[log((w_1 + w_2) / 2)] by Gauss-Hermite quadrature over both z's two dimensions."""
+    """E[log((w_1 + w_2) / 2)] by Gauss-Hermite quadrature over both dimensions of both z."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
     noise = jnp.asarray(list(itertools.product(nodes, repeat=2)))
     measure = jnp.asarray([a * b for a, b in itertools.product(weights, repeat=2)]) / (2 * np.pi)
@@ -118,13 +118,13 @@ def exact_bound(estimator):
 
 
 class Comparison(NamedTuple):
-    bound: float  # what the values' mean lies away from the exact bound, in standard errors
-    gradient: float  # the same of the gradient, in the coordinate where it is largest
-    relative_error: float  # standard error of the whole gradient, as a part of its length
+    bound: float  # distance of the mean value from the exact bound, in standard errors
+    gradient: float  # the same for the gradient, in the coordinate where it is largest
+    relative_error: float  # standard error of the whole gradient, relative to its norm
 
 
 def in_one_program(function, objectives, *in_axes):
-    """`function` of each objective, compiled together: what they share is drawn and compiled once."""
+    """Compile `function` of all objectives together, so that shared draws are made and compiled once."""
 
     def run(params, key, x, model):
         return [jax.vmap(function(objective), (*in_axes, None))(params, key, x, model) for objective in objectives]
@@ -134,7 +134,7 @@ def in_one_program(function, objectives, *in_axes):
 
 @functools.cache
 def compare(model, objectives, exact_bounds) -> list[Comparison]:
-    """Means over many draws of each objective and its gradient beside the exact ones."""
+    """Compare the means over many draws of each objective and its gradient with the exact ones."""
     params, keys = model.init(jax.random.key(0)), jax.random.split(jax.random.key(7), NUM_DRAWS)
     found = in_one_program(jax.value_and_grad, objectives, None, 0, None)(params, keys, jnp.asarray(X), model)
     once = {exact: jax.jit(jax.value_and_grad(exact))(params) for exact in set(exact_bounds)}
@@ -168,14 +168,14 @@ def test_gradient_is_unbiased(x64, estimator):
 
 
 def without_the_score(params, key, x, model):
-    """What iwae_bound refuses: sticking the landing with more than one weight."""
+    """Sticking the landing with more than one weight, which iwae_bound refuses."""
     z, frozen = aevb.reparameterize(model.encode(params, x), key, (2,)), jax.lax.stop_gradient(params)
     log_joint = jax.vmap(lambda z: model.decode(params, z).log_prob(x) + model.prior(params).log_prob(z))(z)
     return jax.nn.logsumexp(log_joint - model.encode(frozen, x).log_prob(z))
 
 
 def without_the_signal(params, key, x, model):
-    """z taken for a constant, and no score function in return."""
+    """z treated as constant, without the score function in return."""
     posterior = model.encode(params, x)
     z = jax.lax.stop_gradient(posterior.sample(key))
     log_joint = model.decode(params, z).log_prob(x) + model.prior(params).log_prob(z)
@@ -197,7 +197,7 @@ def test_a_biased_gradient_would_be_found(x64, index):
 
 
 def test_the_exact_answers_are_exact(x64):
-    """The closed form against the oracle's, the quadrature against a finer one and against many draws."""
+    """The closed form agrees with the oracle, the quadrature with a finer one and with many draws."""
     params = SHARING.init(jax.random.key(0))
     weights, shared = params["decoder"]["weights"], params["shared"]
     exact = oracles.LinearGaussian(
@@ -214,7 +214,7 @@ def test_the_exact_answers_are_exact(x64):
     assert exact_elbo(params) < exact_iwae_of_two(params) - 0.1 < exact.log_marginal(X) - 0.1
 
 
-# Discrete latents: nothing to reparameterize, and all 8 values of z can be gone through.
+# Discrete latents: nothing can be reparameterized, and all 8 values of z can be enumerated.
 
 BITS = jnp.asarray(list(itertools.product([0, 1], repeat=3)))
 DISCRETE = aevb.Model(
@@ -267,7 +267,7 @@ def test_discrete_latents_have_no_other_gradient(x64):
             estimator(params, key, x, DISCRETE)
 
 
-# A flow's density at a fixed z is another computation than along the way there, and a slow one to compile.
+# A flow's density at a fixed z is computed differently from that of a draw, and is slow to compile.
 @pytest.mark.parametrize(
     ("model", "estimators"),
     [
@@ -291,7 +291,7 @@ def test_the_value_is_the_same_whatever_gives_the_gradient(x64, model, estimator
 
 
 def test_the_value_is_the_bound_where_it_is_not_finite():
-    """Log-densities of -infinity stay what they are: no infinity less infinity."""
+    """Log-densities of -infinity stay -infinity; infinities are not subtracted."""
     model = DISCRETE.__class__(
         lambda key: jnp.zeros(3),
         lambda params, x: dist.BernoulliLogits(params).to_event(1),
@@ -335,7 +335,7 @@ def test_noise_vanishes_at_the_exact_posterior(x64):
     model = linear_gaussian_model(oracles.LinearGaussian.random(DATA_DIM, 3, seed=0))
     params, key = model.init(jax.random.key(0)), jax.random.key(1)
     x = jnp.asarray(np.random.RandomState(0).randn(DATA_DIM))
-    # The score function's too once it has a baseline: every weight is p(x).
+    # The score function's is 0 too, once it has a baseline: every weight is p(x).
     estimators = [
         Estimator("elbo", "sampled", "sticking_the_landing", 1),
         Estimator("elbo", "sampled", "score_function_leave_one_out", 5),

@@ -1,4 +1,4 @@
-"""The measurement of gradient variances, as a person runs it."""
+"""The command that measures gradient variances, as users run it."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_a_small_run_and_no_overwriting(data_dir, tmp_path):
         pathwise, score = variances[f"{bound}, pathwise", 4], variances[f"{bound}, score function", 4]
         assert score > 100 * pathwise
         assert score > 10 * variances[f"{bound}, score function, leave one out", 4]
-    # With more samples of z the variance of a mean goes down as their number.
+    # The variance of a mean is inversely proportional to the number of samples of z.
     assert 2.5 < variances["L^A, pathwise", 1] / variances["L^A, pathwise", 4] < 6.5
     for row in rows:
         if row["name"] == row["reference"]:

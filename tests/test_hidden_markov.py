@@ -52,7 +52,7 @@ def test_everything_equals_enumeration_of_all_paths(x64, family):
 
 def test_dynamax_finds_the_same(x64):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # escape sequences in its docstrings, whenever Python compiles them
+        warnings.simplefilter("ignore")  # its docstrings have invalid escape sequences, which warn on compilation
         from dynamax.hidden_markov_model import inference as dynamax
     num_states, length = 6, 40
     random = np.random.RandomState(0)
@@ -112,7 +112,10 @@ def test_padding_adds_nothing(x64, family):
 
 
 def test_what_is_missing_is_marginalized(x64):
-    """log p(x observed) is the log-sum over all values of two missing entries and the gradient of none sees them."""
+    """log p(x observed) is the log-sum over all values of two missing entries.
+
+    No gradient depends on the missing values.
+    """
     params, emission = random_params("bernoulli"), FAMILIES["bernoulli"]
     x = random_sequences("bernoulli")[:1]
     filled = []
@@ -136,7 +139,7 @@ def test_lengths_make_forecasts_of_steps_that_were_not_observed(x64):
 
 
 def test_nothing_underflows_and_what_never_happens_does_not():
-    """500 values per step, and a chain that only goes from left to right; single precision against double NumPy."""
+    """Sequences of 500 values per step and a left-to-right chain, in single precision against double NumPy."""
     random = np.random.RandomState(0)
     num_states, length = 4, 200
     transition = np.eye(num_states) * 0.95 + np.eye(num_states, k=1) * 0.05

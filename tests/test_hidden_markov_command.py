@@ -1,4 +1,4 @@
-"""`experiments.hmm`: its table, its figures, and what it answers to mistakes."""
+"""`experiments.hmm`: its table, its figures, and its answers to mistakes."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ SMALL = ("--num_restarts=2", "--num_iterations=6", "--evaluate_every=2")
 
 
 def own_sequences(path, emission: hidden_markov.Emission, family: str, num: int = 30):
-    """A file of drawn sequences of different lengths."""
+    """Write a file of drawn sequences of different lengths."""
     params = jax.tree.map(lambda leaf: leaf.astype(np.float32), random_params(family))
     x = np.asarray(hidden_markov.sample(params, jax.random.key(0), emission, 12, num).x)
     lengths = np.random.RandomState(0).randint(4, 13, num)
@@ -56,7 +56,7 @@ def test_sizes_are_compared_and_an_interrupted_command_goes_on(tmp_path):
     assert (tmp_path / "run" / "states_3.npz").stat().st_mtime_ns == before
     assert "4/" not in again.stdout.split("3 states  log p")[0]
     other = experiment("hmm", *arguments[:3], *SMALL, "--seed=1")
-    assert_one_line_error(other, "holds results with another seed, 0")
+    assert_one_line_error(other, "holds results with seed 0, not 1")
     (tmp_path / "run" / "states_3.npz").write_bytes(b"nonsense")
     assert_one_line_error(experiment("hmm", *arguments), "is damaged")
 
@@ -81,7 +81,7 @@ def test_a_killed_command_loses_at_most_one_size(tmp_path):
 
 
 def test_states_are_drawn_in_the_order_in_which_they_follow():
-    """Of a cycle 0 -> 2 -> 1 -> 0 the transitions end up beside the diagonal."""
+    """For a cycle 0 -> 2 -> 1 -> 0 the transitions end up next to the diagonal."""
     transition = np.full((3, 3), 0.05) + 0.85 * np.eye(3)[[2, 0, 1]]
     logits = np.array([[4.0, -4, -4], [-4, 4, -4], [-4, -4, 4]])
     params = hidden_markov.Parameters(np.log(np.array([0.98, 0.01, 0.01])), np.log(transition), {"logits": logits})

@@ -1,4 +1,4 @@
-"""Learning hidden Markov models: EM, many restarts, families of one's own; and sampling, which it is tested on."""
+"""Learning of hidden Markov models: EM, restarts, custom families; and sampling, which these tests use."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 
 def test_the_m_step_maximizes_what_enumeration_expects(x64):
-    """Closed forms of the Gaussian family without pseudo-counts, over the posterior of enumerated paths."""
+    """Closed forms of the Gaussian family without pseudo-counts, with the posterior over enumerated paths."""
     params, x, emission = random_params("gaussian"), random_sequences("gaussian"), hidden_markov.gaussian(0.0, 1e-9)
     exact, new = by_enumeration("gaussian", params, x), hidden_markov.em_step(params, x, emission, pseudo_count=0.0)[0]
     np.testing.assert_allclose(np.exp(new.log_initial), exact["initial"] / exact["initial"].sum(), rtol=1e-9)
@@ -61,7 +61,7 @@ def test_em_never_lowers_the_likelihood(x64, family):
 
 @pytest.mark.parametrize("family", quick())
 def test_em_finds_the_truth_from_many_sequences(family):
-    """Parameters of states that are far apart, up to their order, within some standard errors."""
+    """Parameters of well separated states are found up to permutation, within some standard errors."""
     emission = FAMILIES[family]
     of_states = {
         "bernoulli": {"logits": jnp.array([[3.0, -3, 3], [-3, 3, 3], [-3, -3, -3]])},
@@ -152,7 +152,7 @@ def test_what_was_never_observed_does_no_harm(family):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(other.params))
 
 
-# Families of one's own
+# Custom families
 
 
 def _log_normal_start(key, steps, num_states):

@@ -1,4 +1,4 @@
-"""The hierarchical families: against formulas in NumPy, against each other, and as people run them."""
+"""The hierarchical families: against formulas in NumPy, against each other, and as users run them."""
 
 import functools
 import itertools
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 KEY = jax.random.key(0)
 SIZE = 5
-SIGMAS = 4.5  # that a mean over draws may be off
+SIGMAS = 4.5  # allowed for a mean over draws
 X = np.random.RandomState(1).rand(SIZE)
 
 
@@ -30,7 +30,7 @@ def build(inference: str, **arguments) -> Model:
 
 
 def params_of(model: Model):
-    """Parameters at which no two terms are alike."""
+    """Return parameters at which no two terms are equal."""
     rng = np.random.RandomState(0)
     return jax.tree.map(lambda leaf: 0.4 * rng.randn(*leaf.shape), jax.eval_shape(model.init, KEY))
 
@@ -95,7 +95,7 @@ def test_densities_are_those_of_the_papers(x64, inference):
 
 
 def test_the_two_levels_of_burda_have_their_parameters():
-    """784-200-200-100 and 100-100-100-50 upwards, 50-100-100-100 and 100-200-200-784 downwards."""
+    """784-200-200-100 and 100-100-100-50 in the encoder, 50-100-100-100 and 100-200-200-784 in the decoder."""
     dense = lambda *sizes: sum((one + 1) * other for one, other in itertools.pairwise(sizes))
     model = models.hierarchical_vae((784,), [100, 50], [200, 100])
     found = jax.eval_shape(model.init, KEY)
@@ -138,7 +138,7 @@ def test_the_product_of_gaussians_is_finite_in_single_precision(one, other):
 
 
 def test_either_order_estimates_the_same_marginal_likelihood(x64):
-    """The same theta under both kinds of q, and without any."""
+    """The same theta with both kinds of q, and without any."""
     found, found_decoder = [], None
     for inference in ("bottom_up", "ladder"):
         model = build(inference, latent_dim=(2, 2), hidden_dim=3, num_hidden_layers=1)
@@ -185,7 +185,7 @@ GRADIENTS = [
 
 @pytest.mark.parametrize(("bound", "options"), GRADIENTS)
 def test_gradients_of_shared_weights_are_those_of_the_pathwise_estimator(x64, bound, options):
-    """theta is in a ladder's q too: what estimators hold fixed of q must not make them biased."""
+    """A ladder's q contains theta: the parts of q that estimators hold fixed must not bias its gradient."""
     model = build("ladder", latent_dim=(2, 2), hidden_dim=3, num_hidden_layers=1)
     params, size = params_of(model), 20_000
     pathwise = {"kl": "sampled"} if bound is aevb.elbo else {}
@@ -288,7 +288,7 @@ def drawn(*fixed: str, num_samples: int = 50, **options) -> np.ndarray:
 
 
 def test_fixed_levels_have_one_noise():
-    """A level whose ancestors are fixed too has one value; else its distance from its mean is the same."""
+    """A level with fixed ancestors has one value; otherwise its distance from its mean is fixed."""
     vary = lambda values: np.ptp(values) > 0.1
     constant = lambda values: np.ptp(values) < 1e-5
     a, b, c = drawn()
@@ -323,13 +323,13 @@ def test_levels_that_are_none_are_refused():
         posterior.sample(plain.init(KEY), KEY, 2, plain, fixed="z")
 
 
-# As people run it
+# As users run it
 
 LADDER = ("--model=hierarchical", "--inference=ladder", "--hidden_dim=8,6", "--num_hidden_layers=1", "--nomap_prior")
 
 
 def test_digits_by_its_command(data_dir, tmp_path):
-    """Levels in the log, the table, the metrics and the pictures; resumed, and loaded again."""
+    """Levels appear in the log, the table, the metrics and the pictures; the run is resumed, and loaded again."""
     command = functools.partial(
         experiment, "digits", f"--data_dir={data_dir}", *LADDER, "--latent_dim=3-2", f"--workdir={tmp_path / 'run'}"
     )

@@ -1,4 +1,4 @@
-"""`python -m experiments.images` on patches of real photographs: trained, drawn, killed, moved, and always the same."""
+"""`python -m experiments.images` on patches of real photographs: trained, drawn, killed, moved, and reproducible."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from tests.processes import (
 
 SETTINGS = ("--hidden_dim=16", "--latent_dim=2", "--num_train_samples=6000")
 WHOLE_IMAGES = {"samples.png", "manifold.png", "reconstructions.png"}
-NUM_EARLY, RTOL = 9, 1e-5  # evaluations within which two programs of single precision agree to so much
+NUM_EARLY, RTOL = 9, 1e-5  # evaluations during which two programs of single precision agree to this tolerance
 FIGURES = {"lower_bounds.png", "reconstruction_and_kl.png", "latent_space.png"}
 
 
@@ -45,7 +45,7 @@ def figures_of(workdir: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """The same patches in the same order, in every form."""
+    """Return the same patches in the same order, in every form."""
     folder = tmp_path_factory.mktemp("files")
     np.save(folder / "patches.npy", patches())
     np.savez(folder / "patches.npz", images=patches(), labels=np.array(NAMES)[LABELS])
@@ -60,10 +60,10 @@ RUNS = ("folder", "patches.npz", "vectors.npy")
 
 @pytest.fixture(scope="module")
 def runs(files, tmp_path_factory) -> dict[str, Path]:
-    """A run folder for each form, trained by a process each, without a word on standard error."""
+    """Train one run folder per form, in separate processes, without output on standard error."""
     folder = tmp_path_factory.mktemp("runs")
     train = lambda name: run(images(files[name], folder / name))
-    done = [train(RUNS[0])]  # which compiles for the others
+    done = [train(RUNS[0])]  # compiles for the others
     with ThreadPoolExecutor(2) as pool:
         done += pool.map(train, RUNS[1:])
     for name, each in zip(RUNS, done, strict=True):
@@ -80,7 +80,7 @@ def test_a_folder_is_drawn_in_colour(files, runs):
     for name in WHOLE_IMAGES:
         with Image.open(runs["folder"] / "figures" / name) as picture:
             pixels = np.asarray(picture.convert("RGB")).astype(int)
-        assert np.mean(np.ptp(pixels, axis=-1) > 5) > 0.1, name  # channels differ, in more than a line of text
+        assert np.mean(np.ptp(pixels, axis=-1) > 5) > 0.1, name  # channels differ in more than a line of text
     with Image.open(runs["folder"] / "figures" / "reconstructions.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         drawn = {tuple(colour) for colour in pixels.tolist()}
@@ -95,18 +95,18 @@ def test_samples_are_ten_by_ten(runs):
     widths = lengths_of_runs(grid.all(axis=0))
     heights = lengths_of_runs(ink[:, np.flatnonzero(grid.all(axis=0))].all(axis=1))
     assert (len(widths), len(heights)) == (10, 10)
-    assert max(*widths, *heights) - min(*widths, *heights) <= 2  # square, but for whole pixels of the picture
+    assert max(*widths, *heights) - min(*widths, *heights) <= 2  # square up to whole pixels of the picture
     assert min(widths) >= SIDE
 
 
 def lengths_of_runs(flags: np.ndarray) -> list[int]:
-    """Return how long each run of true values is."""
+    """Return the length of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return (edges[1::2] - edges[::2]).tolist()
 
 
 def test_classes_are_drawn_in_latent_space(runs):
-    """In two colours, where the folder without classes has one."""
+    """The figure has two colours, and one for the folder without classes."""
     assert figures_of(runs["patches.npz"]) == WHOLE_IMAGES | FIGURES
     counts = {}
     for name in ("folder", "patches.npz"):
@@ -132,7 +132,10 @@ def test_every_form_gives_the_same_numbers(runs, name):
 
 @pytest.mark.slow
 def test_floats_give_the_same_numbers(files, runs, tmp_path):
-    """The same intensities as those of bytes, and another program: to rounding, over the first epochs."""
+    """The intensities equal those of bytes, but the program differs.
+
+    Results agree to rounding over the first epochs.
+    """
     done = run(images(files["floats.npy"], tmp_path / "run", "--nodraw_pictures"))
     assert (done.returncode, done.stderr) == (0, "")
     assert_same_early(tmp_path / "run", runs["folder"])
@@ -168,7 +171,7 @@ def test_it_is_a_run_like_any_other(files, runs, tmp_path):
 
 
 def test_unreadable_pictures_are_counted(files, runs, tmp_path):
-    """They are left out, which is said and recorded, and the others give the numbers that they give alone."""
+    """They are omitted, reported and recorded. The others give the numbers that they give alone."""
     shutil.copytree(files["folder"], folder := tmp_path / "patches")
     (folder / "064.png").write_bytes((folder / "000.png").read_bytes()[:300])
     (folder / "065.jpg").write_bytes(b"")
@@ -186,7 +189,7 @@ def test_unreadable_pictures_are_counted(files, runs, tmp_path):
 
 
 def test_killed_moved_and_resumed(files, runs, tmp_path):
-    """SIGKILL while it trains; then its data are elsewhere, under another name."""
+    """The run gets SIGKILL while it trains; then its data move to another path."""
     shutil.copy(files["patches.npy"], data := tmp_path / "patches.npy")
     process = start(images(data, workdir := tmp_path / "killed", "--nodraw_pictures"))
     while rows_written(workdir) < 600 and process.poll() is None:
@@ -201,10 +204,10 @@ def test_killed_moved_and_resumed(files, runs, tmp_path):
 
 
 def test_changed_data_are_refused(files, runs, tmp_path):
-    """One pixel is another by one."""
+    """One pixel differs by one."""
     shutil.copytree(runs["folder"], workdir := tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
-    del config["sha256"]  # which would say that it has changed
+    del config["sha256"]  # it would report a change
     config["own_data"]["path"] = str(data := tmp_path / "patches.npy")
     (workdir / "config.json").write_text(json.dumps(config))
     changed = patches().copy()
@@ -221,7 +224,7 @@ def test_changed_data_are_refused(files, runs, tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_many_moments(files, tmp_path):
-    """Loading, compiling, between checkpoints, and while drawing."""
+    """The moments are during loading, compiling, between checkpoints, and while drawing."""
     flags = ("--num_train_samples=60000", "--eval_every=10", "--resume")
     whole = run(images(files["folder"], tmp_path / "whole", *flags))
     assert (whole.returncode, whole.stderr) == (0, "")
@@ -261,7 +264,7 @@ def test_a_validation_split_of_its_own(make: Callable[[Path], Path], tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     bounds = [float(row["valid_elbo"]) for row in metrics(workdir)]
     best = int(np.argmax(bounds))
-    assert best == len(bounds) - 3  # two looks without a better bound, and no more
+    assert best == len(bounds) - 3  # stops after two evaluations without a better bound
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["stopped_early"]
     assert summary["best_epoch"] == int(metrics(workdir)[best]["epoch"])
@@ -275,7 +278,7 @@ def test_a_validation_split_of_its_own(make: Callable[[Path], Path], tmp_path):
 
 @pytest.mark.slow
 def test_names_are_drawn_and_written_whatever_they_are(tmp_path):
-    """Mathematics, patterns, letters that a font has not, and two lines: in figures, folders and output."""
+    """Mathematics, patterns, letters missing in a font, and two lines, in figures, folders and output."""
     name = "a$\\frac$ [1]\n猫.npz"
     np.savez(tmp_path / name, images=patches(), labels=np.array(["$\\frac$", "_猫"])[LABELS])
     command = [sys.executable, "-m", "experiments.images", f"--data={name}", *SETTINGS, "--num_train_samples=300"]

@@ -1,4 +1,7 @@
-"""What `python -m experiments.images` refuses: one line, exit status 2, and nothing written. One process per case."""
+"""Inputs that `python -m experiments.images` refuses with one line and exit status 2.
+
+Nothing is written. Each case is one process.
+"""
 
 import importlib.util
 import io
@@ -22,7 +25,7 @@ FLOATS = (PATCHES / 255).astype(np.float32)
 
 
 def pictures(words: str, *flags: str, good: int = 12, **files: bytes | np.ndarray | Image.Image) -> Callable:
-    """Some good patches, and after them what is given by name: `png` for a file of that suffix."""
+    """Write some good patches, followed by the given files: `png` for a file of that suffix."""
 
     def make(folder: Path) -> Case:
         path = write_pictures(folder / "pictures", PATCHES[:good])
@@ -223,7 +226,7 @@ def test_archives(tmp_path):
 
 
 def good(words: str, *flags: str, suffix: str = ".npy") -> Callable[[Path], Case]:
-    """Data that can be trained on, with flags that cannot be."""
+    """Write good data, for tests of bad flags."""
 
     def make(folder: Path) -> Case:
         if suffix == ".npy":

@@ -1,4 +1,4 @@
-"""`python -m experiments.images` on patches of photographs that other libraries have prepared: the same numbers."""
+"""`python -m experiments.images` on patches of photographs prepared by other libraries gives the same numbers."""
 
 import io
 import json
@@ -26,7 +26,7 @@ def images(data: str, workdir: Path, *flags: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> list[dict[str, str]]:
-    """The metrics of the same patches as an array."""
+    """Return the metrics of the same patches as an array."""
     folder = tmp_path_factory.mktemp("array")
     np.save(folder / "patches.npy", patches())
     done = run(images(str(folder / "patches.npy"), folder / "run", "--nodraw_pictures"))
@@ -71,7 +71,7 @@ def test_tfds(expected, tmp_path):
     done = experiment("marginal_likelihood", f"--run={workdir}", where, *flags)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads((tmp_path / "out.json").read_text())["dataset"] == "patches"
-    # The same data by their path are the same data.
+    # The same data given by their path count as the same.
     done = run(images(f"tfds:{tmp_path}/patches", workdir, "--resume"))
     assert "nothing to do" in done.stdout, done.stderr
 

@@ -1,7 +1,7 @@
-"""An input or output error at any call of a run: one line or none, and what is resumed ends with the same bits.
+"""An input or output error at any call of a run gives at most one line, and the resumed run ends with the same bits.
 
-The calls of a run of three epochs, four checkpoints, on files of its folder are made to fail in turn: open, read,
-write, fsync, rename, stat, mkdir, unlink and the like, by `tests.faults`.
+The calls on files of a run's folder (three epochs, four checkpoints) are made to fail in turn by `tests.faults`: open,
+read, write, fsync, rename, stat, mkdir, unlink and others.
 """
 
 import errno
@@ -21,7 +21,7 @@ from tests.processes import run as run_command
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and a C compiler"),
 ]
-_CLEAR = ("RunError", "OSError", "PermissionError", "")  # what a command says in one line, and nothing
+_CLEAR = ("RunError", "OSError", "PermissionError", "")  # an error of one line, or no error
 _MOST = 3000  # calls of a run
 
 

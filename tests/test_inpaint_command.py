@@ -1,4 +1,4 @@
-"""`python -m experiments.inpaint` as a real process, on a run of tiny digits, and what its flags mean."""
+"""`python -m experiments.inpaint` as a real process, on a run of tiny digits, and the meaning of its flags."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def trained(folder: Path, data_dir: Path, **values: str) -> Path:
     ],
 )
 def test_hidden_halves(run, data_dir, tmp_path, methods, estimator):
-    """A table, a CSV file, a figure and the images; a second time it is refused."""
+    """It writes a table, a CSV file, a figure and the images; a second call is refused."""
     folder = tmp_path / "inpainted"
     arguments = (
         f"--run={run}", "--mask=lower", f"--methods={','.join(methods)}", f"--estimator={estimator}",
@@ -55,7 +55,7 @@ def test_hidden_halves(run, data_dir, tmp_path, methods, estimator):
     assert [row["method"] for row in rows] == list(methods)
     for row, result in zip(rows, results["rows"], strict=True):
         assert float(row["log_likelihood"]) == pytest.approx(result["log_likelihood"])
-        assert -40 < result["log_likelihood"] < -5  # 32 pixels, each worth log 2 at most where nothing is known
+        assert -40 < result["log_likelihood"] < -5  # 32 pixels, each worth at most log 2 if nothing is known
         assert 0 < result["rmse"] < 0.8
         assert f"{result['rmse']:.4f}" in done.stdout
         assert (result["median_r_hat"] is None) == (row["method"] != "hmc")
@@ -90,11 +90,11 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
     before = sorted(run.rglob("*"))
     for flags, message in (
         (("--mask=lower",), "--run must name a run folder"),
-        ((f"--run={run}",), "nothing is hidden: --mask or --noise must say what"),
+        ((f"--run={run}",), "nothing is hidden: give --mask or --noise"),
         ((f"--run={tmp_path}", "--mask=lower"), "is not a run folder"),
         ((f"--run={run}", "--mask=upper"), "--mask takes none, lower, random, block or a .npy file, got 'upper'"),
         ((f"--run={run}", f"--mask={tmp_path / 'no.npy'}"), "cannot be read: No such file"),
-        ((f"--run={run}", f"--mask={tmp_path / 'mask.npy'}"), "has shape (3, 3), and the images are of shape (8, 8)"),
+        ((f"--run={run}", f"--mask={tmp_path / 'mask.npy'}"), "has shape (3, 3), but the images have shape (8, 8)"),
         ((f"--run={run}", f"--mask={tmp_path / 'nothing.npy'}"), "hides nothing"),
         (
             (f"--run={run}", "--noise=rain"),
@@ -104,7 +104,7 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
         ((f"--run={run}", "--mask=lower", "--num_samples=5"), "must be a multiple of --num_chains=2"),
         ((f"--run={run}", "--mask=lower", "--methods=gibbs"), "--methods must be of hmc,refined,encoder,zeros"),
         ((f"--run={run}", "--mask=lower", "--num_images=9999"), "is more than the"),
-        ((f"--run={grey}", "--noise=gaussian:0.5"), "a Bernoulli likelihood of grey ones is none"),
+        ((f"--run={grey}", "--noise=gaussian:0.5"), "a Bernoulli likelihood of grey pixels does not define"),
     ):
         assert_one_line_error(experiment("inpaint", *FEW, f"--data_dir={data_dir}", *flags), message)
     assert sorted(run.rglob("*")) == before
@@ -129,7 +129,7 @@ def test_masks(tmp_path):
     assert hidden_pixels("random", 2, (7,), 0).shape == (2, 7)
     np.save(tmp_path / "mask.npy", np.eye(4))
     np.testing.assert_array_equal(hidden_pixels(str(tmp_path / "mask.npy"), 2, (4, 4), 0)[1], np.eye(4) == 1)
-    with pytest.raises(ValueError, match="--mask=lower is of images"):
+    with pytest.raises(ValueError, match="--mask=lower needs images"):
         hidden_pixels("lower", 2, (7,), 0)
     (tmp_path / "words.npy").write_text("no array")
     with pytest.raises(ValueError, match=r"words\.npy cannot be read"):

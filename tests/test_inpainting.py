@@ -1,4 +1,4 @@
-"""Posteriors of z and of hidden values against exact ones: of a linear-Gaussian model, and by a grid over z."""
+"""Posteriors of z and of hidden values against exact ones, of a linear-Gaussian model and by a grid over z."""
 
 import functools
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from tests.oracles import LinearGaussian, log_normal
 pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 KEY = jax.random.key(0)
-ERRORS = 4.5  # standard errors that an estimate may be off
+ERRORS = 4.5  # allowed error of an estimate, in standard errors
 DATA_DIM, LATENT_DIM, NUM_CHAINS = 5, 2, 4
 OPTIONS: dict[str, Any] = {"num_samples": 800, "num_warmup": 80, "num_transitions": 400, "num_chains": NUM_CHAINS}
-SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles programs of its own
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles its own programs
 
 
 # A linear-Gaussian model
@@ -54,7 +54,7 @@ def joint(noise_scale: float = 0.0) -> Gaussian:
 
 
 def given(y: np.ndarray, noise_scale: float = 0.0) -> Gaussian:
-    """Return the Gaussian of z and x, `[J + D]`, given what is not NaN of y."""
+    """Return the Gaussian of z and x, `[J + D]`, given the values of y that are not NaN."""
     mean, covariance = joint(noise_scale)
     seen = LATENT_DIM + DATA_DIM + np.flatnonzero(~np.isnan(y))
     rest = slice(LATENT_DIM + DATA_DIM)
@@ -64,7 +64,7 @@ def given(y: np.ndarray, noise_scale: float = 0.0) -> Gaussian:
 
 
 def assert_draws_are_of(draws: np.ndarray, exact: Gaussian) -> None:
-    """Draws `[S, D]`, chain after chain, have that mean and covariance within their standard errors."""
+    """Require that draws `[S, D]`, chain after chain, have this mean and covariance within their standard errors."""
     chains = np.float64(draws).reshape(NUM_CHAINS, -1, draws.shape[-1])
     deviations = chains - exact.mean
     products = deviations[..., :, None] * deviations[..., None, :]
@@ -75,7 +75,7 @@ def assert_draws_are_of(draws: np.ndarray, exact: Gaussian) -> None:
 
 @pytest.mark.slow
 def test_draws_of_z_have_the_exact_mean_and_covariance():
-    """Whether a part of x was seen, all of it, or nothing: then they are the prior's."""
+    """This holds for x seen in part, as a whole, or not at all, where draws are the prior's."""
     found = posterior.draw(PARAMS, KEY, SEEN, LINEAR, **OPTIONS)
     assert found.z.shape == (4, OPTIONS["num_samples"], LATENT_DIM)
     assert np.all(found.r_hat < 1.05)
@@ -86,7 +86,7 @@ def test_draws_of_z_have_the_exact_mean_and_covariance():
 
 
 def test_hidden_values_have_the_exact_mean_covariance_and_density():
-    """And what was seen is as it was."""
+    """The seen values stay unchanged."""
     num_draws = OPTIONS["num_samples"]
     found = posterior.impute(PARAMS, KEY, SEEN, LINEAR, truth=TRUTH, num_draws=num_draws, **OPTIONS)
     assert found.mean.shape == (4, DATA_DIM)
@@ -102,7 +102,7 @@ def test_hidden_values_have_the_exact_mean_covariance_and_density():
         of_hidden = Gaussian(exact.mean[of_hidden], exact.covariance[np.ix_(of_hidden, of_hidden)])
         assert_draws_are_of(found.draws[row][:, hidden], of_hidden)
         scales = np.sqrt(np.diag(of_hidden.covariance))
-        # Means of p(x|z) vary less than draws of it do, and chains of this model are close to independent draws.
+        # Means of p(x|z) vary less than draws from it, and chains of this model are close to independent draws.
         np.testing.assert_array_less(np.abs(found.mean[row, hidden] - of_hidden.mean), 0.2 * scales)
         one_by_one = -0.5 * ((TRUTH[row, hidden] - of_hidden.mean) / scales) ** 2 - np.log(scales * np.sqrt(2 * np.pi))
         np.testing.assert_allclose(found.log_likelihood[row, hidden], one_by_one, atol=0.6)  # of 800 draws
@@ -110,7 +110,7 @@ def test_hidden_values_have_the_exact_mean_covariance_and_density():
 
 @pytest.mark.slow
 def test_denoised_values_have_the_exact_mean_and_covariance():
-    """Each knows of itself what was seen of it, and of the others through z."""
+    """Each value is informed by its own noisy observation, and by the others through z."""
     noise, num_draws = posterior.gaussian(NOISE), OPTIONS["num_samples"]
     found = posterior.impute(PARAMS, KEY, SEEN, LINEAR, truth=TRUTH, num_draws=num_draws, noise=noise, **OPTIONS)
     for row, y in enumerate(SEEN):
@@ -124,7 +124,7 @@ def test_denoised_values_have_the_exact_mean_and_covariance():
 
 
 def test_refined_is_the_best_diagonal_gaussian():
-    """Of a Gaussian with the precision P that has the same mean, and the variances 1 / P_jj."""
+    """The best approximation of a Gaussian with precision P has the same mean and variances 1 / P_jj."""
     found = posterior.draw(PARAMS, KEY, SEEN, LINEAR, 4000, method="refined", num_steps=400)
     assert found.r_hat is None
     for y, z in zip(SEEN, found.z, strict=True):
@@ -137,7 +137,7 @@ def test_refined_is_the_best_diagonal_gaussian():
 
 def test_the_encoder_sees_the_mean_in_the_place_of_what_is_hidden():
     found = posterior.draw(PARAMS, KEY, SEEN, LINEAR, 4000, method="encoder").z
-    means = np.where(HIDDEN, EXACT.bias, TRUTH)  # those of x under the prior, but for 64 draws' error
+    means = np.where(HIDDEN, EXACT.bias, TRUTH)  # those of x under the prior, up to the error of 64 draws
     expected = posterior.encode(PARAMS, np.float32(means), LINEAR)
     gains = np.abs(np.asarray(PARAMS["encoder"]["gain"]))
     spread = np.sqrt(np.diag(EXACT.weights @ EXACT.weights.T)) / 64**0.5
@@ -153,7 +153,7 @@ def test_the_encoder_sees_the_mean_in_the_place_of_what_is_hidden():
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [None, NOISE])
 def test_log_predictive_is_exact_within_its_error(noise):
-    """log p(hidden | seen), and through noise log p(x | y), of all values together."""
+    """Tests log p(hidden | seen) and, through noise, log p(x | y), of all values together."""
     options = {"num_samples": 2000, "num_chains": 2, "num_warmup": 50, "num_fit_samples": 50}
     channel = None if noise is None else posterior.gaussian(noise)
     told = []
@@ -206,7 +206,7 @@ FLIP = 0.2
 
 
 def evidence(y: np.ndarray, noise: str | None) -> np.ndarray:
-    """Return log p(y_i | x_i = 0) and log p(y_i | x_i = 1), `[2, D]`, 0 where nothing was seen."""
+    """Return log p(y_i | x_i = 0) and log p(y_i | x_i = 1), `[2, D]`, 0 for unseen values."""
     values = np.array([[0.0], [1.0]])
     with np.errstate(divide="ignore"):
         if noise == "gaussian":
@@ -239,7 +239,7 @@ def test_pixels_have_the_probabilities_that_a_grid_over_z_says(noise):
     for row in range(len(y)):
         probability, spread, _ = exact_pixels(y[row], noise)
         counts = np.ones(PIXELS, bool) if noise else GAPS[row]
-        error = ERRORS * spread / (400 / 4) ** 0.5 + 1e-3  # 400 draws are worth 100 independent ones, at least
+        error = ERRORS * spread / (400 / 4) ** 0.5 + 1e-3  # 400 draws are worth at least 100 independent ones
         assert np.all(np.abs(found.mean[row] - probability)[counts] <= error[counts])
         of_truth = np.where(X[row] == 1, probability, 1 - probability)
         estimate = np.exp(found.log_likelihood[row])
@@ -279,7 +279,7 @@ def test_log_predictive_is_what_a_grid_over_z_says(noise):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["encoder", "refined", "hmc"])
 def test_draws_depend_on_the_key_and_the_position_alone(x64, method):
-    """Not on the size of the chunks, nor on the other datapoints."""
+    """They do not depend on the size of the chunks or on other datapoints."""
     linear = linear_gaussian_model(EXACT, full_covariance=False)
     params, seen = linear.init(KEY), SEEN.astype(np.float64)
     options = {"num_samples": 8, "num_warmup": 8, "num_transitions": 8, "num_chains": 2, "num_steps": 4}

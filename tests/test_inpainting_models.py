@@ -1,4 +1,4 @@
-"""Hidden values and noise under every kind of model and likelihood: they work, or are refused with the reason."""
+"""Hidden values and noise with every kind of model and likelihood: they work, or are refused with the reason."""
 
 import functools
 from typing import Any
@@ -21,7 +21,7 @@ from tests.test_posterior import params_of
 pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 KEY = jax.random.key(0)
-SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles programs of its own
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles its own programs
 FEW: dict[str, Any] = {"num_samples": 4, "num_warmup": 3, "num_transitions": 4, "num_chains": 2, "num_steps": 3}
 DISCRETE = ("discrete level", "semi-supervised")
 
@@ -93,7 +93,7 @@ def test_what_is_none_of_finitely_many_values_has_no_mass():
 
 
 def test_values_between_those_that_can_be_observed_are_refused():
-    """Where some are missing, the others are not rounded to integers first."""
+    """Missing values do not make the others be rounded to integers first."""
     model = Model(LINEAR.init, LINEAR.encode, lambda params, z: Observed(dist.Bernoulli(logits=z)), LINEAR.prior)
     with pytest.raises(ValueError, match=r"xs ranges from 0 to 0\.3, outside of the likelihood's support, 0 or 1"):
         posterior.encode(LINEAR.init(KEY), np.array([[0.3, 0.0, np.nan]], np.float32), model)
@@ -103,7 +103,7 @@ def test_values_between_those_that_can_be_observed_are_refused():
 
 
 def with_gaps(name: str) -> Any:
-    """The data of a case, the first value of each datapoint hidden, and all of the last datapoint."""
+    """Return the data of a case with the first value of each datapoint hidden, and all of the last datapoint."""
     data = CASES[name].data
 
     def hide(leaf: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ _SLOW = [(name, method) for name in CASES for method in ("hmc", "refined", "enco
 
 @pytest.mark.parametrize(("name", "method"), [*QUICK, *(SLOW(*each) for each in _SLOW)])
 def test_every_kind_of_model(name, method):
-    """What was seen stays, what was not is filled and scored, and no draw is the same."""
+    """Seen values stay, missing values are filled and scored, and all draws differ."""
     case, seen = CASES[name], with_gaps(name)
     truth = case.data.value if isinstance(case.data, Given) else case.data
     run = lambda: posterior.impute(
@@ -247,7 +247,7 @@ def test_mistakes_with_noise(make, value, error, words):
 
 
 def test_the_seen_model_is_one_like_any_other():
-    """It is the same model for equal arguments, so that compiled programs are, and its bound is one on log p(seen)."""
+    """Equal arguments give the same model, so that compiled programs are shared. Its bound is one on log p(seen)."""
     model, params = CASES["plain"].model, params_of("plain")
     seen = posterior.as_seen(model)
     assert posterior.as_seen(model) is seen

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, and standard output that is lost: real processes."""
+"""Ctrl-C at any moment, and lost standard output, in real processes."""
 
 import contextlib
 import signal
@@ -21,7 +21,7 @@ COMMAND = (
 
 @contextlib.contextmanager
 def started(folder: Path, signal_action: str = "SIG_DFL") -> Iterator[subprocess.Popen]:
-    """Start a long run, whatever the process of the tests itself does on Ctrl-C, and end it in any case."""
+    """Start a long run, independently of how the tests' own process handles Ctrl-C, and end it in any case."""
     first = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{signal_action}); "
     first += "os.execv(sys.argv[1], sys.argv[1:])"
     epochs = 100_000 if signal_action == "SIG_DFL" else 6
@@ -36,7 +36,7 @@ def started(folder: Path, signal_action: str = "SIG_DFL") -> Iterator[subprocess
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("library", ["_multiarray_umath", "libjax_common", "_sparsetools"])
 def test_control_c_while_importing_is_one_line(library, tmp_path):
-    """As soon as a library is there, of NumPy, JAX and SciPy, in the order of their coming."""
+    """The signal comes as soon as NumPy, JAX or SciPy, in the order of their imports, is loaded."""
     with started(tmp_path / "run") as process:
         while library not in Path(f"/proc/{process.pid}/maps").read_text():
             assert process.poll() is None
@@ -79,7 +79,7 @@ def test_help_into_a_closed_pipe_is_silent():
 
 
 def test_a_process_started_in_the_background_ignores_control_c_as_its_shell_says(tmp_path):
-    """As `nohup` and shells without job control do: the signal is ignored from the start, and stays so."""
+    """As with `nohup` and shells without job control, the signal is ignored from the start and stays ignored."""
     with started(tmp_path / "run", "SIG_IGN") as process:
         time.sleep(1.5)
         process.send_signal(signal.SIGINT)

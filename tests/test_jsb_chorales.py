@@ -1,4 +1,4 @@
-"""`python -m experiments.jsb_chorales` on the real chorales: a small model, a few of them."""
+"""`python -m experiments.jsb_chorales` on some of the real chorales, with a small model."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def finished(real_data, data_dir, tmp_path_factory) -> tuple[Path, str]:
-    """The folder of a run, and what was printed."""
+    """Return the folder of a run, and its output."""
     workdir = tmp_path_factory.mktemp("run") / "chorales"
     sources = (f"--source_dir={real_data}", f"--data_dir={data_dir}")
     done = experiment("jsb_chorales", *SMALL, *sources, f"--workdir={workdir}")
@@ -41,7 +41,7 @@ def test_a_run_folder_holds_everything(finished):
 
 
 def test_figures_per_step_against_the_data(finished, data_dir):
-    """Lengths are those of the data, 4,725 steps of 77 test chorales, and bounds those of the loaded model."""
+    """Lengths are those of the data, 4,725 steps of 77 test chorales. Bounds are those of the loaded model."""
     workdir, printed = finished
     train, valid, test = aevb.data.load_splits("jsb_chorales", data_dir)
     summary = json.loads((workdir / "summary.json").read_text())
@@ -58,7 +58,7 @@ def test_figures_per_step_against_the_data(finished, data_dir):
     keys = jax.random.split(jax.random.key(1), 77)
     bound = jax.jit(jax.vmap(lambda key, x: aevb.elbo(params, key, x, model, num_samples=10)))
     bounds = np.asarray(bound(keys, test.sequences()), np.float64)
-    # Of other draws: a tenth of a nat per step is ten times their standard error.
+    # The draws differ: a tenth of a nat per step is ten times their standard error.
     assert closing["elbo_over_steps"] == pytest.approx(bounds.sum() / lengths.sum(), abs=0.1)
     assert closing["elbo_mean_of_sequences"] == pytest.approx(np.mean(bounds / lengths), abs=0.1)
     assert f"{closing['elbo_over_steps']:.3f} over 4,725 steps" in printed

@@ -1,6 +1,6 @@
-"""SIGKILL at random moments to what is more than one run on one device: sweeps, figures, eight devices.
+"""SIGKILL at random moments to commands beyond single runs on one device: sweeps, figures, eight devices.
 
-`test_reliability.py` has single runs, `test_streaming.py` streams.
+`test_reliability.py` kills single runs, `test_streaming.py` streams.
 """
 
 import sys
@@ -11,7 +11,7 @@ import pytest
 from tests.processes import assert_one_line_error, assert_same_run, lives, read_csv, rows_written, run, without_seconds
 
 NUM_KILLS = 5
-EPOCH = 1700  # of Frey Face
+EPOCH = 1700  # for Frey Face
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def run_folders(workdir: Path) -> list[Path]:
 
 
 def assert_killed_and_whole_are_the_same(command: list[str], folder: Path, table: str, num_runs: int) -> None:
-    """Kills a command and its children again and again, lets it end, and compares all its runs and its table."""
+    """Kill a command and its children repeatedly, let it end, and compare all its runs and its table."""
     whole, killed = folder / "whole", folder / "killed"
     done = run([*command, f"--workdir={whole}"])
     assert done.returncode == 0, done.stderr
@@ -32,7 +32,7 @@ def assert_killed_and_whole_are_the_same(command: list[str], folder: Path, table
     for _ in lives([*command, f"--workdir={killed}"], NUM_KILLS, lambda: rows_written(killed)):
         assert not (killed / table).exists()
         unfinished += any(not (killed / path / "summary.json").exists() for path in run_folders(killed))
-    assert unfinished >= NUM_KILLS - 1  # not just between runs
+    assert unfinished >= NUM_KILLS - 1  # not only between runs
     done = run([*command, f"--workdir={killed}"])
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
@@ -46,7 +46,7 @@ def assert_killed_and_whole_are_the_same(command: list[str], folder: Path, table
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["--num_processes=2", "--together"])
 def test_a_sweep(sources, tmp_path, how):
-    """In child processes, and as one program: a kill between the records of two members leaves one ahead."""
+    """It runs in child processes, and as one program, where a kill between two members' records leaves one ahead."""
     command = [
         *(sys.executable, "-m", "experiments.sweep", "--dataset=frey_face", "--latent_dims=2,3"),
         *("--learning_rates=0.01,0.02", f"--num_train_samples={100 * EPOCH}", how, *sources),
@@ -56,7 +56,7 @@ def test_a_sweep(sources, tmp_path, how):
 
 @pytest.mark.slow
 def test_a_figure(sources, tmp_path):
-    """With its trials of step sizes, whose best goes on."""
+    """The figure includes trials of learning rates, the best of which continues."""
     command = [
         *(sys.executable, "-m", "experiments.figure2", "--latent_dim_mnist=", "--latent_dim_frey_face=2"),
         *("--step_sizes=0.01,0.02", f"--num_trial_samples={20 * EPOCH}", f"--num_train_samples={60 * EPOCH}", *sources),

@@ -1,4 +1,4 @@
-"""Latents in levels against an exact model: two levels, drawn in either order, given a condition."""
+"""Levels of latents against an exact model: two levels, drawn in either order, given a condition."""
 
 import functools
 
@@ -32,7 +32,7 @@ COMBINATIONS = [
 
 
 def assert_unbiased(draws, exact) -> None:
-    """Every component's mean over draws is the exact one, within `MOST_SIGMA` standard errors."""
+    """Require that the mean over draws of every component is exact, within `MOST_SIGMA` standard errors."""
     leaves = zip(jax.tree_util.tree_leaves_with_path(draws), jax.tree.leaves(exact), strict=True)
     for (path, found), expected in leaves:
         found = np.asarray(found, np.float64)
@@ -100,7 +100,7 @@ def test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior(x64, order, kl, gra
 @pytest.mark.parametrize("gradient", ["doubly_reparameterized", "score_function", "score_function_leave_one_out"])
 @pytest.mark.parametrize("kl_weight", [1.0, 0.6])
 def test_gradients_of_the_weighted_bound_agree(x64, order, gradient, kl_weight):
-    """With the pathwise one, whose mean is the gradient by definition; also where the weights' KL is weighed."""
+    """They agree with the pathwise one, which is unbiased by definition. This includes a weighted KL."""
     exact = two_levels(order, tight=False)
     xs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], DATAPOINT)
 
@@ -116,7 +116,7 @@ def test_gradients_of_the_weighted_bound_agree(x64, order, gradient, kl_weight):
 
 
 def test_the_score_term_of_a_lower_levels_kl_is_needed(x64):
-    """Without it, as of latents of one level, the gradient is far off: the oracle sees the mistake."""
+    """Without it, as for a single level, the gradient is far off, and the oracle detects it."""
     exact = two_levels("up", tight=False)
     slope = jax.grad(exact.exact)(exact.params, DATAPOINT)
 
@@ -145,7 +145,7 @@ def test_kl_by_level_adds_up_and_its_means_do_not_depend_on_the_estimator(x64, o
         assert set(terms.kl_by_level) == {"z1", "z2"}
         np.testing.assert_allclose(terms.kl, sum(terms.kl_by_level.values()), rtol=1e-12)
         means.append({k: (v.mean(), v.std() / NUM_DRAWS**0.5) for k, v in terms.kl_by_level.items()})
-    # The first level has no closed form where p draws it last: both are sampled, of the same draws.
+    # The first level has no closed form if p draws it last: both are then sampled from the same draws.
     for level in ("z1", "z2"):
         (one, error), (two, other_error) = (each[level] for each in means)
         assert abs(one - two) < MOST_SIGMA * (error + other_error)

@@ -1,4 +1,4 @@
-"""Likelihoods: masses that sum to one, against exact and double-precision oracles, and each through a model."""
+"""Likelihoods: masses that sum to one, comparisons with exact and double-precision oracles, and use in a model."""
 
 import json
 import math
@@ -51,7 +51,7 @@ log_prob = jax.jit(lambda distribution, value: distribution.log_prob(value))
 
 
 def log_masses(make: Any, parameters: Any, dtype: str = "float32") -> np.ndarray:
-    """Return the log-masses of all values, `[256, ...]` in double precision."""
+    """Return the log-masses of all values, `[256, ...]`, in double precision."""
     distribution = make(*(jnp.asarray(each, dtype) for each in parameters))
     found = jax.jit(lambda d: d.log_prob(d.enumerate_support()))(distribution)
     assert found.dtype == dtype
@@ -71,7 +71,7 @@ def test_masses_are_finite_and_sum_to_one(name, dtype, precision):
 
 
 def logistic_oracle(loc: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
-    """Return log(cdf(upper) - cdf(lower)) from the side on which it does not cancel."""
+    """Return log(cdf(upper) - cdf(lower)), computed from the side without cancellation."""
     k, scale = LEVELS[:, None], np.exp(log_scale)
     lower = np.where(k == 0, -np.inf, ((k - 0.5) / 255 - loc) / scale)
     upper = np.where(k == 255, np.inf, ((k + 0.5) / 255 - loc) / scale)
@@ -94,7 +94,7 @@ def test_discretized_logistic_against_its_cdf(dtype, precision):
     expected = logistic_oracle(loc, log_scale)
     is_precise = expected > -14
     found = log_masses(DiscretizedLogistic, (loc, log_scale), dtype)
-    # At a small scale the edges are as far from the location as the location is rounded.
+    # At a small scale, the edges are as close to the location as its rounding error.
     is_precise &= log_scale > -8
     tolerance = 2e-5 if dtype == "float32" else 1e-9
     np.testing.assert_allclose(found[is_precise], expected[is_precise], rtol=tolerance, atol=10 * tolerance)
@@ -204,7 +204,7 @@ def test_draws_moments_and_cumulative_masses(name):
         np.testing.assert_allclose(cdf(distribution, value), expected, rtol=0, atol=2e-6)
 
 
-# The support, and what is missing
+# The support, and missing values
 
 
 @pytest.mark.parametrize("name", MASSES)
@@ -307,7 +307,7 @@ def test_every_likelihood_through_a_model(name, tmp_path):
     draws = aevb.posterior.sample(params, KEY, 5, model, mean=False)
     assert draws.shape == (5, 6)
     if LIKELIHOODS.get(name).is_mass_of:
-        aevb.posterior.encode(params, draws, model)  # they are in the support
+        aevb.posterior.encode(params, draws, model)  # NaN is in the support
         assert bits_per_dimension(last.train_elbo, 6) < 8.5
     aevb.save(tmp_path / "saved", model, params)
     again, loaded = aevb.load(tmp_path / "saved")
@@ -351,7 +351,7 @@ def test_a_run_tells_bits_per_dimension(tmp_path, data_dir):
 
 @pytest.mark.parametrize(("shape", "num_axes"), [((784,), 1), ((5, 13), 2), ((3, 28, 28), 2), ((2, 7), 1)])
 def test_bernoulli_events_against_their_pixels(shape, num_axes, x64):
-    """The density as a whole, its gradient and curvature against sums over pixels, with extreme logits among them."""
+    """The whole density, its gradient and curvature against sums over pixels, including extreme logits."""
     rng = np.random.RandomState(0)
     logits = jnp.asarray(20 * rng.randn(*shape)).at[..., :2].set(jnp.array([800.0, -800.0]))
     x = jnp.asarray(rng.rand(*shape)).at[..., 2:4].set(jnp.array([0.0, 1.0]))
@@ -374,7 +374,7 @@ def test_bernoulli_events_against_their_pixels(shape, num_axes, x64):
 
 
 def test_bernoulli_events_of_integers():
-    """Binary integers have their mass, a pixel of 0..255 none."""
+    """Binary integers have a mass; pixels of 0..255 have none."""
     event = GreyBernoulli(jnp.array([0.0, 2.0, -1.0])).to_event()
     expected = np.log(0.5) - np.log1p(np.exp(-2)) - np.log1p(np.exp(-1))
     assert event.log_prob(jnp.array([1, 1, 0])) == pytest.approx(expected, rel=1e-6)

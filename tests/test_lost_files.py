@@ -1,4 +1,4 @@
-"""What went away or cannot be read is named, and nothing of the user's is removed."""
+"""Lost or unreadable files are named, and no file of the user is removed."""
 
 import json
 import math
@@ -30,7 +30,7 @@ COMMAND = (
 
 @pytest.fixture
 def finished(tmp_path):
-    """A finished run of four epochs, its configuration and its data; 11 steps an epoch."""
+    """A finished run of four epochs, its configuration and its data; 11 steps per epoch."""
     with jax.enable_x64(True):
         splits = tiny_splits()
         config = tiny_config(splits, num_epochs=4)
@@ -40,7 +40,7 @@ def finished(tmp_path):
 
 def test_the_last_checkpoint_of_a_finished_run_is_missed(finished):
     folder, _, _ = finished
-    aevb.load_run(folder)  # in which case nothing is said
+    aevb.load_run(folder)  # in which case nothing is reported
     shutil.rmtree(folder / "checkpoints" / "44")
     with pytest.warns(RunWarning, match=r"checkpoint 44, the last of .*run, is missing: there are \[0, 11, 22, 33\]"):
         aevb.load_run(folder)
@@ -115,7 +115,7 @@ def test_a_save_that_fails_removes_nothing_of_the_users(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", ["test", "valid"])
 @pytest.mark.parametrize("bound", [math.nan, -math.inf])
 def test_a_bound_that_is_not_finite_is_a_divergence_of_any_split(split, bound):
-    """A likelihood that is 0, or none, at one datapoint that is not trained on."""
+    """The likelihood is 0, or NaN, at one datapoint outside of the training data."""
     xs = np.full((40, 3), 0.25, np.float32)
     others = xs.copy()
     others[7] = 0.75
@@ -144,7 +144,7 @@ def test_a_summary_has_no_infinities():
 
 
 def test_a_folder_that_is_removed_under_a_run(tmp_path):
-    """Its state is saved beside it, and goes on there to the same end."""
+    """Its state is saved next to it, and the run resumes there to the same end."""
     whole = tmp_path / "whole"
     assert run([*COMMAND, "--num_epochs=60", f"--workdir={whole}"]).returncode == 0
     process = start([*COMMAND, "--num_epochs=60", f"--workdir={tmp_path / 'run'}"])

@@ -1,6 +1,6 @@
-"""Against the linear-Gaussian model, whose log p(x) is known.
+"""Estimates against the linear-Gaussian model, whose log p(x) is known.
 
-Compilation is what takes time here: tests share data and options where they can, and with them compiled programs.
+Compilation dominates the run time: tests share data and options, and thereby compiled programs, where possible.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ FUNCTIONS = {
 
 @functools.cache
 def problem(latent_dim: int, full_covariance: bool = True, size: int = 60):
-    """A model, parameters whose encoder is a little too wide, data from the model, and their log p(x)."""
+    """Return a model, parameters whose encoder is slightly too wide, data from the model, and their log p(x)."""
     exact = LinearGaussian.random(DATA_DIM, latent_dim, 0)
     whole = linear_gaussian_model(exact, full_covariance)
-    # The diagonal model's prior, because the other's solves a triangular system at every leapfrog.
+    # The prior of the diagonal model, because the other solves a triangular system at every leapfrog step.
     prior = linear_gaussian_model(exact, full_covariance=False).prior
     model = aevb.Model(whole.init, whole.encode, whole.decode, prior)
     params = whole.init(jax.random.key(0))
@@ -55,7 +55,7 @@ def problem(latent_dim: int, full_covariance: bool = True, size: int = 60):
 
 
 def assert_within_errors(estimate, truth):
-    """Errors over their standard errors have a root mean square of 1, give or take."""
+    """Require that errors divided by their standard errors have a root mean square of about 1."""
     values = estimate.per_datapoint
     errors = values.log_marginal - truth
     assert 0.7 < np.sqrt(np.mean((errors / values.standard_error) ** 2)) < 1.5
@@ -84,7 +84,7 @@ def test_every_method_lands_on_the_exact_value(method, latent_dim):
 
 @pytest.mark.parametrize(("method", "limit"), [("is", 0.05), ("hmc", 0.03)])
 def test_errors_are_small_with_an_encoder_that_is_wrong(method, limit):
-    """Three latents, 100 points, defaults; the encoder has no covariances."""
+    """Three latents, 100 points and the defaults; the encoder has no covariances."""
     model, params, data, truth = problem(3, full_covariance=False, size=100)
     estimate = marginal_likelihood.evaluate(params, jax.random.key(0), data, model, method)
     error = np.sqrt(np.mean((estimate.per_datapoint.log_marginal - truth) ** 2))
@@ -93,7 +93,7 @@ def test_errors_are_small_with_an_encoder_that_is_wrong(method, limit):
 
 
 def test_block_size_changes_nothing(x64):
-    """In double precision, because the error is a small difference of large sums."""
+    """Double precision is needed because the error is a small difference of large sums."""
     model, params, data, _ = problem.__wrapped__(2)
     x = jnp.asarray(data[0], jnp.float64)
     results = [
@@ -106,7 +106,7 @@ def test_block_size_changes_nothing(x64):
 
 @pytest.mark.parametrize("method", ["is", "hmc"])
 def test_chunk_size_changes_nothing(method, x64):
-    model, params, data, _ = problem.__wrapped__(2)  # of its own, in double precision
+    model, params, data, _ = problem.__wrapped__(2)  # its own data, in double precision
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
     options = {"num_samples": 9}
     if method == "hmc":
@@ -123,7 +123,7 @@ def test_chunk_size_changes_nothing(method, x64):
 
 
 def test_the_sandwich_closes_with_more_temperatures():
-    """From exact draws of the posterior, and from the prior, which is far away."""
+    """The chains start from exact posterior draws, and from the distant prior."""
     exact = LinearGaussian.random(DATA_DIM, 3, 0)
     model, params, data, truth = problem(3)
     means, covariance = np.stack([exact.posterior(x)[0] for x in data]), exact.posterior(data[0])[1]
@@ -148,7 +148,7 @@ def test_the_sandwich_closes_with_more_temperatures():
 
 
 def test_chains_in_different_modes_are_seen():
-    """|z| is observed: two modes 6 apart, between which no trajectory passes. The prior's starts are in both."""
+    """|z| is observed, with two modes 6 apart that no trajectory connects. The prior's starts are in both."""
     decode = lambda params, z: dist.Normal(jnp.abs(z), 0.1).to_event(1)
     prior = lambda params: dist.Normal(jnp.zeros(1), 2.0).to_event(1)
     encode = lambda params, x: dist.Normal(x, 0.1).to_event(1)
@@ -163,7 +163,10 @@ def test_chains_in_different_modes_are_seen():
 
 
 def test_a_mode_without_mass_is_left():
-    """A second mode, 22 nats below the first, in which half of the chains start: the value is the first one's alone."""
+    """A second mode is 22 nats below the first, and half of the chains start in it.
+
+    The value is that of the first alone.
+    """
     height = lambda z: jnp.where(z > 0, 0.0, 2.0)  # 22 nats of a second observation
     decode = lambda params, z: dist.Normal(jnp.concatenate([jnp.abs(z), height(z)]), jnp.array([0.1, 0.3])).to_event(1)
     prior = lambda params: dist.Normal(jnp.zeros(1), 2.0).to_event(1)
@@ -178,7 +181,7 @@ def test_a_mode_without_mass_is_left():
 
 
 def test_bias_of_hmc_is_upward_and_grows_with_latent_dimensions():
-    """And is Jensen's alone: 1 / p(x) itself is unbiased, however few the draws."""
+    """The bias comes from Jensen's inequality alone: 1 / p(x) is unbiased for any number of draws."""
 
     def bias(latent_dim: int) -> tuple[float, float]:
         model, params, data, truth = problem(latent_dim, size=600)
@@ -195,7 +198,7 @@ def test_bias_of_hmc_is_upward_and_grows_with_latent_dimensions():
 
 
 class Anything(constraints.Constraint):
-    """A support that NaN is in too."""
+    """A support that includes NaN."""
 
     def __call__(self, x):
         return jnp.ones(jnp.shape(x), bool)
@@ -230,7 +233,7 @@ def test_what_is_not_a_number_is_not_hidden(method):
 @pytest.mark.parametrize("method", list(FUNCTIONS))
 @pytest.mark.parametrize("name", ["flow", "full covariance", "image", "bfloat16"])
 def test_every_model_is_traced(name, method):
-    """The prior's gradient, the encoder's and the decoder's: all that can fail before numbers come."""
+    """The gradients of prior, encoder and decoder are traced, which is all that can fail before numbers appear."""
     model, _ = MODELS[name]
     params = model.init(jax.random.key(0))
     x = jnp.full(model.decode(params, jnp.zeros(3)).event_shape, 0.5)

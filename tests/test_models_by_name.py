@@ -139,13 +139,13 @@ def test_a_model_is_trained_without_compilation():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-# Families of one's own
+# Custom families
 
 
 def test_a_family_may_take_any_arguments_by_name():
     @models.register("any_arguments")
     def build(data_shape: Any, *, name: str = "mine", **others: Any) -> aevb.Model:
-        assert data_shape == [DATA_DIM]  # as it is recorded, also where a tuple was given
+        assert data_shape == [DATA_DIM]  # as recorded, even if a tuple was given
         return models.build("mlp", data_shape=data_shape, **others)
 
     model = build((DATA_DIM,), latent_dim=2, hidden_dim=4)

@@ -1,4 +1,4 @@
-"""Arguments in another order or of another kind: each mistake is answered at once, by a line or two."""
+"""Arguments in another order or of another kind: each mistake is answered at once, in one or two lines."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ from tests.newcomers import (
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_right_works_and_compiles(name):
-    """So that the other tests here look for names that there are."""
+    """This ensures that the other tests look for existing names."""
     jax.clear_caches()
     with compiling() as compiled:
         PROGRAMS[name]()
@@ -57,7 +57,7 @@ def test_what_is_right_works_and_compiles(name):
 
 
 def of_key(key: Any) -> Calls:
-    """A key in every function that takes one."""
+    """Return calls of every function that takes a key."""
     return {
         "elbo": lambda: elbo(key=key),
         "iwae_bound": lambda: iwae(key=key),
@@ -78,7 +78,7 @@ def of_key(key: Any) -> Calls:
 
 
 def of_count(count: Any) -> Calls:
-    """A count in every place of one."""
+    """Return calls of every function that takes a count."""
     return {
         "num_samples of elbo": lambda: elbo(num_samples=count),
         "num_samples of iwae_bound": lambda: iwae(num_samples=count),
@@ -254,7 +254,7 @@ def test_a_mistake_is_answered_at_once(name):
     assert_answered(MISTAKES[name])
 
 
-# What is no mistake
+# Valid arguments
 
 
 def test_fit_takes_the_old_order_with_a_warning():
@@ -274,7 +274,7 @@ def test_fit_population_takes_the_old_order_with_a_warning():
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8])
 def test_integers_of_numpy_are_integers(integer):
-    """They give what Python's give, by the same compiled programs."""
+    """They give the same results as Python's, with the same compiled programs."""
     two, ten = integer(2), integer(10)
     pairs = [
         *((jax.jit(lambda c=c, n=n: c(num_samples=n))() for n in (two, 2)) for c in (elbo, iwae)),

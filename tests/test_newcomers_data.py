@@ -1,4 +1,4 @@
-"""Mistakes in the values and shapes of data: each is answered at once, by a line or two."""
+"""Mistakes in the values and shapes of data: each is answered at once, in one or two lines."""
 
 from typing import Any
 
@@ -198,7 +198,7 @@ def test_data_of_a_population_are_checked_before_a_training_step_is_traced():
 
 
 def test_pixels_of_0_to_255_never_look_like_a_result():
-    """Where their values are not known, in a compiled program, their probability is 0."""
+    """Where values are unknown, in a compiled program, their probability is 0."""
     x = np.full(DATA_DIM, 200, np.uint8)
     assert jax.jit(aevb.elbo)(PIXEL_WEIGHTS, KEY, x, PIXEL_MODEL) == -np.inf
     assert jax.jit(aevb.iwae_bound, static_argnums=4)(PIXEL_WEIGHTS, KEY, x, PIXEL_MODEL, 3) == -np.inf
@@ -212,7 +212,7 @@ def test_what_is_missing_is_evaluated_under_observed():
 
 
 def test_pixels_are_drawn_for_a_likelihood_of_zeros_and_ones():
-    """Grey intensities are outside of its support; what is drawn of them is not."""
+    """Grey intensities are outside of its support, but targets drawn from them are inside."""
     model = linear(decode=lambda params, z: bits(params["decoder"] @ z))
     assert np.isfinite(evaluate(model, binarization="stochastic").elbo)
 

@@ -1,4 +1,4 @@
-"""Mistakes in a model's functions, its levels and its conditions: each is answered at once, by a line or two."""
+"""Mistakes in a model's functions, levels and conditions: each is answered at once, in one or two lines."""
 
 import functools
 from collections.abc import Callable
@@ -45,7 +45,7 @@ from tests.newcomers import (
 
 
 def two_levels(q1: Any = None, q2: Any = None, p1: Any = None, name: str = "z2") -> Model:
-    """Latents in two levels, drawn from the data up in q and from the top down in p."""
+    """Return a model of two levels, drawn from the data up in q and from the top down in p."""
     q1 = q1 or (lambda x: normal(x[:LATENT_DIM]))
     q2, p1 = q2 or (lambda z: normal(z["z1"])), p1 or (lambda z: normal(z["z2"]))
     return linear(
@@ -59,7 +59,7 @@ DISCRETE = two_levels(lambda x: bits(x[:LATENT_DIM]), lambda z: normal(1.0 * z["
 
 
 def paths(step: Any) -> Model:
-    """A path of as many steps as there are values."""
+    """Return a model of paths with one step per value."""
     return linear(
         encode=lambda params, x: normal(jnp.stack([x, x], axis=-1)).to_event(1),
         decode=lambda params, z: normal(z[:, 0]),
@@ -76,7 +76,7 @@ def closing_over(array: Any) -> Callable:
 
 
 class Level:
-    """A function with arrays, as an object."""
+    """A callable object with arrays."""
 
     def __init__(self, array: Any):
         self.array = array
@@ -86,7 +86,7 @@ class Level:
 
 
 MISTAKES: dict[str, Mistake] = {
-    # What a model's functions return
+    # Return values of a model's functions
     **{
         name: mistake._replace(never_says="sampled")
         for name, mistake in everywhere(

@@ -1,4 +1,4 @@
-"""States that were given away, and files that are not what they should be: answered at once, by a line or two."""
+"""Donated states, and wrong files: answered at once, in one or two lines."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,12 +27,12 @@ from tests.newcomers import (
     wrong,
 )
 
-# A state that a training step was given
+# A state that was donated to a training step
 
 
 @pytest.fixture(scope="module")
 def used() -> dict[str, Any]:
-    """States whose buffers are gone, by what they were given to."""
+    """States whose buffers were donated, by the function that took them."""
     state, in_epochs = state_of(), state_of()
     aevb.make_train_step(aevb.make_loss(LINEAR, SIZE), OPTIMIZER)(state, XS[:10])
     aevb.make_train_epochs(aevb.auto_encoding(LINEAR, OPTIMIZER, SIZE), 10)(in_epochs, XS, 1)
@@ -63,7 +63,7 @@ def test_a_state_that_was_given_away_is_not_used_again(used, first, again):
     assert_answered(wrong(lambda: AGAIN[again](used[first]), ValueError, answer))
 
 
-# What is saved and loaded
+# Saving and loading
 
 
 FILE_MISTAKES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {

@@ -1,4 +1,4 @@
-"""Runs of an exact number of minibatches, which may end in mid-epoch and go on from there to the same bits."""
+"""Runs of an exact number of minibatches, which may end in mid-epoch and resume there to the same bits."""
 
 import functools
 import itertools
@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.models import DATA_DIM
 
 SIZE, BATCH_SIZE = 130, 20
-STEPS = SIZE // BATCH_SIZE  # 6 of an epoch
+STEPS = SIZE // BATCH_SIZE  # 6 steps of an epoch
 MODEL = aevb.mlp_vae((DATA_DIM,), 2, 8)
 WIDE_MODEL = aevb.mlp_vae((DATA_DIM,), 2, 8, param_dtype="float64")
 RTOL = 1e-9  # of two programs in double precision
@@ -33,7 +33,10 @@ FLOATS = PIXELS / np.float32(255)
 
 
 def unevaluated(make, *arguments) -> aevb.Algorithm:
-    """Rows of a history are then counts alone: most of what is tested here is training, and compiling takes time."""
+    """Skip evaluations, so that histories only contain counts.
+
+    Most tests here are about training, and compiling is slow.
+    """
     return make(*arguments)._replace(evaluated_params=None)
 
 
@@ -42,7 +45,7 @@ FIT = functools.partial(EVALUATED, algorithm=functools.partial(unevaluated, aevb
 
 
 def quick_loss(params, key, xs, step, bad_step):
-    """A loss that is quickly compiled, whose gradient is not finite at one step, which itself does not show."""
+    """A loss that compiles quickly. At one step its gradient is not finite although its value is."""
     del key
     root = jnp.sqrt(jnp.where(step == bad_step, 0.0, 1.0) * jnp.sum(params["decoder"]["Dense_0"]["bias"] ** 2))
     return jnp.mean(xs) * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)) + root
@@ -56,7 +59,7 @@ def planted(bad_step: int = -1):
 
 
 def stream() -> aevb.Stream:
-    """Blocks of two minibatches."""
+    """Return a stream in blocks of two minibatches."""
     return aevb.Stream(PIXELS, max_value=255, block_size=2 * BATCH_SIZE)
 
 
@@ -131,7 +134,7 @@ def test_steps_are_those_of_the_epochs_order_one_by_one(x64):
     ids=["resident", "monte_carlo_em", "stream"],
 )
 def test_a_run_in_pieces_ends_with_the_bits_of_one_without(data, settings):
-    """From piece to piece within an epoch, across its end, and over whole epochs."""
+    """The pieces end within an epoch, across its end, and after whole epochs."""
     fit = functools.partial(FIT, data(), eval_every=5, **settings)
     uninterrupted = fit(num_epochs=4)
     state, seconds = None, []
@@ -250,11 +253,11 @@ def test_a_state_that_does_not_say_where_in_an_epoch_it_is_is_refused():
     lost = lambda: copied(cut().state)._replace(shuffle_key=None)
     with pytest.raises(ValueError, match="at step 14, which ends no epoch of 6 minibatches, and has no shuffle_key"):
         FIT(FLOATS, state=lost(), num_steps=20)
-    assert int(FIT(FLOATS, state=lost(), num_epochs=3).state.step) == 20  # a whole epoch more, as ever
+    assert int(FIT(FLOATS, state=lost(), num_epochs=3).state.step) == 20  # one more whole epoch, as usual
 
 
 def minibatch_of(step: int, key: jax.Array) -> tuple[int, ...]:
-    """The indices of a step of the first epoch."""
+    """Return the indices of a step of the first epoch."""
     state = aevb.init_train_state(jax.random.split(key)[0], MODEL, aevb.paper_optimizer())
     return tuple(epoch_batches(jax.random.split(state.key)[1], SIZE, BATCH_SIZE)[step].tolist())
 
@@ -273,7 +276,7 @@ def test_divergence_in_part_of_an_epoch_is_named_exactly(data, begin, bad_step, 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_members_end_and_go_on_in_mid_epoch(x64, execution):
-    """They are what they are alone, to rounding, and what they are without a stop, to the bit."""
+    """They equal separate training up to rounding, and uninterrupted members to the bit."""
     keys = jax.random.split(jax.random.key(0), 2)
     settings = {"batch_size": BATCH_SIZE, "eval_every": 5, "algorithm": FIT.keywords["algorithm"]}
     fit = functools.partial(aevb.fit_population, FLOATS, WIDE_MODEL, keys=keys, execution=execution, **settings)
@@ -286,7 +289,7 @@ def test_members_end_and_go_on_in_mid_epoch(x64, execution):
     for member, expected in zip(found, uninterrupted, strict=True):
         assert_trees_close(member.result.state, expected.result.state)
         assert_same_history(member.result.history, expected.result.history[-1:])
-    # From alone to a member and back.
+    # From separate training to a member and back.
     joined = fit(num_steps=16, states=[copied(ended[0].result.state), alone.state])
     assert_trees_close(joined[1].result.state, within[1].result.state, RTOL)
     rest = FIT(FLOATS, model=WIDE_MODEL, key=keys[1], num_epochs=4, eval_every=5, state=joined[1].result.state)

@@ -23,7 +23,7 @@ def mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_params(model: aevb.Model, scale: float = 0.5) -> dict:
-    """Parameters of order one: at the small initial ones most of the formulas are nearly linear."""
+    """Return parameters of order one, because at the small initial ones most formulas are nearly linear."""
     leaves, structure = jax.tree.flatten(model.init(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(1), len(leaves))
     draws = [scale * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
@@ -52,7 +52,7 @@ def test_elbo_and_gradient_equal_numpy_formula(precision, likelihood, squash_mea
     np.testing.assert_allclose(value, expected.elbo, rtol=tolerance)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         want = functools.reduce(lambda tree, entry: tree[entry.key], path, expected.params)
-        # Relative to the leaf, whose single entries may cancel to nearly nothing.
+        # Relative to the leaf, because single entries may cancel to nearly zero.
         assert np.max(np.abs(leaf - want)) <= tolerance * np.max(np.abs(want)), path
 
 
@@ -73,7 +73,7 @@ def test_both_estimators_and_their_gradients_are_unbiased(x64, kl, full_covarian
     exact = oracles.LinearGaussian.random(4, 2, seed=1)
     model = linear_gaussian_model(exact, full_covariance)
     params = model.init(jax.random.key(0))
-    # Away from the optimum, where the bound is loose and every gradient differs from 0.
+    # Away from the optimum, so that the bound is loose and no gradient is 0.
     params["encoder"] = jax.tree.map(lambda a: 1.2 * a + 0.1 * (a != 0), params["encoder"])
     x = jnp.asarray(np.random.RandomState(0).randn(4))
 
@@ -138,7 +138,7 @@ def test_contract_calls():
 
 
 def test_kl_is_of_the_right_size_and_sign():
-    """Forgetting the KL, or dividing it by the number of pixels, raises bounds by tens of nats."""
+    """Omitting the KL, or dividing it by the number of pixels, would raise bounds by tens of nats."""
     model = aevb.mlp_vae((4,), 2, 5)
     params = random_params(model, 2.0)
     x = jnp.array([0.0, 1.0, 0.5, 0.2])
@@ -164,7 +164,7 @@ def test_minibatch_elbo_is_the_sum_over_the_dataset():
 
 
 def test_flow_density_is_that_of_its_samples(x64):
-    """The density along the way equals the change of variables by the Jacobian of the whole map."""
+    """The density of a draw equals the change of variables with the Jacobian of the whole map."""
     model = aevb.mlp_vae((DATA_DIM,), 3, 8, posterior="flow", param_dtype="float64")
     params = random_params(model)
     posterior = model.encode(params, jnp.linspace(0, 1, DATA_DIM))
@@ -185,7 +185,7 @@ def test_flow_density_is_that_of_its_samples(x64):
 
 @pytest.mark.parametrize("posterior", ["full_covariance", "flow"])
 def test_a_richer_posterior_comes_closer_to_the_marginal_likelihood(posterior):
-    """Fitted to one x of a linear-Gaussian model whose exact posterior is correlated."""
+    """It is fitted to one x of a linear-Gaussian model with a correlated exact posterior."""
     import optax
 
     exact = oracles.LinearGaussian(np.array([[2.0, 1.9], [1.9, 2.0]]), np.zeros(2), 0.3)
@@ -215,7 +215,7 @@ def test_a_richer_posterior_comes_closer_to_the_marginal_likelihood(posterior):
 
     log_marginal = exact.log_marginal(np.asarray(x))
     diagonal, rich = fitted("gaussian"), fitted(posterior)
-    assert diagonal < log_marginal - 0.5  # what a diagonal Gaussian has to lose here
+    assert diagonal < log_marginal - 0.5  # the gap of a diagonal Gaussian here
     assert log_marginal - 0.1 < rich < log_marginal + 0.05
 
 

@@ -1,10 +1,10 @@
-"""One run folder of each format that ever was, made by the version that wrote it first, is used like one of today.
+"""One run folder of each past format, written by the first version that had it, works like a current one.
 
-tests/data/run_format_N is what this wrote at commits 060d9a3^ (1), 94c0082^ (2) and 94c0082 (3),
+tests/data/run_format_N was written by the following command at commits 060d9a3^ (1), 94c0082^ (2) and 94c0082 (3),
 
     python -m experiments.digits --latent_dim=2 --hidden_dim=4 --num_epochs=3 --eval_every=1 --learning_rate=0.01
 
-less figures and TensorBoard. The name of its folder in Orbax's commit_success.txt is another, with its checksum.
+without figures and TensorBoard. The folder name in Orbax's commit_success.txt and its checksum were changed.
 """
 
 import json
@@ -42,11 +42,11 @@ def test_every_format_is_here():
 
 @pytest.mark.parametrize("version", FORMATS)
 def test_it_loads(version):
-    """And its parameters give the bound that its last row says."""
+    """Its parameters give the bound of its last row."""
     model, params = aevb.load_run(of_format(version))
     images = aevb.data.load("digits", "test").pixels()
     bound = aevb.evaluate(params, jax.random.key(0), images, model)
-    assert bound.elbo == pytest.approx(float(metrics(of_format(version))[-1]["test_elbo"]), abs=0.3)  # other draws
+    assert bound.elbo == pytest.approx(float(metrics(of_format(version))[-1]["test_elbo"]), abs=0.3)  # different draws
     _, best = aevb.load_run(of_format(version), 14)
     assert not np.allclose(jax.tree.leaves(best)[1], jax.tree.leaves(params)[1])
 
@@ -60,7 +60,7 @@ def test_check_finds_it_well(version, tmp_path):
 
 @pytest.mark.parametrize("version", FORMATS)
 def test_check_rebuilds_its_rows(version, tmp_path):
-    """By what is evaluated today: where the arithmetic is the same, to the same numbers."""
+    """Rows are rebuilt by today's evaluation, to the same numbers where the arithmetic is the same."""
     from experiments.checks.repair import repair
     from experiments.runs.folder import RunFolder
     from experiments.runs.splits import load_splits
@@ -79,7 +79,7 @@ def test_check_rebuilds_its_rows(version, tmp_path):
 
 @pytest.mark.slow
 def test_they_go_on(data_dir, tmp_path):
-    """In real processes, to the numbers of a run of today."""
+    """They resume in real processes, to the numbers of a run of today."""
     command = ("digits", *FLAGS, f"--data_dir={data_dir}", "--num_epochs=5")
     done = experiment(*command, f"--workdir={tmp_path / 'today'}")
     assert done.returncode == 0, done.stderr

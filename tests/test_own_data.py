@@ -1,4 +1,4 @@
-"""Arrays of one's own: what is read is what was written, split the same way every time."""
+"""A user's own arrays are read as they were written, and split the same way every time."""
 
 import mmap
 from typing import Any

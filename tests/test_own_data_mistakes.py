@@ -1,4 +1,4 @@
-"""What is wrong with one's own data is answered with one line that names the file and a way on, and leaves nothing."""
+"""Mistakes in a user's own data are answered with one line that names the file and a remedy, and leave no files."""
 
 import io
 import os
@@ -119,7 +119,7 @@ def test_arguments(name):
     assert_one_line(caught, words)
 
 
-# Files of arrays: name -> (what writes the file at a path, its suffix, words of the answer)
+# Files of arrays: name -> (function that writes the file at a path, its suffix, words of the answer)
 
 
 def npy(array: np.ndarray, **options: Any) -> bytes:
@@ -129,7 +129,7 @@ def npy(array: np.ndarray, **options: Any) -> bytes:
 
 
 def declared(shape: tuple[int, ...]) -> bytes:
-    """A `.npy` file that declares a shape and holds ten bytes."""
+    """Return a `.npy` file that declares a shape and holds ten bytes."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue() + bytes(10)

@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets and Hugging Face's datasets have prepared."""
+"""Data sets prepared by TensorFlow Datasets and Hugging Face's datasets."""
 
 import io
 import subprocess
@@ -25,7 +25,7 @@ def encoded(image: np.ndarray) -> io.BytesIO:
 
 
 class Animals(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A data set as people prepare them: PNG, classes and two splits."""
+    """A typical prepared data set: PNG, classes and two splits."""
 
     VERSION = tfds.core.Version("1.2.0")
     url_infos: dict | None = {}  # noqa: RUF012  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -116,7 +116,7 @@ def datasets():
 
 @pytest.fixture
 def animals(datasets):
-    """Rows of the colour images as a `datasets.Dataset`."""
+    """Return rows of the colour images as a `datasets.Dataset`."""
     classes = datasets.ClassLabel(names=["cat", "dog", "eel"])
     features = datasets.Features({"image": datasets.Image(), "label": classes})
 

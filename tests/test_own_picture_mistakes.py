@@ -1,4 +1,4 @@
-"""Pictures and folders that cannot be used are answered with one line that names the file and a way on."""
+"""Unusable pictures and folders are answered with one line that names the file and a remedy."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 from aevb.data import DatasetError, from_folder, load_own
 from tests.own import COLOUR, GREY, assert_one_line, save
 
-# Pictures: name -> (what is written in place of one of ten good files, words of the answer)
+# Pictures: name -> (content that replaces one of ten good files, words of the answer)
 
 
 def picture(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -25,7 +25,7 @@ def picture(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def bomb() -> bytes:
-    """A PNG that declares 40,000 x 40,000 pixels."""
+    """Return a PNG that declares 40,000 x 40,000 pixels."""
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
@@ -73,7 +73,7 @@ def test_pictures(name, tmp_path):
         assert from_folder(tmp_path, skip_unreadable=True).train.num_skipped == 1
 
 
-# Folders: name -> (what is made in an empty folder, words of the answer)
+# Folders: name -> (function that fills an empty folder, words of the answer)
 
 
 def many(folder: Path, image: np.ndarray, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""Folders of pictures: pixels are those that Pillow gives, in the order of the files' names."""
+"""Folders of pictures: pixels equal Pillow's, in the order of the file names."""
 
 import subprocess
 import sys

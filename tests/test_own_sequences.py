@@ -1,4 +1,4 @@
-"""One's own sequences, `values` and `lengths`, and what binarization makes of NaN: nothing."""
+"""A user's own sequences, `values` and `lengths`, and binarization, which leaves NaN unchanged."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ VALUES = RANDOM.randn(20, 7, 2).astype(np.float32)
 IS_BEFORE_END = (np.arange(7) < LENGTHS[:, None])[..., None]
 GARBAGE = np.where(IS_BEFORE_END, VALUES, np.inf).astype(np.float32)
 
-# One's own
+# A user's own sequences
 
 
 def test_own_sequences_of_a_file_and_of_arrays(tmp_path):
@@ -33,7 +33,7 @@ def test_own_sequences_of_a_file_and_of_arrays(tmp_path):
     assert sorted(splits.train.arrays) == ["labels", "lengths", "values"]
     others = from_arrays(values, labels, lengths=LENGTHS)
     np.testing.assert_array_equal(others.test.sequences(), splits.test.sequences())
-    # Whatever is after the ends, it is the same data set; and another one where an end moves.
+    # Values after the ends do not change the data set; moving an end does.
     assert others.train.fingerprint == splits.train.fingerprint
     longer = np.where(LENGTHS == 1, 2, LENGTHS)
     assert from_arrays(values, labels, lengths=longer).train.fingerprint != splits.train.fingerprint
@@ -144,7 +144,7 @@ def test_nan_is_not_made_silence_in_a_batch():
 
 
 def late(bad: float) -> aevb.Stream:
-    """Pixels in four blocks, the last of which has a bad one."""
+    """Pixels in four blocks, the last of which has a bad value."""
     pixels = np.full((40, 6), 0.5, np.float32)
     pixels[37, 2] = bad
     return aevb.Stream(pixels, block_size=10)

@@ -34,7 +34,7 @@ def test_locked_versions_have_hashes_and_no_addresses():
 
 @pytest.mark.slow
 def test_wheel_installs_into_an_empty_environment(tmp_path):
-    """Built, installed by pip with everything it declares, and used from a folder far from this one."""
+    """The wheel is built, installed by pip with all declared dependencies, and used from a distant folder."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
@@ -55,11 +55,11 @@ def test_wheel_installs_into_an_empty_environment(tmp_path):
     done = subprocess.run([str(python), "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
     version, bound = done.stdout.split()
     assert version == aevb.__version__
-    assert -560 < float(bound) < -530  # 784 log 2 = 543.4 at initial weights
+    assert -560 < float(bound) < -530  # 784 log 2 = 543.4 at the initial weights
 
 
 def constraints(lock: Path) -> str:
-    """The versions of a lock file without its hashes, which pip does not take for a local wheel beside them."""
+    """Return the versions of a lock file without hashes, which pip does not accept together with a local wheel."""
     lines = re.findall(r"^([A-Za-z0-9_.-]+==[^\\\n]+?)\s*\\?$", lock.read_text(), re.MULTILINE)
     return "\n".join(lines)
 
@@ -108,13 +108,13 @@ def test_an_audit_fails_on_a_vulnerability_and_never_passes_unseen():
     unknown = {"name": "jax", "skip_reason": "not found"}
     assert verdict([sound, broken, unknown]) == (
         [
-            "audit: numpy 2.0.0: CVE-1, mended in 2.0.1",
-            "audit: 2 of 3 locked versions looked up, 1 known vulnerabilities",
+            "audit: numpy 2.0.0: CVE-1, fixed in 2.0.1",
+            "audit: 2 of 3 locked versions checked, 1 known vulnerabilities",
         ],
         1,
     )
     assert verdict([sound])[1] == 0
-    assert verdict([unknown]) == (["audit: NOT DONE, the source knows none of the 1 locked versions"], 0)
+    assert verdict([unknown]) == (["audit: NOT DONE, the service knows none of the 1 locked versions"], 0)
 
 
 def test_an_audit_without_its_source_says_so(monkeypatch, capsys):

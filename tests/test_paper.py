@@ -1,4 +1,4 @@
-"""The commands that reproduce the paper, as a person runs them, with next to no budget."""
+"""The commands that reproduce the paper, as users run them, with tiny budgets."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def test_figure3_estimates_all_three_algorithms_and_keeps_the_estimates(sources,
     last = {row["algorithm"]: row for row in rows}
     assert list(last) == ["AEVB", "wake-sleep", "MCEM"]
     assert [last[name]["num_train_samples"] for name in last] == ["400", "400", "200"]
-    assert all(-545 < float(row["test"]) < -150 for row in rows)  # below log 2 a pixel is where training starts
+    assert all(-545 < float(row["test"]) < -150 for row in rows)  # training starts at log 2 per pixel
     assert size_of_png(tmp_path / "figure3.png") > (300, 200)
     estimates = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("estimates/*.json")}
     assert json.loads(next(iter(estimates)).read_text())["log_marginal"] < 0
@@ -105,7 +105,7 @@ def test_full_vb_against_map(sources, tmp_path):
     [
         ("figure2", ["--algorithm=em"], "--algorithm must be of aevb,wake_sleep, got em"),
         ("figure2", ["--step_sizes=fast"], "--learning_rate takes numbers separated by commas, got fast"),
-        ("figure3", ["--num_train_samples=1,2,3"], "one for each of --num_train_images, got 3"),
+        ("figure3", ["--num_train_samples=1,2,3"], "one per value of --num_train_images, got 3"),
         ("figure3", ["--num_train_images=70000", "--num_train_samples=100"], "mnist has 60000 train images, not 70000"),
     ],
 )

@@ -31,7 +31,7 @@ def wrong(params: Any) -> Any:
 
 
 def drawn(length: int, padding: int = 0, seed: int = 5) -> jax.Array:
-    """A sequence that the state space made, with the gap, the missing entry and the padding of `recording`."""
+    """Return a sequence drawn from the state space, with the gap, missing entry and padding of `recording`."""
     exact = state_space(length + padding)
     z_key, x_key = jax.random.split(jax.random.key(seed))
     x = exact.model.decode(exact.params, exact.model.prior(exact.params).sample(z_key)).sample(x_key)
@@ -39,7 +39,7 @@ def drawn(length: int, padding: int = 0, seed: int = 5) -> jax.Array:
 
 
 def repeated(bound: Any, number: int, params: Any, x: jax.Array, model: Model) -> jax.Array:
-    """Independent values of a bound, one after the other."""
+    """Return independent values of a bound, one after another."""
     return jax.jit(lambda keys: jax.lax.map(lambda key: bound(params, key, x, model), keys))(
         jax.random.split(KEY, number)
     )
@@ -49,7 +49,7 @@ def repeated(bound: Any, number: int, params: Any, x: jax.Array, model: Model) -
 
 
 def test_a_thousand_particles_find_the_kalman_filters_value_where_whole_paths_do_not(x64):
-    """Over 40 steps with a gap, a missing entry and padding, a wrong q: ELBO < importance weighted < FIVO = log p."""
+    """With 40 steps, gaps, padding and a wrong q, ELBO < importance weighted bound < FIVO = log p."""
     exact, x = state_space(LENGTH + PADDING), drawn(LENGTH, PADDING)
     truth, params = exact.log_marginal(exact.params, x), wrong(exact.params)
     found = jax.jit(particle_filter, static_argnames=("num_samples", "num_filters"))(
@@ -70,11 +70,11 @@ def test_a_thousand_particles_find_the_kalman_filters_value_where_whole_paths_do
 
 
 def test_predictive_densities_are_those_of_the_kalman_filter(x64):
-    """Of each observation given the ones before it: what a longer recording adds to the exact log p."""
+    """They are the densities of each observation given the earlier ones: the increments of the exact log p."""
     exact, x = state_space(8), drawn(8)
     values = [exact.log_marginal(exact.params, x.at[t:].set(jnp.nan)) for t in range(9)]
     many = jax.jit(particle_filter, static_argnames=("num_samples", "proposal"))
-    # q, which knows what comes after the gap, makes weights differ there.
+    # q knows the data after the gap, which makes weights differ there.
     for proposal, tolerance in (("posterior", 0.25), ("prior", 0.1)):
         found = many(wrong(exact.params), KEY, x, exact.model, num_samples=20_000, proposal=proposal)
         np.testing.assert_allclose(found.by_step.log_predictive, np.diff(values), atol=tolerance)
@@ -91,7 +91,7 @@ def test_predictive_densities_are_those_of_the_kalman_filter(x64):
     ids=str,
 )
 def test_unbiased_for_the_density_itself(x64, options):
-    """However few the particles are: the mean of exp(estimate) over runs, within its errors. The log is below."""
+    """The mean of exp(estimate) over runs is exact within its errors for any number of particles. The log is below."""
     exact, x = state_space(4), drawn(3, 1)
     params, truth = wrong(exact.params), exact.log_marginal(exact.params, x)
     filter_ = functools.partial(particle_filter, **({"num_samples": 5} | options))
@@ -118,7 +118,7 @@ def test_the_error_of_several_filters_is_the_spread_of_their_estimate(x64):
 
 
 def test_without_resampling_it_is_the_importance_weighted_bound(x64):
-    """In distribution: mean and spread of both over many draws."""
+    """They agree in distribution: mean and standard deviation of both over many draws."""
     exact, x = state_space(5), drawn(5)
     params = wrong(exact.params)
     keys = jax.random.split(KEY, 4000)
@@ -130,7 +130,7 @@ def test_without_resampling_it_is_the_importance_weighted_bound(x64):
 
 
 def test_at_the_exact_smoother_the_paths_are_exact_and_the_filter_is_not(x64):
-    """Its weights are the filter's, and q, which knows what is to come, does not draw from that."""
+    """The weights target the filter, but q knows the future and does not draw from it."""
     exact, x = state_space(LENGTH), drawn(LENGTH)
     truth = exact.log_marginal(exact.params, x)
     gaps = {}
@@ -145,7 +145,10 @@ def test_at_the_exact_smoother_the_paths_are_exact_and_the_filter_is_not(x64):
 
 @pytest.mark.parametrize("proposal", ["posterior", "prior"])
 def test_padding_adds_exactly_nothing(x64, proposal):
-    """Value, gradient and every step, whatever q is after the end; one that knows nothing more is the prior anyway."""
+    """The value, gradient and every step stay the same, whatever q is after the end.
+
+    A q without more data is the prior.
+    """
     x, longer = drawn(LENGTH), drawn(LENGTH, PADDING)
     longer = longer.at[:LENGTH].set(x)
 
@@ -181,7 +184,7 @@ def test_padding_adds_exactly_nothing(x64, proposal):
 
 
 def test_systematic_resampling():
-    """Each particle K v or one more times, K v on average, in order; never one without weight."""
+    """Each particle is drawn K v or one more times, K v on average, in order; never one without weight."""
     weights = np.array([0.0, 0.5, 0.03, 0.0, 0.27, 0.2, 0.0])
     log_weights = jnp.log(jnp.asarray(weights))
     chosen = np.asarray(jax.vmap(lambda key: systematic(key, log_weights))(jax.random.split(KEY, 4000)))
@@ -202,7 +205,7 @@ def test_impossible_data_have_no_probability():
 
 
 def test_discrete_states_and_any_posterior():
-    """A hidden Markov chain, by its prior, and by a posterior that is one; FIVO cannot be ascended there."""
+    """A hidden Markov chain, proposed from by its prior and by a posterior; FIVO cannot be trained there."""
     transition = jnp.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
     means = jnp.array([-2.0, 0.0, 3.0])
     step = lambda params, state, inputs: dist.Categorical(logits=params[state] + inputs)
@@ -233,7 +236,10 @@ def test_discrete_states_and_any_posterior():
 
 
 def test_over_a_data_set():
-    """What importance sampling says, which short paths suit; the chunks do not matter, nor what follows the end."""
+    """It agrees with importance sampling, which works for short paths.
+
+    Chunks and values after the end have no effect.
+    """
     case = CASES["path"]
     params, data = case.model.init(KEY), case.data[:5]
     evaluate = functools.partial(marginal_likelihood.evaluate, params, KEY, data, case.model)
@@ -246,7 +252,7 @@ def test_over_a_data_set():
     assert steps.log_predictive.shape == steps.effective_sample_size.shape == (5, 6)
     np.testing.assert_allclose(steps.log_predictive.sum(1), found.per_datapoint.log_marginal, rtol=1e-5)
     chunked = evaluate("particle", num_samples=500, num_filters=5, chunk_size=2)
-    # Rounding may choose another particle, which is one of 500.
+    # Rounding may select another one of the 500 particles.
     np.testing.assert_allclose(chunked.per_datapoint.log_marginal, found.per_datapoint.log_marginal, atol=0.05)
     alone = evaluate("particle", num_samples=500)
     assert np.isnan(alone.monte_carlo_error)
@@ -255,7 +261,7 @@ def test_over_a_data_set():
 
 
 def test_a_bound_by_step(x64):
-    """Its sum is the bound, steps after the end are 0, and `Observed` gives each step what it gives it alone."""
+    """The steps sum to the bound, steps after the end are 0, and `Observed` gives the same values per step."""
     exact = state_space(6)
     data = np.random.RandomState(0).randn(30, 6, 4)
     data[:, 4:] = np.nan
@@ -280,9 +286,9 @@ def test_a_bound_by_step(x64):
 def test_which_kl_to_train_with_and_which_to_report(x64):
     """Step by step, the closed form has less noise in the gradient and more in the value.
 
-    At the exact smoother, as an encoder that does not depend on theta, the sampled bound is constant. The closed
-    form's has a standard deviation of 7.0 nats on this recording, and the variance of its gradient is 2.8 (F), 2.9
-    (log_q), 1.4 and 1.7 (phi) times less.
+    At the exact smoother, as an encoder that does not depend on theta, the sampled bound is constant. The closed form
+    has a standard deviation of 7.0 nats on this recording, and the variance of its gradient is 2.8 (F), 2.9 (log_q),
+    1.4 and 1.7 (phi) times less.
     """
     exact, x = state_space(LENGTH), drawn(LENGTH)
 
@@ -312,7 +318,7 @@ def test_which_kl_to_train_with_and_which_to_report(x64):
 
 @pytest.mark.parametrize("kl_weight", [None, 0.3])
 def test_the_gradient_is_that_of_the_value_without_resampling(x64, kl_weight):
-    """In theta and phi, through z, over data with a gap and padding; resampling leaves it finite."""
+    """It is tested in theta and phi, through z, with a gap and padding. Resampling keeps it finite."""
     exact, x = state_space(5), jnp.asarray(recording(4, 1))
     params = jax.tree.map(jnp.asarray, wrong(exact.params))
 
@@ -328,7 +334,7 @@ def test_the_gradient_is_that_of_the_value_without_resampling(x64, kl_weight):
 
 
 def small_state_space() -> tuple[Model, np.ndarray, Any]:
-    """A model with a diagonal posterior of its own, data of a state space, and that state space's exact log p."""
+    """Return a model with its own diagonal posterior, data of a state space, and that state space's exact log p."""
     exact, length = state_space(8), 8
 
     def init(key: jax.Array) -> Any:
@@ -394,7 +400,7 @@ def test_a_population_and_a_stream(x64):
 
 
 def test_classification_by_the_filter():
-    """One state space per class, the start of which is the class's: the bounds are compared as others are."""
+    """There is one state space per class, with its own start. Their bounds are compared as usual."""
     exact = state_space(8)
 
     def at(params: Any, label: jax.Array) -> Any:
@@ -415,7 +421,7 @@ def test_classification_by_the_filter():
     np.testing.assert_array_equal(found.labels, labels)
 
 
-# What is refused
+# Refused arguments
 
 
 def path_of(length: int) -> Markov:
@@ -475,7 +481,7 @@ def test_models_that_do_not_go_step_by_step(name):
         lambda: particle_filter(params, KEY, x, model, 3),
         lambda: marginal_likelihood.evaluate(params, KEY, x[None], model, "particle", num_samples=3),
     ]
-    if name not in ("the future", "the past"):  # which only numbers show
+    if name not in ("the future", "the past"):  # visible only in numbers
         calls.append(lambda: aevb.evaluate(params, KEY, x[None], model, aevb.Estimator(3, bound="fivo")))
     for call in calls:
         with pytest.raises(error, match=message) as caught:

@@ -1,4 +1,4 @@
-"""Latents along time, and data of which a part is missing, against a Kalman filter and smoother."""
+"""Latents along time, and partly missing data, against a Kalman filter and smoother."""
 
 import functools
 
@@ -25,7 +25,10 @@ def wrong(params):
 
 
 def test_the_bound_is_tight_at_the_exact_smoother_and_its_gradient_is_the_kalman_filters(x64):
-    """Over 40 steps with a gap, a missing entry and ten steps of padding; q moves with theta, as the smoother does."""
+    """The path has 40 steps with a gap, a missing entry and ten steps of padding.
+
+    q changes with theta, as the smoother does.
+    """
     exact = state_space(LENGTH + PADDING)
     x = jnp.asarray(recording(LENGTH, PADDING))
     truth, slope = jax.value_and_grad(exact.log_marginal)(exact.params, x)
@@ -42,7 +45,7 @@ def test_the_bound_is_tight_at_the_exact_smoother_and_its_gradient_is_the_kalman
 
 
 def test_the_score_is_left_out_of_sticking_the_landing(x64):
-    """At the exact smoother its gradient in phi is 0 for every draw; the pathwise one is not."""
+    """At the exact smoother its gradient in phi is 0 for every draw, unlike the pathwise one."""
     exact = state_space(LENGTH)
     x = jnp.asarray(recording(LENGTH))
     slopes = {}
@@ -55,7 +58,7 @@ def test_the_score_is_left_out_of_sticking_the_landing(x64):
 
 @pytest.mark.parametrize(("kl", "gradient"), COMBINATIONS)
 def test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior(x64, kl, gradient):
-    """Over a short path with a gap, a missing entry and a step of padding, whose exact bound is one Gaussian's."""
+    """The path is short, with a gap, a missing entry and a padding step. Its exact bound is that of one Gaussian."""
     length = 5
     exact, x = state_space(length), jnp.asarray(recording(length - 1, 1))
     params = jax.tree.map(jnp.asarray, wrong(exact.params))
@@ -71,7 +74,7 @@ def test_elbo_and_gradient_are_unbiased_at_a_wrong_posterior(x64, kl, gradient):
 
 @pytest.mark.parametrize("kl", ["analytic", "sampled"])
 def test_padding_counts_nothing(x64, kl):
-    """A padded path has the bound, its gradient and its KL by step of the path that is cut, draw by draw."""
+    """A padded path has the same bound, gradient and KL by step as the path without padding, draw by draw."""
     cut, padded = state_space(LENGTH), state_space(LENGTH + PADDING)
     x, longer = recording(LENGTH), recording(LENGTH, PADDING)
     params = wrong(cut.params)
@@ -82,7 +85,7 @@ def test_padding_counts_nothing(x64, kl):
     np.testing.assert_allclose(found.kl_by_level["z"][:, LENGTH:], 0, atol=1e-12)
     np.testing.assert_allclose(found.kl, jnp.sum(found.kl_by_level["z"], axis=1), rtol=1e-12)
 
-    # The same noise for both: the first steps of the longer path.
+    # Both have the same noise: the first steps of the longer path.
     short, posterior = cut.model.encode(params, jnp.asarray(x)), padded.model.encode(params, jnp.asarray(longer))
     z = jnp.asarray(posterior.sample(jax.random.key(1)))
     for one, other in ((short, posterior), (cut.model.prior(params), padded.model.prior(params))):
@@ -124,7 +127,7 @@ LIKELIHOODS = {
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_what_is_missing_counts_nothing(x64, name):
-    """The density is the marginal's of what was observed, and the gradients of both sides are finite."""
+    """The density is the marginal of the observed values, and the gradients of both sides are finite."""
     make = LIKELIHOODS[name]
     value = np.array(make().sample(jax.random.key(0)), np.float64)
     missing = np.random.RandomState(0).rand(3, 4) < 0.4
@@ -170,7 +173,7 @@ def random_walk(params, z, inputs):
 
 
 def standalone(params, z, inputs):
-    """A step that does not look at the one before."""
+    """A step that does not depend on the one before."""
     return dist.Normal(inputs[..., None] * jnp.ones(2), params).to_event(1)
 
 
@@ -187,11 +190,11 @@ def test_paths_are_drawn_step_by_step_and_weighed_at_once(x64, step, sample_shap
         previous = z[..., t, :]
     np.testing.assert_allclose(path.log_probs(z), jnp.stack(expected, axis=-1), rtol=1e-12)
     np.testing.assert_allclose(path.log_prob(z), sum(expected), rtol=1e-12)
-    assert len(np.unique(z)) == z.size  # every step and every path has noise of its own
+    assert len(np.unique(z)) == z.size  # every step and every path has its own noise
 
 
 def test_paths_of_discrete_states_are_drawn_and_weighed():
-    """A hidden Markov chain of three states: its probabilities over all paths sum to one."""
+    """The probabilities of a hidden Markov chain of three states sum to one over all paths."""
     weights = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]))
     step = lambda params, state, inputs: dist.Categorical(logits=params[state])
     chain = Markov(step, weights, jnp.int32(0), jnp.arange(4))

@@ -1,4 +1,4 @@
-"""Many members as one program against each of them alone."""
+"""Many members trained as one program, against each member alone."""
 
 from typing import NamedTuple
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 @pytest.fixture(scope="module")
 def data() -> tuple[np.ndarray, np.ndarray]:
-    """Training and test data of one size, so that both are evaluated by one program."""
+    """Training and test data of equal size, so that one program evaluates both."""
     images = np.random.RandomState(0).rand(260, 12).astype(np.float32) ** 3
     return images[:130], images[130:]
 
 
 @pytest.fixture
 def wide_data(x64, data) -> tuple[np.ndarray, np.ndarray]:
-    """The data in double precision, in which two programs agree on every machine."""
+    """The data in double precision, where two programs agree on every machine."""
     train, test = data
     return train.astype(np.float64), test.astype(np.float64)
 
@@ -56,7 +56,7 @@ def test_a_member_is_what_it_is_alone(wide_data, execution, algorithm):
 def test_a_diverged_member_touches_no_other(data, execution):
     train, _ = data
     keys = jax.random.split(jax.random.key(0), 3)
-    # A Gaussian likelihood has no bound: at this step size its log-variances overflow in a few steps.
+    # A Gaussian density is unbounded: at this learning rate its log-variances overflow in a few steps.
     model = aevb.mlp_vae((12,), 2, 8, likelihood="gaussian")
     seen = []
     run = {"keys": keys, "execution": execution, "on_evaluation": lambda k, state, row: seen.append((k, row.epoch))}
@@ -92,12 +92,12 @@ def test_going_on_is_the_same_as_never_having_stopped(data):
 
 
 class Padded(NamedTuple):
-    """A member trained among networks of more latents.
+    """A member trained together with networks of more latents.
 
     Attributes:
-      padding: the way between the two.
-      member: what became of it.
-      alone: the same without padding, by `aevb.fit`.
+      padding: Converts between padded and original parameters.
+      member: The result of the member.
+      alone: The result without padding, by `aevb.fit`.
     """
 
     padding: Padding
@@ -106,7 +106,7 @@ class Padded(NamedTuple):
 
 
 def train_padded(train, test, optimizer, algorithm=None, num_epochs: int = 3, **arguments) -> list[Padded]:
-    """Train models of 2 and 5 latents one by one, and as one program padded to 5."""
+    """Train models of 2 and 5 latents separately, and as one program padded to 5."""
     models = [aevb.mlp_vae((12,), latent_dim, (8, 6), **arguments) for latent_dim in (2, 5)]
     keys = jax.random.split(jax.random.key(0), len(models))
     settings = {"test_data": test, "algorithm": algorithm, "batch_size": 20, "num_epochs": num_epochs}
@@ -142,12 +142,12 @@ def test_padded_latents_contribute_exactly_nothing(wide_data, algorithm, make_op
         state = member.result.state
         cut = padding.cut(state)
         again = padding.pad(cut)
-        assert_trees_close(again, state)  # what was padded is still zero
+        assert_trees_close(again, state)  # the padding is still zero
         assert_trees_close(cut, alone.state, RTOL)
 
 
 def test_the_first_padded_steps_in_single_precision(data):
-    """A few steps in which rounding does not grow, as it does where Adagrad divides a gradient near zero by itself."""
+    """Rounding does not grow in the first steps; it does where Adagrad divides a gradient near zero by itself."""
     train, test = data
     for padding, member, alone in train_padded(train[:60], test[:60], optax.sgd(0.1), num_epochs=1):
         assert int(alone.state.step) == 3

@@ -1,4 +1,4 @@
-"""What one does with a trained model, on every kind of model: encode, reconstruct, sample."""
+"""Uses of a trained model, with every kind of model: encode, reconstruct, sample."""
 
 import functools
 from collections.abc import Callable
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 OTHER_KEY = jax.random.key(1)
 MANY = 2000  # draws
-ERRORS = 4.5  # standard errors that an estimate may be off
-ERRORS_OF_SQUARES = 5.5  # their mean over 64 draws has a longer tail: 4.5 are exceeded by one entry in 10,000
+ERRORS = 4.5  # allowed error of an estimate, in standard errors
+ERRORS_OF_SQUARES = 5.5  # their mean over 64 draws has a longer tail: one entry in 10,000 exceeds 4.5
 CHUNK_SIZE = 7  # does not divide the data
 UNLABELLED = 1  # a datapoint whose latents all have noise
 HIERARCHICAL = ("hierarchical", "hierarchical ladder", "hierarchical convolutional")
@@ -40,7 +40,7 @@ def name(request) -> str:
 
 @functools.cache
 def params_of(name: str) -> Any:
-    """Parameters so small that paths have no heavy tails, whose standard errors would say nothing."""
+    """Return small parameters, for which paths have no heavy tails that would invalidate standard errors."""
     rng = np.random.RandomState(0)
     shapes = jax.eval_shape(CASES[name].model.init, KEY)
     return jax.tree.map(lambda leaf: 0.1 * rng.randn(*leaf.shape).astype(leaf.dtype), shapes)
@@ -63,18 +63,18 @@ def sample(name: str, num_samples: int, key: Any = KEY, **options: Any) -> Any:
 
 @functools.cache
 def encoded(name: str) -> posterior.Encoded:
-    """All of the data in one chunk."""
+    """Encode all of the data in one chunk."""
     return encode(name, key=KEY, num_samples=MANY)
 
 
 class Direct(NamedTuple):
-    """What the model's own functions say of one datapoint.
+    """The results of the model's own functions for one datapoint.
 
     Attributes:
-      mean: of q(z|x), where it is known.
-      scale: the same.
-      reconstructed: the mean of p(x|z) at that mean.
-      draws: the means of p(x|z) at many draws of z.
+      mean: The mean of q(z|x), if it is known.
+      scale: The scale of q(z|x), if it is known.
+      reconstructed: The mean of p(x|z) at that mean.
+      draws: The means of p(x|z) at many draws of z.
     """
 
     mean: Any
@@ -107,7 +107,7 @@ def value_of(case: Case) -> Any:
 
 
 def assert_close(found: Any, expected: Any, rtol: float = 1e-5) -> None:
-    """The same structure, shapes and numbers, but for their rounding."""
+    """Require the same structure and shapes, and the same numbers up to rounding."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert np.shape(one) == np.shape(other)
@@ -115,7 +115,7 @@ def assert_close(found: Any, expected: Any, rtol: float = 1e-5) -> None:
 
 
 def assert_mean(draws: Any, expected: Any, expected_error: Any = 0.0, errors: float = ERRORS) -> None:
-    """The mean over the first axis of `draws` is `expected`, itself off by `expected_error`, but for its own error."""
+    """Require that the mean of `draws` over the first axis is `expected`, within the errors of both."""
     draws = np.asarray(draws, np.float64)
     error = np.hypot(np.std(draws, axis=0) / len(draws) ** 0.5, expected_error)
     assert np.all(np.abs(np.mean(draws, axis=0) - expected) <= errors * error + 1e-5)
@@ -134,7 +134,7 @@ def with_leading(sizes: tuple[int, ...], template: Any) -> Any:
 
 
 def test_encoded_is_what_one_datapoint_gives(name):
-    """Whatever the size of the chunks."""
+    """This holds for any size of the chunks."""
     model, params = CASES[name].model, params_of(name)
     found = encode(name, key=KEY, num_samples=MANY, chunk_size=CHUNK_SIZE)
     assert_close(found, encoded(name))
@@ -151,7 +151,7 @@ def test_encoded_is_what_one_datapoint_gives(name):
 
 
 def test_samples_have_the_mean_and_the_scale(name):
-    """Those that the family knows, or those of 64 draws."""
+    """Mean and scale are those that the family knows, or those of 64 draws."""
     is_known = name not in MEAN_IS_UNKNOWN
     expected = encode(name) if is_known else encode(name, key=OTHER_KEY)
     assert expected.samples is None
@@ -179,7 +179,7 @@ def test_noise_depends_on_the_key_and_the_position_alone(name):
 
 
 def test_reconstructed_is_what_one_datapoint_gives(name):
-    """At the posterior's mean, or at one draw where it does not know it; whatever the size of the chunks."""
+    """This holds at the posterior's mean, or at one draw if the mean is unknown, for any size of the chunks."""
     found = reconstruct(name, key=KEY, chunk_size=CHUNK_SIZE)
     assert shapes(found) == jax.tree.map(np.shape, value_of(CASES[name]))
     if name in MEAN_IS_UNKNOWN:
@@ -206,7 +206,7 @@ def test_reconstructed_over_draws_is_their_mean(name):
 
 
 def test_sampled_is_made_up_of_prior_and_likelihood(name):
-    """Means of p(x|z) and draws of it have one mean, that of the model; of draws the data's own shape and kind."""
+    """Means of p(x|z) and draws from it have the same mean. Draws have the shape and dtype of data."""
     case, params = CASES[name], params_of(name)
     bound = bind(case.model, rows(case.data, 0))[0]
 
@@ -257,7 +257,7 @@ def test_arrays_of_either_kind_are_taken():
     assert_close(encode("plain", data)[:2], encode("plain")[:2])
 
 
-# Posteriors that know one moment of two, or say that they do
+# Posteriors that know one of two moments, or claim to
 
 
 def on_a_sphere(params: Any, x: Any) -> Any:
@@ -285,7 +285,7 @@ def test_a_moment_that_is_known_is_exact():
 
 
 def test_a_class_has_no_mean():
-    """numpyro returns NaN for it: it is drawn, and never decoded from NaN."""
+    """numpyro returns NaN as its mean. A class is drawn instead, and never decoded from NaN."""
     model = Model(LINEAR.init, of_a_class, at_a_class, lambda params: dist.Categorical(logits=jnp.zeros(3)))
     params = {"encoder": LINEAR.init(KEY)["encoder"], "decoder": jnp.arange(36.0).reshape(12, 3)}
     for function in (posterior.encode, posterior.reconstruct):

@@ -1,4 +1,4 @@
-"""A power cut at any moment of a run: what is left goes on to the same bits, or says in one line why not."""
+"""A power cut at any moment of a run: the run resumes to the same bits, or explains in one line why it cannot."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def test_every_state_that_a_power_cut_may_leave_goes_on_to_the_same_bits(how, tm
             write_out(left, folder)
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", RunWarning)  # of a checkpoint that is passed over
+                    warnings.simplefilter("ignore", RunWarning)  # a checkpoint that is skipped
                     train(Run(config, folder / "run", "run"), splits, options)
                 _assert_same(_end(folder / "run"), expected, f"after {number} calls, {survives}")
             except RunError as error:
@@ -67,7 +67,7 @@ def test_every_state_that_a_power_cut_may_leave_goes_on_to_the_same_bits(how, tm
 
 
 def _end(folder: Path) -> tuple[list[dict[str, str]], list[np.ndarray]]:
-    """Return the metrics but for their seconds, and the parameters at the end."""
+    """Return the metrics without their seconds, and the final parameters."""
     _, params = aevb.load_run(folder)
     return without_seconds(metrics(folder)), jax.tree.leaves(params)
 

@@ -1,4 +1,4 @@
-"""Prepared arrays: of any shape and dtype, and not used after their originals or their definition changed."""
+"""Prepared arrays of any shape and dtype, which are not used after their originals or definition changed."""
 
 import dataclasses
 import shutil
@@ -13,12 +13,12 @@ from aevb.data import DatasetError, Feature
 from aevb.data.cache import cache_dir
 from aevb.data.source import Arrays, Source, random_split
 
-# What was prepared of other originals
+# Arrays prepared from other originals
 
 
 @pytest.fixture
 def registered(monkeypatch) -> Source:
-    """A data set that is read from `images.npy` of the folder of originals, which it does not declare."""
+    """Register a data set read from `images.npy` in the folder of originals, which it does not declare."""
     monkeypatch.setattr(aevb.data.SOURCES, "_added", {})
     read = lambda folder: {"full": Arrays(np.load(folder / "images.npy"), None)}
     rules = {"random": random_split(10, 8, 0)}
@@ -32,13 +32,13 @@ def test_a_changed_original_is_read_again(registered, tmp_path):
     for value in (1, 2):
         np.save(originals_dir / "images.npy", np.full((10, 2, 3), value, np.uint8))
         assert set(load().ravel()) == {value}
-    assert set(load(None).ravel()) == {2}  # nothing to compare with
+    assert set(load(None).ravel()) == {2}  # nothing to compare to
     shutil.rmtree(cache_dir(registered, prepared))
     np.save(originals_dir / "images.npy", np.full((10, 2, 3), 3, np.uint8))
     assert set(load().ravel()) == {3}  # the records are not used either
     before = cache_dir(registered, prepared).stat().st_ino
     assert set(load().ravel()) == {3}
-    assert cache_dir(registered, prepared).stat().st_ino == before  # and nothing is done where nothing changed
+    assert cache_dir(registered, prepared).stat().st_ino == before  # nothing is prepared again if nothing changed
 
 
 def test_a_changed_definition_is_read_again(registered, tmp_path):
@@ -56,7 +56,7 @@ def test_declared_originals_are_verified_when_they_changed(real_data, tmp_path):
     load = lambda: aevb.data.load("frey_face", "train", tmp_path / "data", folder)
     images = load().images
     path = folder / "frey_rawface.mat"
-    path.touch()  # another time, the same contents
+    path.touch()  # another modification time, the same contents
     np.testing.assert_array_equal(load().images, images)
     contents = bytearray(path.read_bytes())
     contents[5000] ^= 1

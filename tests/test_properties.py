@@ -1,6 +1,6 @@
 """Properties of the public functions over everything that they take: shapes, sizes, dtypes, estimators, numbers.
 
-Numbers themselves have exact answers in the other files. Models are tiny, and much is traced and never compiled.
+Other files test the numbers against exact answers. Models are tiny, and most cases are traced but never compiled.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from aevb.algorithms import TrainState
 from aevb.training.padding import Padding
 
 KEY = jax.random.key(0)
-# What fails is small already, and to make it smaller would trace or compile it hundreds of times.
+# Failing cases are already small, and shrinking them would trace or compile them hundreds of times.
 TRACED = settings(
     derandomize=True, deadline=None, database=None, max_examples=20, phases=[Phase.explicit, Phase.generate]
 )
@@ -34,7 +34,7 @@ seeds = integers(0, 2**31)
 
 @st.composite
 def models(draw: Any, posteriors: tuple[str, ...] = ("gaussian", "full_covariance", "flow"), **fixed: Any):
-    """Arguments of `mlp_vae`, any that go together."""
+    """Valid combinations of arguments of `mlp_vae`."""
     likelihood = draw(st.sampled_from(["bernoulli", "gaussian"]))
     posterior = draw(st.sampled_from(posteriors))
     arguments = {
@@ -53,7 +53,7 @@ def models(draw: Any, posteriors: tuple[str, ...] = ("gaussian", "full_covarianc
 
 @st.composite
 def estimators(draw: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `elbo`, any that go together and with that model."""
+    """Arguments of `elbo` that are valid together and with the model."""
     kl = draw(st.sampled_from(["analytic", "sampled"])) if arguments["posterior"] == "gaussian" else "sampled"
     gradients = ["pathwise", "score_function", "score_function_leave_one_out"]
     gradient = draw(st.sampled_from(gradients + ["sticking_the_landing"] * (kl == "sampled")))
@@ -66,7 +66,7 @@ def precision(arguments: dict[str, Any]) -> contextlib.AbstractContextManager:
 
 
 def random_params(model: aevb.Model, seed: int, scale: float = 0.5):
-    """Of order one, where the network is no longer nearly linear."""
+    """Return parameters of order one, where the network is no longer nearly linear."""
     leaves, structure = jax.tree.flatten(model.init(KEY))
     rng = np.random.RandomState(seed % 2**32)
     return jax.tree.unflatten(structure, [jnp.asarray(scale * rng.randn(*leaf.shape), leaf.dtype) for leaf in leaves])
@@ -77,7 +77,7 @@ def random_data(seed: int, *shape: int, dtype: str = "float32") -> np.ndarray:
 
 
 def assert_like(found: Any, params: Any) -> None:
-    """Of the shapes and dtypes of the parameters."""
+    """Require the shapes and dtypes of the parameters."""
     assert jax.tree.structure(found) == jax.tree.structure(params)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
@@ -131,7 +131,7 @@ def test_encoders_and_decoders_declare_the_shapes_of_the_data_and_the_latents(da
             draw = jnp.asarray(found.sample(KEY))
             assert draw.shape == expected
             assert jnp.isfinite(found.log_prob(draw))
-        assert aevb.mlp_vae(**arguments) == model  # one and the same, so that programs are shared
+        assert aevb.mlp_vae(**arguments) == model  # always the same, so that programs are shared
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ PLAIN = aevb.mlp_vae((3,), 2, 4)
     integers(1, 5), integers(0, 1000), integers(1, 3), st.sampled_from(["analytic", "sampled"]), st.booleans(), seeds
 )
 def test_a_minibatch_stands_for_the_dataset_by_the_sum_of_its_bounds(count, more, num_samples, kl, map_prior, seed):
-    """(N / M) times the sum; per datapoint, and but for the prior, N says nothing."""
+    """The estimate is (N / M) times the sum. Per datapoint, only the prior depends on N."""
     params, key = random_params(PLAIN, seed), jax.random.key(seed)
     xs = jnp.asarray(random_data(seed, count, 3))
     one = jax.jit(lambda key, x: aevb.elbo(params, key, x, PLAIN, num_samples, kl))

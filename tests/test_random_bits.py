@@ -1,4 +1,4 @@
-"""The bits of `aevb.random_bits` are JAX's own, and so are normals but for their rounding."""
+"""The bits of `aevb.random_bits` are JAX's own, and normals agree up to rounding."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_numbers_of_64_bits_are_those_of_jax(x64):
 
 
 def test_normals_agree_where_they_are_fused_with_what_uses_them():
-    """In one program each, with a product and a sum, whose own rounding is theirs alone."""
+    """Each program also has a product and a sum with their own rounding."""
 
     @jax.jit
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Regression with latents: predictions against quadrature and exact models, the networks beside them, the command."""
+"""Regression with latents: predictions against quadrature and exact models, baseline networks, the command."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ Y = np.linspace(-12, 12, 2001)
 
 
 def random_params(model: Model, seed: int = 1, scale: float = 0.6):
-    """Parameters far from the initial ones, whose biases are 0."""
+    """Return parameters far from the initial ones, whose biases are 0."""
     random, shapes = np.random.RandomState(seed), jax.eval_shape(model.init, KEY)
     return jax.tree.map(lambda leaf: jnp.asarray(scale * random.randn(*leaf.shape), jnp.float32), shapes)
 
@@ -33,7 +33,7 @@ def random_params(model: Model, seed: int = 1, scale: float = 0.6):
 
 
 def quadrature(model: Model, params, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return log p(y | x) of rows with one z, as a sum over a fine grid of z, in float64 but for the networks."""
+    """Return log p(y | x) of rows with one z, as a sum over a fine grid of z, in float64 except for the networks."""
     steps = np.linspace(-9, 9, 4001)  # from the prior's mean, in its standard deviations
 
     @jax.jit
@@ -49,7 +49,10 @@ def quadrature(model: Model, params, y: np.ndarray, x: np.ndarray) -> np.ndarray
 
 @pytest.fixture(scope="module")
 def one_latent():
-    """A model with one z, its parameters, and rows. Its encoder is wide, so that importance sampling has an error."""
+    """Return a model with one z, its parameters, and rows.
+
+    Its encoder is wide, so that importance sampling has an error.
+    """
     model = supervised_vae((1,), 1, (2,), 8)
     params = random_params(model)
     params["encoder"]["Dense_1"] = {"kernel": jnp.zeros((8, 2)), "bias": jnp.array([0.0, 2.0])}
@@ -76,7 +79,7 @@ def test_log_density_equals_quadrature_and_integrates_to_one(one_latent):
 
 
 def exact_regression(noise_scale: float = 0.5) -> Model:
-    """y = (x, -x) + z + noise, whose p(y | x) is N((x, -x), I + noise^2 I)."""
+    """Return y = (x, -x) + z + noise, whose p(y | x) is N((x, -x), I + noise^2 I)."""
 
     def encode(params, y, x):
         return dist.Normal(y, 1.0).to_event(1)
@@ -207,7 +210,7 @@ def test_without_latents_every_bound_is_the_log_likelihood(mixture):
 
 
 def test_the_optimum_of_a_linear_gaussian_network_is_least_squares(x64):
-    """Of x with two values the line goes through the means of both groups, and the variances are the groups'."""
+    """With two values of x, the line goes through the means of both groups, and the variances are the groups' own."""
     random = np.random.RandomState(0)
     x = np.repeat([-1.0, 1.0], 40)[:, None]
     y = 0.5 + 2 * x + (0.4 + 0.2 * x) * random.randn(80, 1)
@@ -324,7 +327,7 @@ def test_a_table_of_ones_own(tmp_path):
     [
         ({"x": np.zeros((30, 2)), "y": np.zeros(29)}, "has 30 rows of x and 29 of y"),
         ({"x": np.zeros((30, 2)), "y": np.full(30, np.nan)}, "has NaN or infinity in 30 rows"),
-        ({"x": np.zeros((30, 2)), "y": np.zeros(30)}, "is the same in all training rows"),
+        ({"x": np.zeros((30, 2)), "y": np.zeros(30)}, "is constant over the training rows"),
         ({"x": np.zeros((3, 2)), "y": np.arange(3)}, "has 3 rows"),
         ({"x": np.zeros((30, 2)), "y": np.array(["a"] * 30)}, "must be numbers"),
         ({"x": np.zeros((30, 2, 2)), "y": np.arange(30)}, "must be numbers"),

@@ -1,4 +1,4 @@
-"""What a run folder survives: damage, a second writer, SIGTERM, SIGKILL, a full disk and a read-only one."""
+"""Run folders survive damage, a second writer, SIGTERM, SIGKILL, a full disk and a read-only one."""
 
 import functools
 import gc
@@ -33,13 +33,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """What Orbax leaves half-read of a damaged checkpoint complains when it is collected: here, not in a later test."""
+    """Collect damaged checkpoints that Orbax left half-read, whose warnings would otherwise appear in a later test."""
     yield
     gc.collect()
 
 
 def state_at(step: int) -> TrainState:
-    """A state whose every number tells its step."""
+    """A state whose every number contains its step."""
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, step), MODEL.init(jax.random.key(0)))
     return TrainState(params, (), jax.random.key(step), jnp.int32(step))
 
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, dama
     with pytest.raises(RunError, match="checkpoint 30 in "):
         checkpoints.restore_params(30)
     checkpoints.close()
-    save(tmp_path, 30)  # where the run comes to it again
+    save(tmp_path, 30)  # when the run reaches it again
     assert restored_step(tmp_path) == 30
 
 
@@ -263,14 +263,14 @@ def command(data_dir: Path, workdir: Path, *arguments: str) -> list[str]:
 
 @pytest.mark.slow
 def test_one_writer_and_sigterm(data_dir, tmp_path):
-    """A second process is refused; SIGTERM saves between evaluations; what is resumed equals what was never stopped."""
+    """A second process is refused. SIGTERM saves between evaluations. The resumed run equals an uninterrupted one."""
     flags = ("--num_epochs=3000", "--eval_every=2900")
     first = start(command(data_dir, tmp_path / "run", *flags))
     wait_for(tmp_path / "run" / "checkpoints" / "0" / MANIFEST_FILE, first)
     with pytest.raises(RunError, match="another process is writing to it"):
         RunFolder(tmp_path / "run", Config()).lock()
     time.sleep(1.5)
-    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has looked
+    first.send_signal(signal.SIGSTOP)  # so that it is not finished before the second has looked
     second = run(command(data_dir, tmp_path / "run", *flags))
     assert second.returncode == 2
     assert_one_line_error(second, "another process is writing to it")
@@ -293,14 +293,14 @@ def test_one_writer_and_sigterm(data_dir, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("algorithm", "num_kills"), [("aevb", 20), ("wake_sleep", 4), ("monte_carlo_em", 4)])
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_path, algorithm, num_kills):
-    """An evaluation after every epoch of a few milliseconds: most of the time goes into writing."""
+    """Epochs of a few milliseconds are each followed by an evaluation, so that most of the time goes into writing."""
     flags = (f"--algorithm={algorithm}", "--num_epochs=300", "--eval_every=1")
     whole = run(command(data_dir, tmp_path / "whole", *flags))
     assert whole.returncode == 0, whole.stderr
     workdir, steps = tmp_path / "run", set()
     for _ in lives(command(data_dir, workdir, *flags), num_kills, lambda: rows_written(workdir)):
         steps |= {path.name for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()}
-    assert len(steps) > num_kills // 2  # it got on between kills
+    assert len(steps) > num_kills // 2  # it made progress between kills
     last = run(command(data_dir, workdir, *flags))
     assert last.returncode == 0, last.stderr
     assert "warning" not in last.stderr  # a kill damages nothing
@@ -310,7 +310,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(data_dir, tmp_pa
     assert {path: path.read_bytes() for path in files(workdir)} == again
 
 
-# Full and read-only disks, each a real one that lasts as long as one command
+# Full and read-only disks, each a real one mounted for one command
 
 SMALL_DISK = """
 size=$1 disk=$2 copy=$3; shift 3
@@ -326,7 +326,7 @@ exec "$@"
 
 
 def with_mounts(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs a shell script where it may mount, in a namespace of its own."""
+    """Run a shell script that may mount, in its own namespace."""
     if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here: unshare -rm fails")
     done = run(["unshare", "-rm", "sh", "-c", script, "sh", *arguments])
@@ -349,7 +349,7 @@ def whole(data_dir, tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["4k", "100k", "1200k"])
 def test_a_full_disk_is_one_line_and_what_was_saved_goes_on_elsewhere(data_dir, tmp_path, whole, size):
-    """Full at the first row, at the first checkpoint, and after some: about 80 KB each, and a megabyte to spare."""
+    """The disk is full at the first row, at the first checkpoint, and after some checkpoints of about 80 KB each."""
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
     copy.mkdir()

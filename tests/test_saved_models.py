@@ -1,4 +1,4 @@
-"""Trained models on disk: saved models and run folders load as they were, and what is broken is said in one line."""
+"""Trained models on disk: saved models and run folders load unchanged, and damage is reported in one line."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ LONGEST_MESSAGE = 300  # without the path
 
 
 def small(**arguments: Any) -> tuple[aevb.Model, Any]:
-    """A model and parameters of it, each another number."""
+    """Return a model and its parameters, all different numbers."""
     model, rng = models.build("mlp", **(SMALL | arguments)), np.random.RandomState(1)
     shapes = jax.eval_shape(model.init, KEY)
     return model, jax.tree.map(lambda leaf: 0.3 * rng.randn(*leaf.shape).astype(leaf.dtype), shapes)
@@ -58,7 +58,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of saved models, one for each posterior."""
+    """Return a folder of saved models, one per posterior."""
     folder = tmp_path_factory.mktemp("saved")
     for posterior in POSTERIORS:
         aevb.save(folder / "new" / posterior, *small(posterior=posterior))
@@ -76,7 +76,7 @@ def test_saved_and_loaded(saved, posterior):
 
 @pytest.mark.parametrize("name", ["run[1]", "a*b", r"runs\one"])
 def test_no_parameters_are_lost_to_a_path(tmp_path, name):
-    """Orbax reads paths as patterns, and would say nothing."""
+    """Orbax interprets paths as patterns and would report nothing."""
     model = aevb.mlp_vae((4,), 2, 3)
     with pytest.raises(RunError, match="choose a path without any of"):
         aevb.save(tmp_path / name, model, model.init(jax.random.key(0)))
@@ -92,7 +92,7 @@ def test_parameters_keep_their_precision(x64, tmp_path):
 
 
 def test_saved_is_what_was_there_to_be_read(saved):
-    """Readable by whoever may read a new folder, and nothing of the way there is left."""
+    """Whoever may read a new folder may read the model, and no temporary files are left."""
     expected = saved / "expected"
     expected.mkdir()
     assert (saved / "flow").stat().st_mode == expected.stat().st_mode
@@ -128,11 +128,11 @@ def test_loaded_in_a_new_process(saved, tmp_path):
         assert found[posterior] == pytest.approx(bound(*small(posterior=posterior)), rel=1e-6)
 
 
-# What can not be loaded
+# Models that cannot be loaded
 
 
 def described(**changes: Any) -> Callable[[Path], None]:
-    """Change entries of model.json; `None` takes one away."""
+    """Change entries of model.json; `None` removes one."""
 
     def change(folder: Path) -> None:
         contents = json.loads((folder / "model.json").read_text()) | changes
@@ -172,13 +172,13 @@ def flip(folder: Path) -> None:
 
 
 def nothing_promised(folder: Path) -> None:
-    """No parameters, and no checksums that would tell."""
+    """Remove the parameters, and the checksums that would reveal it."""
     shutil.rmtree(folder / "params")
     described(sha256={})(folder)
 
 
 def describing(**arguments: Any) -> Callable[[Path], None]:
-    """Put the parameters of another model beside the description."""
+    """Put the parameters of another model with the description."""
 
     def change(folder: Path) -> None:
         other = folder.with_name("other")
@@ -245,7 +245,7 @@ def test_what_is_broken_is_said_in_one_line(saved, tmp_path, name):
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-# What can not be saved
+# Models that cannot be saved
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def test_what_can_not_be_saved_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A run folder without its configuration, and the parameters in it."""
+    """Return a run folder without its configuration, and its parameters."""
     folder = tmp_path_factory.mktemp("run")
     state = aevb.init_train_state(KEY, small()[0], optax.sgd(0.1))
     checkpoints = Checkpoints(folder / "checkpoints")
@@ -339,7 +339,7 @@ def test_run_folders_of_every_format_load(trained, version):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_run_folder_of_an_older_format_is_the_same_run(trained, version):
-    """It can be resumed: nothing differs from what would be written today."""
+    """It can be resumed, because nothing differs from what would be written today."""
     folder, _ = trained
     everything = {
         "dataset": "frey_face",

@@ -1,4 +1,4 @@
-"""A class that is known of few: the bound with it summed out, against float64 NumPy, and the algorithm around it."""
+"""A class known for few datapoints: the bound with it summed out, against float64 NumPy, and the algorithm."""
 
 import functools
 
@@ -24,7 +24,7 @@ def build(param_dtype: str = "float32", **arguments) -> aevb.Model:
 
 
 def make_data(num_known: int = 12) -> aevb.Given:
-    """Three prototypes with noise; the label of all but the first `num_known` is hidden."""
+    """Return three noisy prototypes; the labels of all but the first `num_known` are hidden."""
     rng = np.random.RandomState(0)
     labels = np.arange(SIZE) % CLASSES
     prototypes = rng.rand(CLASSES, WIDTH) > 0.5
@@ -46,7 +46,7 @@ def labelled_part(data: aevb.Given) -> aevb.Given:
 
 
 def network(params, *inputs: np.ndarray) -> np.ndarray:
-    """One hidden softplus layer; every input has a product of its own, the first the bias."""
+    """Return one hidden softplus layer. Every input has its own product, the first of which contains the bias."""
     hidden = inputs[0] @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
     for number, other in enumerate(inputs[1:], start=1):
         hidden = hidden + other @ params[f"Dense_{number}"]["kernel"]
@@ -55,7 +55,7 @@ def network(params, *inputs: np.ndarray) -> np.ndarray:
 
 
 def bound_of_class(params, x: np.ndarray, label: int, noise: np.ndarray) -> float:
-    """L(x|y) by eq. 7 of the first paper, one draw."""
+    """Return L(x|y) by eq. 7 of the first paper, for one draw."""
     one_hot = np.eye(CLASSES)[label]
     mean, log_variance = np.split(network(params["encoder"]["z"], x, one_hot), 2)
     logits = network(params["decoder"], mean + np.exp(0.5 * log_variance) * noise, one_hot)
@@ -69,14 +69,14 @@ def log_classes(params, x: np.ndarray) -> np.ndarray:
 
 
 def float64_params(model: aevb.Model, seed: int = 0):
-    """Parameters far from 0, so that no term is small."""
+    """Return parameters far from 0, so that no term is small."""
     shapes = jax.eval_shape(model.init, KEY)
     rng = np.random.RandomState(seed)
     return jax.tree.map(lambda leaf: rng.randn(*leaf.shape), shapes)
 
 
 def noise_of(key: jax.Array, num_draws: int = 1) -> jax.Array:
-    """The noise `[L, J]` of the one level that is left where the class is given, as a `Chain` draws it."""
+    """Return the noise `[L, J]` of the one remaining level if the class is given, as a `Chain` draws it."""
     standard = dist.Normal(jnp.zeros(LATENT), jnp.ones(LATENT)).to_event(1)
     return aevb.Chain(z=standard).sample(key, (num_draws,))["z"]
 
@@ -102,7 +102,7 @@ def test_a_summed_out_class_is_enumeration_in_numpy(x64):
 
 
 def test_a_summed_out_class_is_the_mean_over_draws_of_it():
-    """The library's own bound and score-function gradient draw the class: on average they are these."""
+    """The library's own bound and score-function gradient draw the class; their means agree."""
     model, x = build(), aevb.Given(jnp.asarray(make_data().value[0]), -1)
     params = jax.tree.map(lambda leaf: jnp.asarray(0.5 * leaf, jnp.float32), float64_params(model))
     keys = jax.random.split(KEY, 3_000)
@@ -132,7 +132,7 @@ def test_the_gradient_is_that_of_finite_differences(x64):
 
 
 def test_a_known_class_is_the_conditional_bound_and_the_prior_of_it(x64):
-    """L(x, y) = bound on log p(x|y) + log p(y): all that `Given` leaves out is log p(y), and no class is drawn."""
+    """L(x, y) is the bound on log p(x|y) plus log p(y), which `Given` omits. No class is drawn."""
     model = build("float64")
     params, x = float64_params(model), np.asarray(make_data().value[0], np.float64)
     noises = np.asarray(noise_of(KEY, 20))
@@ -147,7 +147,10 @@ def test_a_known_class_is_the_conditional_bound_and_the_prior_of_it(x64):
 
 
 def test_the_loss_is_the_papers_objective_per_datapoint(x64):
-    """J^a / N of eq. 9 but for the constant log p(y) of labelled data; with all labelled, the supervised one."""
+    """It is J^a / N of eq.
+
+    9 without the constant log p(y) of labelled data. With all labelled it is the supervised one.
+    """
     model, weight = build("float64"), 0.7
     for num_known in (12, SIZE):
         data = make_data(num_known)
@@ -173,7 +176,7 @@ def test_the_loss_is_the_papers_objective_per_datapoint(x64):
 
 
 def test_it_learns_classes_from_few_labels():
-    """Unlabelled data and a class for each prototype: nearly all are classified, and samples have their class."""
+    """With unlabelled data and one label per prototype, nearly all are classified, and samples have their class."""
     data, model = make_data(), build()
     result = fit(data, model, labelled_part(data), num_epochs=150, eval_every=150)
     assert result.history[-1].train_elbo > result.history[0].train_elbo + 0.5

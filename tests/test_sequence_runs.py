@@ -1,4 +1,4 @@
-"""Sequences through the experiments: `experiments.sequences` on data of one's own, killed, resumed, refused."""
+"""Sequences in the experiments: `experiments.sequences` on a user's own data, killed, resumed, refused."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ TRAINING = (
 
 
 def write_sequences(path: Path) -> Path:
-    """Noisy waves of 3 to 9 steps, of which a few values were not observed."""
+    """Write noisy waves of 3 to 9 steps with a few missing values."""
     rng = np.random.RandomState(0)
     phases = rng.rand(NUM_SEQUENCES, 1) * 6 + 0.7 * np.arange(LENGTH)
     values = np.stack([np.sin(phases), np.cos(phases)], axis=-1) + 0.1 * rng.randn(NUM_SEQUENCES, LENGTH, NUM_VALUES)
@@ -78,7 +78,7 @@ def test_a_run_on_own_sequences(data, finished):
 
 
 def test_a_run_given_labels(data, tmp_path):
-    """Errors, samples of each class, the bound by step and nats per step are those of p(x | label)."""
+    """Errors, samples per class, the bound by step and nats per step are those of p(x | label)."""
     with np.load(data) as arrays:
         labels = (np.nan_to_num(arrays["values"][:, 0, 0]) > 0).astype(np.int64)
         np.savez(tmp_path / "labelled.npz", labels=labels, **arrays)
@@ -102,7 +102,10 @@ def test_a_run_given_labels(data, tmp_path):
 
 
 def test_killed_and_resumed(data, finished, tmp_path):
-    """SIGKILL while it trains: bit for bit the run that was not killed, whose step size falls with its length."""
+    """After SIGKILL in training, the run equals one that was not killed, bit for bit.
+
+    Its learning rate decays over its length.
+    """
     process = start(command(data, workdir := tmp_path / "killed", "--nodraw_pictures"))
     while rows_written(workdir) < 400 and process.poll() is None:
         pass
@@ -116,7 +119,7 @@ def test_killed_and_resumed(data, finished, tmp_path):
 
 
 def test_estimates_of_log_p_per_step(data, finished, tmp_path):
-    """The table and the file have nats over steps, and the mean of each sequence's own, of every method."""
+    """The table and the file have nats over steps, and the mean over sequences, for every method."""
     done = experiment(
         *("marginal_likelihood", f"--run={finished}", "--methods=is,particle", "--num_datapoints=0"),
         *("--num_samples=50", "--num_particles=50", f"--output={tmp_path / 'found.json'}"),
@@ -130,7 +133,7 @@ def test_estimates_of_log_p_per_step(data, finished, tmp_path):
         values = np.array(row["log_marginals"])
         assert row["per_step"] == pytest.approx(values.sum() / lengths.sum()), name
         assert row["mean_of_sequences"] == pytest.approx(np.mean(values / lengths)), name
-        # Bounds are below what they are bounds on, by far more than the noise of either.
+        # Bounds are below log p by far more than the noise of either.
         assert row["per_step"] > found["elbo_per_step"] - 0.05, name
         assert f"{row['per_step']:.3f}" in done.stdout
     assert f"{found['elbo_per_step']:.3f}" in done.stdout
@@ -162,7 +165,7 @@ def test_bounds_per_step_are_sums_over_sequences_by_sums_of_lengths():
 
 
 def test_closing_figures_against_sequence_by_sequence():
-    """Of both conventions, against the bound of each sequence by itself, cut where it ends."""
+    """Both conventions are compared with the bound of each sequence alone, cut at its end."""
     test = tiny_splits().test
     model = aevb.models.deep_markov_vae((5, 3), 2, 4, 4, 4)
     params = model.init(jax.random.key(0))
@@ -174,7 +177,7 @@ def test_closing_figures_against_sequence_by_sequence():
         bounds.append(float(elbo(params, key, values[:length].astype(np.float32), cut)))
     lengths = test.others["lengths"]
     assert (found["num_sequences"], found["num_steps"]) == (4, lengths.sum())
-    # A shorter path may draw other noise: ten draws of an untrained model's bound agree to a few hundredths.
+    # A shorter path may draw different noise: ten draws of an untrained model's bound agree to a few hundredths.
     assert found["elbo_over_steps"] == pytest.approx(sum(bounds) / lengths.sum(), abs=0.1)
     assert found["elbo_mean_of_sequences"] == pytest.approx(np.mean(bounds / lengths), abs=0.1)
 
@@ -185,7 +188,7 @@ def test_progress_says_nats_per_step(capsys):
     assert "train -34.00  test -22.00 nats  per step train -8.500 test -4.400" in capsys.readouterr().out
 
 
-# What does not go together
+# Invalid combinations
 
 
 def test_families_and_data_that_do_not_go_together():
@@ -212,7 +215,7 @@ def test_mistakes_are_one_line(data, tmp_path, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
-# Step sizes
+# Learning rates
 
 
 def test_a_cosine_falls_to_a_twentieth_and_stays():
@@ -233,7 +236,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_what_trains_as_one_program():
-    """Step sizes go together under a cosine, which is of the updates, and not where the schedule is of the rate."""
+    """Learning rates share a program under a cosine, which scales updates, but not if the schedule sets the rate."""
     config = defaults.of("sequences")
     rates = [configs.change(config, learning_rate=rate) for rate in (1e-3, 2e-3)]
     assert programs_of(rates) == [[0, 1]]

@@ -1,4 +1,4 @@
-"""Forecasts, imputation, smoothing and filtering against exact answers: those of one large Gaussian, in float64."""
+"""Forecasts, imputation, smoothing and filtering against exact answers from one large Gaussian, in float64."""
 
 import functools
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from aevb.models import deep_markov_vae, linear_gaussian_state_space
 
 KEY = jax.random.key(0)
 LENGTH, DATA_DIM, LATENT_DIM, HORIZON = 7, 2, 2, 4
-SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles programs of its own
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)  # each compiles its own programs
 METHODS = ("posterior", SLOW("particle"), SLOW("bootstrap"))
 SAMPLES = {"posterior": 4000, "particle": 400, "bootstrap": 400}
 PARTICLES = 1000
@@ -30,9 +30,9 @@ class Moments(NamedTuple):
 
 
 def exact(theta, x: np.ndarray, num_steps: int) -> tuple[Moments, Moments]:
-    """Return the moments of every z_t and x_t, t up to `num_steps`, given what is not NaN of `x`, `[T, D]`.
+    """Return the moments of every z_t and x_t, t up to `num_steps`, given the non-NaN values of `x`, `[T, D]`.
 
-    All of z and x is one Gaussian, whose covariance is written out; no recursion, as in a Kalman filter, has a part.
+    All of z and x is one Gaussian with an explicit covariance, without the recursion of a Kalman filter.
     """
     theta = {name: np.asarray(value, np.float64) for name, value in theta.items()}
     transition, emission = theta["transition"], theta["emission"]
@@ -60,7 +60,7 @@ def exact(theta, x: np.ndarray, num_steps: int) -> tuple[Moments, Moments]:
 
 @pytest.fixture(scope="module")
 def state_space():
-    """A linear-Gaussian state space, parameters that couple its dimensions, and two sequences with gaps and ends."""
+    """Return a linear-Gaussian state space, parameters that couple its dimensions, and two sequences with gaps."""
     model = linear_gaussian_state_space((LENGTH, DATA_DIM), LATENT_DIM)
     theta = {
         "transition": jnp.array([[0.8, 0.4], [-0.4, 0.7]]),
@@ -110,10 +110,10 @@ def test_imputed_values_have_the_exact_mean_and_variance_and_the_others_stay(sta
 
 
 def test_a_draw_fills_a_gap_as_a_whole(state_space):
-    """Neighbouring values of one draw belong together: their difference varies as it should."""
+    """Neighbouring values of one draw are consistent: their difference has the right variance."""
     model, params, xs = state_space
     draws = sequences.impute(params, KEY, xs[:1], model, 4000, method="posterior")[0][:, 2:4, 0]
-    # The variance of a difference, by conditioning on one of the two more.
+    # The variance of a difference, by also conditioning on one of the two.
     _, both = exact(params["decoder"], xs[0], LENGTH)
     known = xs[0].copy()
     known[2, 0] = 0.0
@@ -149,7 +149,7 @@ def test_filtered_states_and_one_step_predictions_are_exact(state_space, method)
             np.testing.assert_allclose(found.mean[row, t], of_z.mean[t], atol=0.1)
             np.testing.assert_allclose(found.scale[row, t] ** 2, of_z.variance[t], rtol=0.2)
         assert np.all(np.isnan(found.mean[row, end:]))
-    # The second value of row 1, step 1, whose first is missing, given step 0.
+    # The second value of row 1, step 1, whose first value is missing, given step 0.
     _, of_x = exact(params["decoder"], xs[1, :1], 2)
     expected = norm.logpdf(xs[1, 1, 1], of_x.mean[1, 1], of_x.variance[1, 1] ** 0.5)
     np.testing.assert_allclose(found.log_predictive[1, 1], expected, atol=0.05)
@@ -157,11 +157,11 @@ def test_filtered_states_and_one_step_predictions_are_exact(state_space, method)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, method):
-    """What was held out is no draw given the rest: it is far out, where few draws of z are."""
+    """The held-out values are no draws given the rest, but far out, where few draws of z are."""
     model, params, xs = state_space
     atol = 0.15 if method == "posterior" else 0.25
     truth = np.asarray(aevb.posterior.sample(params, jax.random.key(4), 2, model, mean=False))
-    truth[0, 6] = np.nan  # not known either
+    truth[0, 6] = np.nan  # also unknown
     found = sequences.log_likelihood(params, KEY, xs, truth, model, 4000, method=method, num_particles=4000)
     assert found.shape == (2, LENGTH)
     is_held_out = np.isnan(xs) & ~np.isnan(truth)
@@ -175,7 +175,7 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
                 mean, variance = (moment[t][each] for moment in of_x)
                 expected = norm.logpdf(truth[row, t][each], mean, variance**0.5).sum()
                 np.testing.assert_allclose(found[row, t], expected, atol=atol)
-    # Of both values of a step: given the first, the second is a Gaussian too.
+    # Both values of a step: given the first, the second is also Gaussian.
     known = xs[0].copy()
     known[2, 0] = truth[0, 2, 0]
     (_, one), (_, other) = (exact(params["decoder"], x, LENGTH) for x in (xs[0], known))
@@ -185,12 +185,12 @@ def test_log_likelihood_of_what_was_held_out_is_exact_by_step(state_space, metho
     np.testing.assert_allclose(found[0, 2], expected, atol=atol)
 
 
-# Whatever the model
+# Any model
 
 
 @pytest.fixture(scope="module")
 def notes():
-    """A deep Markov model of 0 and 1 with random parameters, and sequences of different lengths."""
+    """Return a deep Markov model of 0 and 1 with random parameters, and sequences of different lengths."""
     model = deep_markov_vae((6, 3), 2, emission_dim=4, transition_dim=4, rnn_dim=5)
     shapes, random = jax.eval_shape(model.init, KEY), np.random.RandomState(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(0.7 * random.randn(*leaf.shape), jnp.float32), shapes)
@@ -215,7 +215,7 @@ def test_padding_and_chunks_change_nothing(notes, method):
 
 
 def test_forecasts_depend_on_the_past_alone(notes):
-    """What comes after the beginnings is not there to be seen, and a beginning's own length is where it goes on."""
+    """Values after the known beginnings have no effect, and forecasts continue at each beginning's own length."""
     model, params, xs = notes
     others = xs.copy()
     others[:, 3:] = 1 - others[:, 3:]
@@ -227,7 +227,7 @@ def test_forecasts_depend_on_the_past_alone(notes):
 
 
 def test_an_encoder_that_is_wrong_after_the_end_has_no_part_in_a_forecast():
-    """The steps after the last observed one are the prior's, even where q has others."""
+    """Steps after the last observed one are the prior's, even if q differs there."""
     transition = lambda theta, z, time: dist.Normal(theta * z, 1.0).to_event(1)
     far = lambda theta, z, time: dist.Normal(jnp.full_like(z, 100.0), 1.0).to_event(1)
     model = Model(

@@ -1,4 +1,4 @@
-"""Data sets of sequences: what is padding, what is silence, what was not observed, and whose files are read."""
+"""Data sets of sequences: padding, silence, missing values, and whose files are read."""
 
 import hashlib
 import importlib.util
@@ -50,7 +50,7 @@ def test_padding_is_nan_and_silence_is_not():
     ],
 )
 def test_lazy_sequences_are_indexed_like_the_array_that_they_stand_for(index):
-    """As rows by streams and programs, as parts of all axes by what shares an array out over devices."""
+    """Streams and programs index rows, and sharing over devices indexes parts of all axes."""
     lazy = LazySequences(VALUES, LENGTHS)
     np.testing.assert_array_equal(lazy[index], lazy[:][index])
 
@@ -100,7 +100,7 @@ def test_jsb_chorales_are_those_of_2012(jsb, real_data):
         assert (rolls.shape, rolls.dtype, lengths.dtype) == ((size, 160, 88), np.uint8, np.int32)
         assert (data.split, data.split_rule, lengths.sum()) == (split, "official 229/76/77", num_steps)
         assert rolls.max() == 1
-        # Every step of every chorale, back to the pitches of the file.
+        # Convert every step of every chorale back to the pitches of the file.
         pitches = [
             [[*np.flatnonzero(step) + 21] for step in roll[:end]] for roll, end in zip(rolls, lengths, strict=True)
         ]
@@ -186,7 +186,7 @@ def test_japanese_vowels(real_data, data_dir):
 
 @pytest.mark.parametrize("packages", [("aeon",), ("sktime",), ("aeon", "sktime")])
 def test_files_of_an_installed_package(real_data, tmp_path, monkeypatch, packages):
-    """Of packages that may not even be imported; of two, the first has another version of the files."""
+    """The packages need not be importable. The first of two has another version of the files."""
     for package in packages:
         folder = tmp_path / "site" / package / "datasets" / "data" / "BasicMotions"
         folder.mkdir(parents=True)
@@ -306,5 +306,5 @@ def test_co2_of_statsmodels(tmp_path):
     missing = [divmod(12 * 1958 + 2 + month, 12) for month in np.flatnonzero(np.isnan(series))]
     assert [(year, month + 1) for year, month in missing] == [(1958, 6), (1958, 10), (1964, 2), (1964, 3), (1964, 4)]
     assert series[0] == np.float32(316.1)
-    rise = (np.nanmean(test.sequences()) - np.nanmean(series[-24:])) / 6.5  # years between the middles
+    rise = (np.nanmean(test.sequences()) - np.nanmean(series[-24:])) / 6.5  # years between the centres
     assert 1.2 < rise < 1.9  # parts per million per year

@@ -1,4 +1,4 @@
-"""Eight devices against one, in double precision. Devices are counted when JAX starts, hence the processes."""
+"""Eight devices against one, in double precision. Devices are counted when JAX starts, hence the separate processes."""
 
 import os
 import subprocess

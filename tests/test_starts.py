@@ -1,4 +1,4 @@
-"""Where training starts, and what it ascends first: initial biases, Adam's moments, warm-up, the flags for them."""
+"""The start of training: initial biases, Adam's moments, KL warm-up, and their flags."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def _head(params, place=("decoder",)):
     return params[max(params)]["bias"]
 
 
-@pytest.mark.parametrize("hidden_dim", [7, 12, (12, 5)], ids=str)  # 12 is the number of values too
+@pytest.mark.parametrize("hidden_dim", [7, 12, (12, 5)], ids=str)  # 12 is also the number of values
 def test_decoder_starts_at_the_mean(hidden_dim):
     plain = aevb.mlp_vae((3, 4), 2, hidden_dim, weight_init="glorot")
     model = start_at_mean(plain, MEAN.reshape(3, 4))
@@ -35,7 +35,7 @@ def test_decoder_starts_at_the_mean(hidden_dim):
     head = max(before["decoder"])
     before["decoder"][head] = {**before["decoder"][head], "bias": params["decoder"][head]["bias"]}
     assert_trees_close(params, before)
-    # At z = 0 tanh networks without other biases are 0: nothing but the bias is left.
+    # At z = 0, tanh networks without other biases are 0: only the bias is left.
     np.testing.assert_allclose(model.decode(params, jnp.zeros(2)).mean.ravel(), MEAN, rtol=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_mean_that_is_none_is_refused(model, mean, message):
 
 
 def test_adam_whose_second_moments_start_above_zero():
-    """Three steps against Adam written out in NumPy: the same correction, another start."""
+    """Three steps against Adam written out in NumPy, with the same correction and another start."""
     beta1, beta2, epsilon, rate, start = 0.99, 0.999, 1e-4, 1e-3, 0.25
     optimizer = make_optimizer("adam", rate, epsilon=epsilon, beta1=beta1, initial_second_moment=start)
     params = jnp.zeros(3)
@@ -116,12 +116,12 @@ SPLITS = tiny_splits()
 
 
 def test_kl_warms_up_by_the_epoch(x64):
-    """After half of the warm-up the KL weighs half, after all of it everything: the parameters that differ say so."""
+    """After half of the warm-up the KL has weight one half, after all of it one, as the parameters show."""
     config = tiny_config(SPLITS, kl_warm_up=4, optimizer="sgd", learning_rate=1.0, map_prior=False)
     model, xs = config.build_model(), jnp.asarray(SPLITS.train.pixels()[:20])
     algorithm = make_algorithm(config, 11)(model, optax.sgd(1.0), 230, False)
     state = algorithm.init(jax.random.key(0))
-    # SGD of step 1 on the loss: what the parameters lose is the gradient of reconstruction - weight x KL.
+    # SGD with rate 1 on the loss: the change of the parameters is the gradient of reconstruction - weight x KL.
     for step, weight in ((0, 0.0), (22, 0.5), (44, 1.0), (99, 1.0)):
         after, _ = algorithm.step(state._replace(step=jnp.asarray(step)), xs, jnp.arange(20))
         key = jax.random.split(jax.random.split(state.key)[1], 20)
@@ -153,7 +153,7 @@ def test_run_starts_at_the_mean_of_its_training_images_and_reports_what_it_ascen
 
 
 def test_members_start_at_the_mean_too(x64):
-    """Of a population of two latent sizes, each at its own."""
+    """Members of two latent sizes in one population each start at their own mean."""
     config = tiny_config(SPLITS, output_bias="data_mean")
     sizes = [dataclasses.replace(config), tiny_config(SPLITS, output_bias="data_mean", latent_dim=2)]
     program = Program(sizes, SPLITS)

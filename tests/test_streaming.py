@@ -1,4 +1,4 @@
-"""Training and evaluation of a `Stream` against those of data in memory, in double precision."""
+"""Training and evaluation of a `Stream` against data in memory, in double precision."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from tests.runs import tiny_config, tiny_splits, train_into
 
 MODEL = aevb.mlp_vae((DATA_DIM,), 3, 8, param_dtype="float64")
 FIT = functools.partial(aevb.fit, model=MODEL, key=jax.random.key(0), batch_size=20, num_epochs=3)
-BLOCK = 70  # rounds to three minibatches or four of the eleven that 230 datapoints make: there is always an odd end
+BLOCK = 70  # rounds to three or four of the eleven minibatches of 230 datapoints, which leaves a smaller last block
 RTOL = 1e-9  # of two programs in double precision
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -55,14 +55,17 @@ def test_streamed_equals_resident(pixels, floats, binarization):
 
 @pytest.mark.parametrize("algorithm", [wake_sleep, monte_carlo_em])
 def test_streamed_equals_resident_by_other_algorithms(pixels, floats, algorithm):
-    """Monte Carlo EM keeps something for each datapoint: it needs to be told which ones it is given."""
+    """Monte Carlo EM stores something per datapoint, so it must know which datapoints it is given."""
     stream = aevb.Stream(pixels, max_value=255, block_size=BLOCK)
     fit = functools.partial(FIT, algorithm=algorithm)
     assert_same_fit(fit(stream), fit(floats))
 
 
 def test_a_run_cut_in_mid_epoch_goes_on_to_the_same_bits(pixels, tmp_path):
-    """Through checkpoints on disk, from a block of either epoch; by blocks of another size to rounding."""
+    """It resumes from checkpoints on disk, from a block of either epoch.
+
+    With blocks of another size it agrees to rounding.
+    """
     stream = aevb.Stream(pixels, max_value=255, block_size=BLOCK)
     checkpoints, seen = Checkpoints(tmp_path / "all", keep_all=True), []
 
@@ -98,7 +101,7 @@ def test_a_state_of_a_stream_goes_on_with_data_in_memory(pixels, floats):
     FIT(aevb.Stream(pixels, max_value=255, block_size=BLOCK), num_epochs=1, on_pause=keep, on_evaluation=keep)
     whole = FIT(floats, num_epochs=2)
     assert [int(states[index].step) for index in (1, -1)] == [3, 11]
-    for state in (states[1], states[-1]):  # in mid-epoch, and at the epoch's end, which is like any other
+    for state in (states[1], states[-1]):  # in mid-epoch and at the end of an epoch
         assert_trees_close(FIT(floats, num_epochs=2, state=state).state, whole.state, RTOL)
 
 
@@ -116,7 +119,7 @@ class Records:
 
 
 class ManyRecords(Records):
-    """The same, read many at a time, as TFDS's are."""
+    """The same, with many records per read, like those of TFDS."""
 
     def __getitem__(self, index: int):
         raise AssertionError("where many can be read at once, they are")
@@ -141,7 +144,10 @@ def test_floating_point_records_are_taken_as_they_are(floats, tmp_path):
 @pytest.mark.parametrize("binarization", ["grey", "stochastic", "threshold"])
 @pytest.mark.parametrize("know_their_mean", [True, False])
 def test_evaluation_in_blocks_equals_evaluation_at_once(pixels, floats, binarization, know_their_mean):
-    """103 is a prime: there is always an odd end. A flow's posterior means are estimates, two of each."""
+    """103 is prime, so there is always a smaller last block.
+
+    A flow's posterior means are estimates from two draws each.
+    """
     posterior, kl = ("gaussian", "analytic") if know_their_mean else ("flow", "sampled")
     model = aevb.mlp_vae((DATA_DIM,), 3, 8, posterior=posterior, param_dtype="float64")
     params = jax.tree.map(lambda leaf: 20 * leaf, model.init(jax.random.key(0)))
@@ -232,13 +238,13 @@ print(small, large)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_data():
-    """100,000 images of 4 KiB are 400 MB, and 1,600 as floats; blocks of a thousand, 4 MB.
+    """100,000 images of 4 KiB take 400 MB, and 1,600 as floats; blocks of a thousand take 4 MB.
 
-    Each fit compiles its own programs, which takes up to 150 MB that are not given back: hence half of 400.
+    Each fit compiles its own programs, which takes up to 150 MB that are not freed; hence the limit of half of 400.
     """
     done = subprocess.run([sys.executable, "-c", MEMORY_PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    small, large = map(float, done.stdout.split())  # MiB, the most that there were
+    small, large = map(float, done.stdout.split())  # peak memory in MiB
     assert large - small < 200
 
 
@@ -256,7 +262,10 @@ def mnist(real_data, data_dir, workdir, *arguments) -> list[str]:
 
 @pytest.mark.slow
 def test_a_streaming_binary_killed_in_mid_epoch_ends_like_one_that_was_not(real_data, data_dir, tmp_path):
-    """To the bit; one with data in memory begins with the same bounds, and what is told apart is not part of a run."""
+    """The end is equal to the bit.
+
+    A run with data in memory begins with the same bounds; how data are held is not part of a run.
+    """
     run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
     whole = ("--stream", "--checkpoint_minutes=0")
     for name, flags in (("resident", ()), ("whole", whole)):
@@ -284,7 +293,7 @@ def test_a_streaming_binary_killed_in_mid_epoch_ends_like_one_that_was_not(real_
 
 
 def test_a_streamed_run_folder_has_the_numbers_of_one_with_data_in_memory(tmp_path):
-    """As the binaries train, but in double precision."""
+    """It trains as the binaries do, but in double precision."""
     splits = tiny_splits()
     resident, streamed = (
         train_into(tmp_path / name, tiny_config(splits), splits, stream=name == "streamed")

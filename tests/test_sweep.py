@@ -1,4 +1,4 @@
-"""Sweeps, as a person runs them: over processes, over shards, as one program."""
+"""Sweeps as users run them: over processes, over shards, as one program."""
 
 import csv
 import re
@@ -65,7 +65,7 @@ def test_the_table_has_every_run_and_says_which_diverged(swept):
 
 @pytest.mark.slow
 def test_shards_are_the_whole(swept, sources, tmp_path):
-    """By the same programs, each on as many cores as there: to the bit."""
+    """The same programs, each on as many cores, give the same bits."""
     for shard in ("0/2", "1/2"):
         arguments = (*SWEEP, *sources, f"--workdir={tmp_path}", f"--shard={shard}", "--num_processes=2")
         done = experiment("sweep", *arguments)
@@ -82,9 +82,9 @@ def test_shards_are_the_whole(swept, sources, tmp_path):
 
 @pytest.mark.slow
 def test_one_program_for_all_gives_the_same_runs(swept, sources, tmp_path):
-    """The same folders, which begin with the same bounds: from there rounding tells two programs apart.
+    """The folders are the same and begin with the same bounds; later, the rounding of two programs differs.
 
-    That it does nothing else, the next test shows in double precision.
+    The next test shows in double precision that nothing else differs.
     """
     done = experiment("sweep", *SWEEP, *sources, f"--workdir={tmp_path}", "--together", "--num_processes=1")
     assert done.returncode == 0, done.stderr
@@ -97,7 +97,7 @@ def test_one_program_for_all_gives_the_same_runs(swept, sources, tmp_path):
             assert float(found[0][name]) == pytest.approx(float(expected[0][name]), rel=1e-5)
         assert float(found[-1]["train_elbo"]) > float(found[0]["train_elbo"])
     assert [row["state"] for row in table(tmp_path).values()] == ["finished", "diverged"] * 2
-    # As if each had been trained alone: --resume finds nothing to do, a longer budget goes on.
+    # As if each had been trained alone: --resume finds nothing to do, and a larger budget resumes training.
     before = (run_folder(tmp_path, "2") / "metrics.csv").read_text()
     longer = [flag for flag in SWEEP if "samples" not in flag and "rates" not in flag]
     longer += [f"--num_train_samples={3 * EPOCH}", "--learning_rates=0.01", "--notogether", "--num_processes=1"]
@@ -109,7 +109,7 @@ def test_one_program_for_all_gives_the_same_runs(swept, sources, tmp_path):
 
 
 def test_one_program_for_all_gives_the_same_runs_to_nine_digits(x64, tmp_path):
-    """In double precision: latents that are padded, and step sizes that are arguments, leave no trace but rounding."""
+    """In double precision, padded latents and learning rates as arguments change results only by rounding."""
     splits = tiny_splits()
     found = {
         f"{latent_dim},{rate:g}": tiny_config(
@@ -171,7 +171,7 @@ def test_errors_are_one_line(arguments, message, tmp_path):
 
 
 def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
-    """Neither fails, both report all of it, and each run is trained by one of them."""
+    """Neither fails, both report all runs, and each run is trained by one of them."""
     sweep = (
         *("--dataset=digits", "--sweep=latent_dim=2,3", "--sweep=objective.num_samples=1,2", "--hidden_dim=8"),
         *("--num_epochs=100", "--num_processes=1", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'sweep'}"),
@@ -182,7 +182,7 @@ def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
         out, err = process.communicate()
         assert process.returncode == 0, err
         printed.append(out)
-    names = [f"digits aevb latent {latent_dim}, step size 0.001, seed 0" for latent_dim in (2, 3)]
+    names = [f"digits aevb latent {latent_dim}, learning rate 0.001, seed 0" for latent_dim in (2, 3)]
     began = [out.count(f"{name}  0/") for out in printed for name in names]
     assert sum(began) == 4
     assert printed[0].count("finished") == printed[1].count("finished") == 4

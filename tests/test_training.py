@@ -26,7 +26,7 @@ def trees_equal(one, other) -> bool:
 
 
 def test_map_prior_weighs_one_over_n(data):
-    # Weights of order one, so that the prior's part of the loss is far above the loss's rounding.
+    # Weights of order one, so that the prior's part of the loss is far above rounding.
     params = jax.tree.map(lambda a: 100 * a, MODEL.init(jax.random.key(0)))
     key, xs = jax.random.key(1), jnp.asarray(data[:100])
     plain, penalized = (
@@ -51,7 +51,7 @@ def test_map_prior_needs_a_decoder_to_be_over(data):
 
 
 def test_step_size_does_not_depend_on_the_batch_size(x64):
-    """The loss is a mean: the same rows repeated give the same loss, up to the noise drawn for each."""
+    """The loss is a mean: repeating the same rows gives the same loss, up to their noise."""
     exact = oracles.LinearGaussian.random(DATA_DIM, 3, 0)
     model = linear_gaussian_model(exact)
     params = model.init(jax.random.key(0))
@@ -63,7 +63,7 @@ def test_step_size_does_not_depend_on_the_batch_size(x64):
 
 
 def test_an_epoch_sees_every_datapoint_once():
-    """Data are unit vectors and the loss is linear, so that the parameters count what was seen."""
+    """Data are unit vectors and the loss is linear, so that the parameters count the datapoints seen."""
     count, batch_size = 23, 5
     optimizer = optax.sgd(1.0)
     loss = lambda params, key, xs: -jnp.sum(xs @ params)
@@ -78,7 +78,7 @@ def test_an_epoch_sees_every_datapoint_once():
         assert sorted(set(counts)) in ([0, 1], [1])
         assert counts.sum() == 20
         seen.append(counts)
-    assert len({tuple(counts) for counts in seen}) > 1  # other ones are left out each time
+    assert len({tuple(counts) for counts in seen}) > 1  # different ones are omitted each time
     assert int(state.step) == 24
 
 
@@ -120,7 +120,7 @@ def test_buffers_are_donated_and_nothing_returns_to_the_host(data):
 
 
 def test_adagrad_starts_at_zero():
-    """Its first step is then the step size in every direction, however small the gradient."""
+    """Its first step then equals the learning rate in every direction, however small the gradient."""
     optimizer = aevb.paper_optimizer(0.02)
     params = jnp.zeros(3)
     updates, _ = optimizer.update(jnp.array([5.0, -0.1, 0.05]), optimizer.init(params), params)
@@ -134,7 +134,7 @@ def test_a_step_size_out_of_range_is_refused(learning_rate):
 
 
 def test_fit_reaches_the_marginal_likelihood_of_a_linear_gaussian_model(x64):
-    """A diagonal-free case, J = 1: the family holds the posterior, so the bound must close."""
+    """With J = 1 the family contains the posterior, so the bound must become tight."""
     exact = oracles.LinearGaussian.random(5, 1, 3)
     rng = np.random.RandomState(0)
     xs = rng.randn(2000, 1) @ exact.weights.T + exact.bias + exact.noise_variance**0.5 * rng.randn(2000, 5)

@@ -1,4 +1,4 @@
-"""Validation data: which state is the best, when training stops, and that test data have no say in it."""
+"""Validation data: which state is the best, when training stops, and that test data have no influence."""
 
 import functools
 import math
@@ -16,7 +16,7 @@ WANT = {"optimizer": optax.adam(0.03), "batch_size": 10, "map_prior": False, "ke
 
 
 def images(seed: int, size: int) -> np.ndarray:
-    """Two patterns with a fifth of their pixels flipped: what there is to learn is learned before the noise is."""
+    """Two patterns with a fifth of their pixels flipped: the patterns are learned before the noise."""
     rng = np.random.default_rng(seed)
     patterns = np.repeat([[1, 0], [0, 1]], 6, axis=1)[rng.integers(2, size=size)]
     return np.where(rng.random((size, 12)) < 0.2, 1 - patterns, patterns).astype(np.float32)
@@ -24,7 +24,7 @@ def images(seed: int, size: int) -> np.ndarray:
 
 @functools.cache
 def overfitted() -> aevb.FitResult:
-    """Twenty images are learned by heart: the bound on others rises and falls."""
+    """Twenty images are memorized: the bound on others rises and then falls."""
     return aevb.fit(images(0, 20), MODEL, valid_data=images(1, 40), num_epochs=150, eval_every=5, **WANT)
 
 
@@ -42,11 +42,11 @@ def test_the_best_state_is_that_of_the_highest_bound_on_validation_data():
     assert bounds[best] > bounds[-1] + 0.5  # it did overfit
     assert (
         abs(result.history[-1].train_elbo - result.history[best].train_elbo) < 0.2
-    )  # of which its own data say nothing
+    )  # which its own data do not reveal
     assert result.best_evaluation == result.history[best]
     state, _ = best_of(result)
     assert int(state.step) == 2 * result.history[best].epoch
-    # The state itself, and not one that later steps have changed.
+    # The state itself, not changed by later steps.
     alone = aevb.fit(images(0, 20), MODEL, num_epochs=result.history[best].epoch, **WANT).state
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -63,7 +63,7 @@ def test_patience_stops_that_many_evaluations_after_the_best():
 
 
 def test_test_data_have_no_say():
-    """Other test data, and none: the same states, the same best, the same bits."""
+    """With other test data, and with none, the states and the best are the same, bit for bit."""
     data = {"valid_data": images(1, 40), "num_epochs": 40, "eval_every": 5, "patience": 2}
     first, *others = (aevb.fit(images(0, 20), MODEL, test_data=test, **data, **WANT) for test in (None, images(7, 30)))
     for other in others:
@@ -100,8 +100,8 @@ def test_going_on_remembers_the_best_of_before():
     on = {"valid_data": images(1, 40), "num_epochs": 150, "eval_every": 5, "patience": 4}
     rest = aevb.fit(images(0, 20), MODEL, state=first.state, history=first.history, **on, **WANT)
     assert rest.best_evaluation == first.best_evaluation
-    assert rest.best_state is None  # it was before
-    assert rest.history[-1].epoch == best.epoch + 20  # two evaluations were there already
+    assert rest.best_state is None  # it was better before
+    assert rest.history[-1].epoch == best.epoch + 20  # two evaluations already existed
 
 
 def test_members_have_their_own_best():

@@ -1,4 +1,4 @@
-"""Validation in the binaries: which checkpoint is kept, when a run stops, and what it says of itself."""
+"""Validation in the binaries: which checkpoint is kept, when a run stops, and its messages."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from aevb.manifests import MANIFEST_FILE
 from tests.processes import assert_one_line_error, experiment, metrics, start, wait_for, without_seconds
 from tests.test_reliability import save
 
-# A hundred digits are learned by heart: the bound on others rises, and falls again.
+# A hundred digits are memorized: the bound on others rises and then falls.
 OVERFITS = (
     *("--latent_dim=10", "--hidden_dim=100", "--num_train_images=100", "--num_valid_images=300", "--batch_size=20"),
     *("--optimizer=rmsprop", "--learning_rate=0.01", "--nomap_prior", "--binarization=threshold"),
@@ -60,12 +60,12 @@ def test_the_best_is_loaded_by_that_name(stopped, data_dir):
     bias = lambda params: params["decoder"]["Dense_0"]["bias"]
     np.testing.assert_array_equal(bias(best), bias(at_step))
     assert np.any(bias(best) != bias(last))
-    # The images that were kept aside are those of the seed, and their bound is the one that was written.
+    # The held-out images are those of the seed, and their bound is the recorded one.
     _, valid = load("digits", "train", data_dir).split_off(300)
     xs = binarize_once(valid.pixels(), "threshold")
     bound = aevb.evaluate(best, jax.random.key(5), xs, model, aevb.Estimator(num_samples=50)).elbo
-    # One draw's noise is a tenth of a nat here, and the highest of a dozen bounds was chosen; of training images it is
-    # 2 nats higher.
+    # The noise of one draw is a tenth of a nat here, and the highest of a dozen bounds was chosen. For training images,
+    # the bound is 2 nats higher.
     assert bound == pytest.approx(summary["best_valid_bound"], abs=0.5)
     assert bound < summary["train_elbo"] - 1
     with pytest.raises(ValueError, match='which must be "best", "last" or the step of a checkpoint'):
@@ -106,7 +106,7 @@ def test_killed_it_stops_where_it_would_have(data_dir, tmp_path):
 
 
 def test_checkpoints_know_their_validation_bound_and_no_test_bound(stopped):
-    """So that nothing can be chosen by test images."""
+    """This prevents choosing by test images."""
     manifests = {
         int(path.parent.name): json.loads(path.read_text()) for path in stopped.glob(f"checkpoints/*/{MANIFEST_FILE}")
     }
@@ -137,7 +137,7 @@ def test_without_validation_there_is_no_best(data_dir, tmp_path):
 
 
 def test_the_best_of_an_older_version_is_kept(tmp_path):
-    """It was chosen by the test bound, which is not used any more, but it may be all that somebody has."""
+    """It was chosen by the test bound, which is no longer used, but it may be the only one left."""
     save(tmp_path, 10, 20)
     for step in (10, 20):
         path = tmp_path / str(step) / MANIFEST_FILE

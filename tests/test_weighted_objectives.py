@@ -1,5 +1,7 @@
-"""Objectives beside the plain bound: a weighted KL, free bits, the importance weighted bound. What is reported is never
-weighted."""
+"""Objectives besides the plain bound: a weighted KL, free bits, the importance weighted bound.
+
+Reported bounds are never weighted.
+"""
 
 import functools
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("barely_optimized")
 
 
 def terms_of(case, params, key, xs) -> aevb.ElboTerms:
-    """The mean terms over a minibatch, by the keys that a loss gives its datapoints."""
+    """Return the mean terms over a minibatch, with the keys that a loss gives its datapoints."""
     keys = jax.random.split(key, len(xs))
     terms = jax.vmap(lambda key, x: aevb.elbo_terms(params, key, x, case.model))(keys, xs)
     return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), terms)
@@ -50,7 +52,7 @@ def test_a_schedule_is_asked_for_the_step(case):
 
 
 def test_training_hands_the_step_to_a_loss_that_asks_for_it():
-    """A loss that is the step itself shows up, step by step, in what training reports."""
+    """A loss equal to the step appears, step by step, in the reports of training."""
     seen = lambda params, key, xs, step: jnp.sum(params) * 0 + step.astype(jnp.float32)
     optimizer = optax.sgd(0.1)
     step = aevb.make_train_step(seen, optimizer)
@@ -73,7 +75,7 @@ def test_free_bits_are_of_each_levels_mean_over_the_minibatch():
     charged = sum(jnp.maximum(kl, between) for kl in terms.kl_by_level.values())
     loss = aevb.make_loss(LEVELS.model, 100, free_bits=float(between))
     assert float(loss(params, KEY, xs)) == pytest.approx(float(charged - terms.reconstruction), rel=1e-5)
-    # What is below the allowance has no gradient: only the reconstruction moves phi.
+    # Below the allowance the KL has no gradient: only the reconstruction moves phi.
     generous = aevb.make_loss(LEVELS.model, 100, free_bits=1e3)
     unweighted = aevb.make_loss(LEVELS.model, 100, kl_weight=0.0)
     for one, other in zip(
@@ -86,7 +88,7 @@ def test_free_bits_are_of_each_levels_mean_over_the_minibatch():
 
 @pytest.mark.parametrize(("options", "is_lower"), [({"kl_weight": 5.0}, True), ({"free_bits": 3.0}, False)])
 def test_reported_bounds_are_not_weighted(options, is_lower):
-    """A heavy KL ends lower than a plain run, an allowance higher; the bound of both is the plain one."""
+    """A heavy KL ends with a lower KL than a plain run, an allowance with a higher one. Both report the plain bound."""
     kl = {}
     for name, algorithm in (("plain", None), ("weighted", functools.partial(aevb.auto_encoding, **options))):
         result = aevb.fit(
@@ -102,7 +104,7 @@ def test_reported_bounds_are_not_weighted(options, is_lower):
 
 
 def test_an_algorithm_and_its_evaluation_may_have_different_estimators():
-    """A flow has no analytic KL; the algorithm's estimator is the evaluation's too, unless another is given."""
+    """A flow has no analytic KL. The evaluation uses the algorithm's estimator unless another is given."""
     flow = CASES["flow"]
     sampled = aevb.Estimator(kl="sampled")
     settings = {"key": KEY, "num_epochs": 1, "batch_size": 8}

@@ -105,7 +105,7 @@ def test_datapoints_of_another_shape(shape):
 @TRACED
 @given(st.sampled_from(["uint8", "int8", "uint16", "int32", "float32"]), integers(2, 100))
 def test_pixels_that_are_not_scaled_are_refused(dtype, highest):
-    """Pixels of 0 to 255 would have a bound, of nothing."""
+    """Pixels of 0 to 255 would have a meaningless bound."""
     data = np.zeros((4, 3), dtype)
     data[1, 2] = highest
     message = rf"ranges from 0 to {highest}, outside of the likelihood's support, \[0, 1\]: scale it first"
@@ -130,7 +130,7 @@ def test_keys_that_are_none(key):
 @TRACED
 @given(integers(1, 40), integers(-3, 45))
 def test_a_mesh_has_all_devices_or_is_refused(num_devices, member):
-    """With anything for a device: a mesh of them is never used here."""
+    """The devices are placeholders, because no mesh is used here."""
     devices = np.array(jax.devices() * num_devices)
     if member >= 1 and num_devices % member == 0:
         mesh = aevb.sharding.make_mesh(member, devices)

@@ -11,7 +11,7 @@ export function decodeArray(encoded) {
   return encoded.dtype === "float16" ? fromHalf(values) : values;
 }
 
-// Return float32 of the bits of float16 numbers. There are only 65,536 of them: a table.
+// Convert the bits of float16 numbers to float32 with a table of all 65,536 values.
 function fromHalf(bits) {
   const table = halfTable();
   const values = new Float32Array(bits.length);
@@ -36,7 +36,7 @@ function halfTable() {
   return cachedTable;
 }
 
-// Return the largest absolute difference of two arrays, NaN where there is any.
+// Return the largest absolute difference of two arrays, or NaN if either has a NaN or their lengths differ.
 export function largestDifference(one, other) {
   let largest = one.length === other.length ? 0 : NaN;
   for (let i = 0; i < one.length; i++) {

@@ -1,9 +1,9 @@
-// The self-check: what this page computes against what JAX computed when the page was written.
+// The self-check, which compares the page's results with those that JAX computed when the page was written.
 
 import { decodeArray, largestDifference } from "./arrays.mjs";
 
 export const MOST_PIXEL_ERROR = 1e-2; // of the mean and the standard deviation of p(x|z)
-export const MOST_LATENT_ERROR = 2e-2; // of latents, whose unit is the scale of their prior, relative to those above 1
+export const MOST_LATENT_ERROR = 2e-2; // of latents, in units of the scale of their prior; relative above 1
 
 // Return {passed, pixels, latents, count}: the largest errors over all references.
 export function selfCheck(model, checks) {
@@ -39,7 +39,7 @@ export function decodeLevels(levels) {
   return Object.fromEntries(Object.entries(levels).map(([name, values]) => [name, decodeArray(values)]));
 }
 
-// The largest difference, each relative to the expected value where that is above 1 in size.
+// Return the largest difference, relative to expected values whose magnitude is above 1.
 function relativeDifference(found, expected) {
   const scaled = (values) => values.map((value, i) => value / Math.max(1, Math.abs(expected[i])));
   return largestDifference(scaled(found), scaled(expected));

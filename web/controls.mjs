@@ -1,10 +1,10 @@
-// Menus and buttons: the plane's directions, the classes that are shown, and the class that is decoded given.
+// Menus and buttons for the plane's directions, the classes shown, and the class to decode.
 
 import { colorOf } from "./pictures.mjs";
 import { axesOf } from "./points.mjs";
 import { element } from "./sliders.mjs";
 
-// Put choices, some of them in groups, into a menu.
+// Fill a menu with choices, some of which are grouped.
 export function fillSelect(select, choices) {
   select.replaceChildren();
   let group = select;
@@ -17,7 +17,7 @@ export function fillSelect(select, choices) {
   }
 }
 
-// Two menus of the plane's directions. Return a function that fills them for a level.
+// Connect the two menus of the plane's directions. Return a function that fills them for a level.
 export function createAxes(menus, points, onPlane) {
   let [axes, keys] = [[], []];
 
@@ -29,7 +29,7 @@ export function createAxes(menus, points, onPlane) {
 
   menus.forEach((menu, i) => {
     menu.addEventListener("change", () => {
-      // The direction that was here goes there, where one is asked for twice.
+      // Choosing the other menu's direction swaps the two.
       if (menu.value === keys[1 - i]) keys[1 - i] = keys[i];
       keys[i] = menu.value;
       show();
@@ -46,7 +46,7 @@ export function createAxes(menus, points, onPlane) {
   };
 }
 
-// Buttons that show and hide the images of a class.
+// Create the buttons that show and hide the images of a class.
 export function createLegend(container, points, nameOf, scatter, ask) {
   const labels = points.labels ? [...new Set(points.labels)].sort((one, other) => one - other) : [];
   container.hidden = !labels.length;
@@ -67,7 +67,7 @@ export function createLegend(container, points, nameOf, scatter, ask) {
   }
 }
 
-// Buttons for the class that a model decodes given.
+// Create the buttons that choose the class to decode.
 export function createClasses(field, model, nameOf, state) {
   field.hidden = !model.numClasses;
   const buttons = Array.from({ length: model.numClasses }, (_, label) => {

@@ -1,4 +1,4 @@
-// What the point decodes to, and the test images nearest to it.
+// The image decoded at the point, and the nearest test images.
 
 import { project } from "./geometry.mjs";
 import { drawValues, heat } from "./pictures.mjs";
@@ -7,7 +7,7 @@ import { element } from "./sliders.mjs";
 
 const NUM_NEIGHBOURS = 8;
 
-// Return {show, neighbours}: `show()` draws the state, `neighbours()` are the images that it showed.
+// Return {show, neighbours}: `show()` draws the state, `neighbours()` returns the nearest images shown.
 export function createDecoded({ byId, model, points, sprite, state, scatter, nameOf, select }) {
   let found = [];
   const thumbs = Array.from({ length: Math.min(NUM_NEIGHBOURS, points.count) }, (_, i) => {
@@ -33,7 +33,7 @@ export function createDecoded({ byId, model, points, sprite, state, scatter, nam
   return { show, neighbours: () => found };
 }
 
-// A button with a test image, its name and its distance.
+// Create a button with a test image, its name and its distance.
 function createThumb(sprite, nameOf) {
   const button = element("button");
   const [canvas, name, far] = [element("canvas"), element("b"), element("span")];

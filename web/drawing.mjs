@@ -1,9 +1,9 @@
-// The pad, what the encoder sees of it, and its reconstruction.
+// The drawing pad, the image that the encoder sees, and its reconstruction.
 
 import { createPad } from "./pad.mjs";
 import { drawValues } from "./pictures.mjs";
 
-// Call `onEncoded(encoded)` with {level: {mean, scale}} of everything that is drawn.
+// Call `onEncoded(encoded, z)` for every new drawing, with `encoded` = {level: {mean, scale}} and `z` its means.
 export function createDrawing({ byId, about, model, sprite, state }, nearestImage, onEncoded) {
   const isMnist = about.data === "mnist";
   const canvas = byId("pad");

@@ -1,6 +1,6 @@
-// The latents as the two files of the TensorFlow Embedding Projector.
+// Export of the latents as the two files of the TensorFlow Embedding Projector.
 
-// One line of tab-separated numbers per image.
+// Return one line of tab-separated numbers per image.
 export function vectorsAsText(points, level) {
   const { means, size } = points.levels[level];
   const lines = [];
@@ -10,7 +10,7 @@ export function vectorsAsText(points, level) {
   return `${lines.join("\n")}\n`;
 }
 
-// A heading and one line per image; a single column would have none.
+// Return a header and one line per image. There are two columns because the projector reads no header in a single one.
 export function labelsAsText(points, nameOf) {
   const lines = ["index\tlabel"];
   for (let index = 0; index < points.count; index++) {
@@ -20,7 +20,7 @@ export function labelsAsText(points, nameOf) {
   return `${lines.join("\n")}\n`;
 }
 
-// Have the browser save text as a file.
+// Download text as a file.
 export function save(text, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/tab-separated-values" }));

@@ -1,4 +1,4 @@
-// Planes through a latent space: two orthonormal directions, and what is seen of a point, a Gaussian and a window.
+// Planes through a latent space, spanned by two orthonormal directions: projections, ellipses and windows.
 
 export function dot(one, other, at = 0) {
   let sum = 0;
@@ -6,7 +6,7 @@ export function dot(one, other, at = 0) {
   return sum;
 }
 
-// Return {across, up}, orthonormal; `up` is made so, and is null where a space has no second direction.
+// Return orthonormal {across, up}. `up` is orthogonalized; it is null if there is no second direction.
 export function planeOf(across, up) {
   const first = unit(across);
   if (!up) return { across: first, up: null };
@@ -20,12 +20,12 @@ function unit(vector) {
   return vector.map((value) => value / length);
 }
 
-// Return [x, y] of a point. The origin of the plane is that of the space.
+// Return the coordinates [x, y] of a point. The plane goes through the origin of the space.
 export function project({ across, up }, z, at = 0) {
   return [dot(across, z, at), up ? dot(up, z, at) : 0];
 }
 
-// Return the point with other coordinates in the plane, the same in every direction out of it.
+// Move a point to other coordinates within the plane, and keep its components orthogonal to the plane.
 export function moveInPlane({ across, up }, z, [x, y]) {
   const [oldX, oldY] = project({ across, up }, z);
   return z.map((value, i) => value + (x - oldX) * across[i] + (up ? (y - oldY) * up[i] : 0));
@@ -48,7 +48,7 @@ export function ellipseOf(plane, { mean, scale }) {
   return { center: project(plane, mean), radii, angle: 0.5 * Math.atan2(2 * b, a - c) };
 }
 
-// A window on a plane: what is at its center, and how many pixels a unit has. y points up.
+// Return a window on a plane with the given center and scale, in pixels per unit. y points up.
 export function windowOf(width, height, center, scale) {
   return {
     center,
@@ -64,7 +64,7 @@ export function windowAround(width, height, [minX, maxX, minY, maxY]) {
   return windowOf(width, height, [(minX + maxX) / 2, (minY + maxY) / 2], scale);
 }
 
-// Return the same window zoomed by a factor around a pixel, which stays where it is.
+// Return the window zoomed by a factor around a fixed pixel.
 export function zoomed(width, height, view, factor, [px, py]) {
   const scale = Math.min(Math.max(view.scale * factor, 2), 4000);
   const [x, y] = view.toPlane([px, py]);

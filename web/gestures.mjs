@@ -2,8 +2,8 @@
 
 import { project } from "./geometry.mjs";
 
-const STEP = 0.1; // of an arrow key, in units of the plane; a tenth of it with Shift
-const STILL = 5; // pixels that a click may move
+const STEP = 0.1; // step of an arrow key, in units of the plane; a tenth of it with Shift
+const STILL = 5; // pixels that the pointer may move during a click
 
 // Call `on.move([x, y])`, `on.select(index)`, `on.hover(index, pixel)`, `on.step(direction)` and `on.view()`.
 export function listenToPlane(marks, scatter, currentPoint, on) {
@@ -64,7 +64,7 @@ export function listenToPlane(marks, scatter, currentPoint, on) {
       if (index === null) on.move(scatter.view.toPlane(place));
       else on.select(index);
     }
-    // After a pinch the finger that is left pans.
+    // After a pinch, the remaining finger pans.
     if (pointers.size) drag = { kind: "pan", start: [...pointers.values()][0], moved: true };
   }
   marks.addEventListener("pointerup", release);

@@ -1,4 +1,4 @@
-// The straight line between two points of latent space.
+// Interpolation along the straight line between two points of latent space.
 
 import { drawValues } from "./pictures.mjs";
 import { element } from "./sliders.mjs";
@@ -6,13 +6,13 @@ import { element } from "./sliders.mjs";
 const SHOWN = 9;
 const SECONDS = 3; // from one end to the other
 
-// Return the latents at a share of the way from one point to another, in every level.
+// Return the latents at a fraction of the way from one point to another, in every level.
 export function between(one, other, share) {
   const mixed = (name) => one[name].map((value, i) => value + share * (other[name][i] - value));
   return Object.fromEntries(Object.keys(one).map((name) => [name, mixed(name)]));
 }
 
-// Return {ends, setEnd, show, stop}: `ends` are the latents of A and B, `show(label)` draws what is between them.
+// Return {ends, setEnd, show, stop}: `ends` are the latents of A and B, `show(label)` draws the images between them.
 export function createInterpolation({ strip, slider, play }, model, ends, onMove) {
   const canvases = Array.from({ length: SHOWN }, () => strip.appendChild(element("canvas")));
   let [started, shown] = [null, null];

@@ -1,10 +1,9 @@
-// The arithmetic of networks, on flat Float32Arrays; an image is [height, width, channels], row by row.
-// Inner loops run along contiguous memory, and inputs of 0 (black pixels, what relu cut off) cost nothing.
+// The layers of networks, on flat Float32Arrays. An image is [height, width, channels] in row-major order.
+// Inner loops run along contiguous memory and skip zero inputs (black pixels and zeros after a relu).
 
 import { decodeArray } from "./arrays.mjs";
 
-// Return a function of one Float32Array, the network of a list of layers. What it returns is overwritten by its next
-// call.
+// Return the function of one Float32Array that a list of layers describes. Each call overwrites the result of the last.
 export function network(layers) {
   const steps = layers.map((layer) => BUILDERS[layer.kind](layer));
   return (input) => steps.reduce((values, step) => step(values), input);
@@ -30,7 +29,7 @@ function elementwise(activation) {
   };
 }
 
-// W' x + b with a kernel [inputs, outputs].
+// The affine map W' x + b, with a kernel [inputs, outputs].
 function dense(kernel, bias) {
   const outputs = bias.length;
   const output = new Float32Array(outputs);
@@ -41,7 +40,7 @@ function dense(kernel, bias) {
   };
 }
 
-// The same layer for every pixel.
+// The same affine map at every pixel.
 function pointwise(kernel, bias) {
   const outputs = bias.length;
   const inputs = kernel.length / outputs;
@@ -65,7 +64,7 @@ function accumulate(output, at, kernel, from, count, value) {
   for (let f = 0; f < count; f++) output[at + f] += value * kernel[from + f];
 }
 
-// A convolution with a kernel [size, size, channels, features], padded with zeros as TensorFlow's "SAME".
+// A convolution with a kernel [size, size, channels, features] and TensorFlow's "SAME" zero padding.
 function convolution({ height, width, stride, kernel: { shape } }, kernel, bias) {
   const [size, , channels, features] = shape;
   const rows = Math.ceil(height / stride);
@@ -137,8 +136,7 @@ function residual(inner) {
   };
 }
 
-// The outputs of a likelihood one after the other, [outputs, height, width, channels], of a larger image whose
-// channels have them side by side.
+// Crop an image whose channels hold all outputs of a likelihood, and reorder it to [outputs, height, width, channels].
 function image({ width: wide, num_outputs: outputs, shape: [height, width, channels] }) {
   const size = height * width * channels;
   const output = new Float32Array(outputs * size);

@@ -20,7 +20,7 @@ export function moments(likelihood, outputs, size) {
   return { mean, deviation };
 }
 
-// Each sets the mean and the variance of value i.
+// Each function sets the mean and the variance of value i.
 const LIKELIHOODS = {
   bernoulli(outputs, i, size, found) {
     const p = sigmoid(outputs[i]);
@@ -39,7 +39,7 @@ const LIKELIHOODS = {
     found[0] = outputs[i];
     found[1] = 0.5;
   },
-  // Over k / 255 by the sums of P(K > k) and (2 k + 1) P(K > k); P(K > k) = sigmoid((center - k - 1/2) width).
+  // The moments of K are sums of P(K > k) and (2 k + 1) P(K > k), with P(K > k) = sigmoid((center - k - 1/2) width).
   discretized_logistic(outputs, i, size, found) {
     const center = LARGEST * (0.5 + outputs[i]);
     const width = Math.exp(Math.min(1.5 - outputs[size + i] - Math.log(LARGEST), 30));
@@ -52,7 +52,7 @@ const LIKELIHOODS = {
     }
     setScaled(found, first, second);
   },
-  // Over 1..254 as above, the tails at 1 and 254; black and white have masses of their own.
+  // The same over 1..254, with the tails at 1 and 254, and separate masses for black and white.
   spiked_logistic(outputs, i, size, found) {
     const center = LARGEST * (0.5 + outputs[i]);
     const width = Math.exp(Math.min(1.5 - outputs[size + i] - Math.log(LARGEST), 30));

@@ -59,7 +59,7 @@ async function start() {
   byId("level").value = state.level;
   chooseAxes(state.level);
   select(0);
-  // For tests: what a person sees, in numbers.
+  // For tests.
   window.aevbExplorer = { ...app, points };
 }
 
@@ -98,7 +98,7 @@ function describe({ model, about }, points) {
   return `${kinds}, ${about.binarization} pixels; ${shown}`;
 }
 
-// Return {ask, frames}: everything is drawn in one frame, however often it was asked for since the last.
+// Return {ask, frames}: all requests since the last frame are drawn in one frame.
 function createFrames(draw) {
   const frames = { intervals: [], work: [], last: -Infinity };
   let isAsked = false;
@@ -129,7 +129,7 @@ function createSlidersOf({ model, points, state, view }) {
   return show;
 }
 
-// Begin between the first image and the first one of another class.
+// Start with the first image and the first image of another class as the ends.
 function createInterpolationOf({ model, points, state, view, ask }) {
   const other = points.labels ? Math.max(points.labels.findIndex((label) => label !== points.labels[0]), 1) : 1;
   const ends = [latentsOf(points, 0), latentsOf(points, other)];
@@ -173,10 +173,10 @@ function showCheck(result) {
   badge.dataset.result = result.passed ? "pass" : "fail";
   badge.textContent = result.passed ? "Self-check: PASS" : `Self-check: FAIL, pixels differ by ${error}`;
   badge.title =
-    `${result.count} latents and images computed here and by JAX: pixels differ by ${error} at most, ` +
-    `latents by ${result.latents.toExponential(0)}`;
+    `${result.count} latents and images computed here and by JAX: pixels differ by at most ${error}, ` +
+    `latents by at most ${result.latents.toExponential(0)}`;
   if (!result.passed) {
-    showProblem("This page computes other images than JAX did: do not trust what it shows.");
+    showProblem("The images that this page computes differ from those of JAX: do not trust what it shows.");
   }
   return result;
 }

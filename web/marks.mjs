@@ -1,9 +1,9 @@
-// What moves on the plane: the point, the prior, a posterior, a path, and the image under the mouse.
+// Marks on the plane: the point, the prior, a posterior, a path, and the image under the mouse.
 
 import { ellipseOf, project } from "./geometry.mjs";
 import { themeColor } from "./pictures.mjs";
 
-// Draw {prior, posterior, path, point, hovered}, some of which may be missing, on a canvas over that of the dots.
+// Draw the marks, some of which may be missing, on a canvas above that of the dots.
 export function drawMarks(canvas, scatter, { prior, posterior, path, point, hovered }) {
   const context = canvas.getContext("2d");
   const accent = themeColor("--accent");
@@ -31,7 +31,7 @@ function drawPoint(context, [x, y], accent) {
   context.stroke();
 }
 
-// Ellipses at multiples of a Gaussian's standard deviation.
+// Draw ellipses at multiples of a Gaussian's standard deviation.
 function drawEllipses(context, { plane, view }, gaussian, multiples, dash) {
   const { center, radii, angle } = ellipseOf(plane, gaussian);
   const [x, y] = view.toPixel(center);
@@ -45,7 +45,7 @@ function drawEllipses(context, { plane, view }, gaussian, multiples, dash) {
   context.setLineDash([]);
 }
 
-// The line from A to B.
+// Draw the line from A to B.
 function drawPath(context, { plane, view }, path) {
   const ends = path.map((z) => view.toPixel(project(plane, z)));
   context.globalAlpha = 0.7;

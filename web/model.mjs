@@ -1,10 +1,10 @@
-// A model in the page: levels of latents, the lowest first; a model of one level has the level "z".
+// The model: levels of latents, the lowest first. A model of one level has the level "z".
 
 import { network } from "./layers.mjs";
 import { moments, sigmoid } from "./likelihoods.mjs";
 
-// Return {levels, decode, encode, prior}. Latents are {level: Float32Array}; `label` is the condition of a model of
-// images given their class, and otherwise ignored.
+// Return {levels, decode, encode, prior} and more. Latents are {level: Float32Array}. `label` is the class that a
+// conditional model takes; other models ignore it.
 export function buildModel(described) {
   const { levels, features, posteriors, priors, numClasses, image } = described;
   const names = levels.map((level) => level.name);
@@ -15,12 +15,12 @@ export function buildModel(described) {
   const priorsOf = priors.map(network);
   const withLabel = joined(numClasses);
 
-  // The mean and deviation of p(x|z).
+  // Return the mean and standard deviation of p(x|z).
   function decode(z, label = 0) {
     return moments(described.likelihood, decoder(withLabel(z[names[0]], label)), size);
   }
 
-  // The mean and scale of p(z_l | z_{l+1}), of the highest level of its prior.
+  // Return the mean and scale of p(z_l | z_{l+1}), or of the prior for the highest level.
   function prior(level, z, label = 0) {
     const { size: count } = levels[level];
     if (level < names.length - 1) return gaussian(priorsOf[level](z[names[level + 1]]), count);
@@ -28,7 +28,7 @@ export function buildModel(described) {
     return { mean: new Float32Array(count), scale: new Float32Array(count).fill(1) };
   }
 
-  // The means and scales of q(z|x) by level, each given the means of those that it depends on.
+  // Return the means and scales of q(z|x) by level, each given the means of the levels that it depends on.
   function encode(x, label = 0) {
     return described.inference === "ladder" ? ladder(x) : bottomUp(withLabel(x, label));
   }
@@ -73,7 +73,7 @@ export function buildModel(described) {
   return { levels, names, image, size, numClasses, likelihood: described.likelihood, decode, prior, encode };
 }
 
-// Return a function that puts a one-hot label after a vector, where the model has classes.
+// Return a function that appends a one-hot label to a vector if the model has classes.
 function joined(numClasses) {
   if (!numClasses) return (values) => values;
   return (values, label) => {
@@ -84,14 +84,14 @@ function joined(numClasses) {
   };
 }
 
-// Means and log-variances, end to end.
+// Split outputs into means and log-variances.
 function gaussian(outputs, count) {
   const mean = outputs.slice(0, count);
   const scale = outputs.slice(count, 2 * count).map((logVariance) => Math.exp(0.5 * logVariance));
   return { mean, scale };
 }
 
-// The scales of a Cholesky factor whose diagonal is that of `found`: the norms of its rows.
+// Replace the scales by those of the full covariance: the row norms of the Cholesky factor whose diagonal they are.
 function withCovariance({ mean, scale }, outputs, count) {
   let at = 2 * count;
   const norms = scale.map((diagonal, row) => {
@@ -102,7 +102,7 @@ function withCovariance({ mean, scale }, outputs, count) {
   return { mean, scale: norms };
 }
 
-// The normalized product of two Gaussians, whose precisions add up.
+// Return the normalized product of two Gaussians. Its precision is the sum of theirs.
 function productOfGaussians(one, other, count) {
   const mean = new Float32Array(count);
   const scale = new Float32Array(count);

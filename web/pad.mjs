@@ -1,10 +1,10 @@
-// A pad to draw an image on, which the encoder then sees.
+// A pad to draw an image for the encoder.
 
-const FINE = 10; // pixels of the pad across one of the image
-const BRUSH = 2.1; // pixels of the image across
-const MNIST_SIDE = 20; // of the box into which MNIST's digits are scaled
+const FINE = 10; // pad pixels per image pixel, in each direction
+const BRUSH = 2.1; // brush width in image pixels
+const MNIST_SIDE = 20; // side of the box that MNIST's digits are scaled into
 
-// Return {clear, copy}. `onChange(values)` hears of every new image, [height, width, channels] in [0, 1].
+// Return {clear, refresh, copy}. Calls `onChange(values)` with every new image, [height, width, channels] in [0, 1].
 export function createPad(canvas, image, { isCentered, isBinary, onChange }) {
   const { width, height, channels } = image;
   [canvas.width, canvas.height] = [width * FINE, height * FINE];
@@ -32,7 +32,7 @@ export function createPad(canvas, image, { isCentered, isBinary, onChange }) {
     onChange(values());
   }
 
-  // What is drawn, in the image's pixels.
+  // Return the drawing at the resolution of the image.
   function values() {
     const shades = isCentered() ? centered() : shadesOf(context);
     return asImage(shades);
@@ -47,7 +47,7 @@ export function createPad(canvas, image, { isCentered, isBinary, onChange }) {
     return found;
   }
 
-  // The means of blocks of FINE x FINE pixels.
+  // Return the means of blocks of FINE x FINE pixels.
   function shadesOf(from) {
     const { data } = from.getImageData(0, 0, canvas.width, canvas.height);
     const sums = new Float32Array(width * height);
@@ -58,7 +58,7 @@ export function createPad(canvas, image, { isCentered, isBinary, onChange }) {
     return sums.map((sum) => sum / (255 * FINE * FINE));
   }
 
-  // As MNIST was made: scaled into a box of 20 x 20, the center of mass in the middle.
+  // Return the drawing preprocessed as MNIST: scaled into a box of 20 x 20, with the center of mass in the middle.
   function centered() {
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
     const box = { left: Infinity, right: -1, top: Infinity, bottom: -1, mass: 0, x: 0, y: 0 };
@@ -136,7 +136,7 @@ export function createPad(canvas, image, { isCentered, isBinary, onChange }) {
   return {
     clear,
     refresh: () => onChange(values()),
-    // Show an image as `draw(context, width, height)` draws it; the encoder sees it as it is.
+    // Show the image that `draw(context, width, height)` draws; the encoder sees it without centering.
     copy(draw) {
       context.imageSmoothingEnabled = false;
       draw(context, canvas.width, canvas.height);

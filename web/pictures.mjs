@@ -1,6 +1,6 @@
 // Images on canvases.
 
-// From nothing to much, for standard deviations: black, violet, orange, white.
+// Colour map of standard deviations, from low to high: black, violet, orange, white.
 const RAMP = [
   [0, 0, 0],
   [94, 42, 120],
@@ -19,7 +19,7 @@ export function heat(value) {
   return RAMP[below].map((shade, i) => shade + (place - below) * (RAMP[below + 1][i] - shade));
 }
 
-// Draw values [height, width, channels], divided by `largest`, one canvas pixel each. Three channels are a colour.
+// Draw values [height, width, channels], divided by `largest`, at one canvas pixel per pixel. Three channels are RGB.
 export function drawValues(canvas, values, { height, width, channels }, ramp = grey, largest = 1) {
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const context = canvas.getContext("2d");
@@ -39,7 +39,7 @@ export function drawValues(canvas, values, { height, width, channels }, ramp = g
   context.putImageData(picture, 0, 0);
 }
 
-// Return what draws thumbnails out of one large picture.
+// Load the sprite sheet; return functions that draw its thumbnails.
 export async function loadSprite({ url, columns, width, height }) {
   const sheet = new Image();
   sheet.src = url;

@@ -1,4 +1,4 @@
-// The plane: its dots and its point, what moves them, and the image under the mouse.
+// The plane: its dots, its point and their controls, and the image under the mouse.
 
 import { createAxes, createLegend, fillSelect } from "./controls.mjs";
 import { moveInPlane, planeOf } from "./geometry.mjs";
@@ -42,7 +42,7 @@ export function createPlane(app, neighbours) {
   });
 }
 
-// Show an image beside a place on the plane, or none.
+// Show an image beside a place on the plane, or hide it if `index` is null.
 function showHover({ byId, points, sprite, scatter, nameOf }, index, place) {
   const box = byId("hover");
   box.hidden = index === null;

@@ -1,10 +1,11 @@
-// The test images: where they lie in each level, and which are near a point.
+// The test images: their latents in each level, and the nearest ones to a point.
 
 import { decodeArray } from "./arrays.mjs";
 
-export const ACTIVE = 0.01; // variance of a posterior mean over the images (Burda et al. 2016)
+export const ACTIVE = 0.01; // least variance of an active unit's posterior mean over the images (Burda et al. 2016)
 
-// Return the points of a payload. `positions` are those of the images in the test set. `levels[name]` has flat `means` [count, size], `components`, `explained`, `variances`.
+// Return the points of a payload. `positions` are the positions of the images in the test set. `levels[name]` has flat
+// `means` [count, size], `components`, `explained` and `variances`.
 export function readPoints(encoded) {
   const levels = {};
   for (const [name, level] of Object.entries(encoded.levels)) {
@@ -26,13 +27,13 @@ function rowsOf(values, size) {
   return rows;
 }
 
-// The latents of one image by level.
+// Return the latents of one image by level.
 export function latentsOf(points, index) {
   const of = ([name, { means, size }]) => [name, means.slice(index * size, (index + 1) * size)];
   return Object.fromEntries(Object.entries(points.levels).map(of));
 }
 
-// The `count` images whose means in a level are nearest to z, nearest first, as [{index, distance}].
+// Return the `count` images whose means in a level are nearest to z, nearest first, as [{index, distance}].
 export function nearest(points, level, z, count) {
   const { means, size } = points.levels[level];
   const found = [];
@@ -49,7 +50,7 @@ export function nearest(points, level, z, count) {
   return found.map((each) => ({ index: each.index, distance: Math.sqrt(each.distance) }));
 }
 
-// The directions that a plane can have: principal components, then latents, those that vary most first.
+// Return the directions to choose from: principal components, then latents by decreasing variance.
 export function axesOf(level) {
   const { size, components, explained, variances } = level;
   const order = [...variances.keys()].sort((one, other) => variances[other] - variances[one]);

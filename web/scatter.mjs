@@ -1,13 +1,13 @@
-// The test images as dots in a plane, and the window on it.
+// Scatter plot of the test images in a plane.
 
 import { project, windowAround, windowOf, zoomed } from "./geometry.mjs";
 import { circle } from "./marks.mjs";
 import { colorOf, themeColor } from "./pictures.mjs";
 
-const DOT = 5; // pixels across
+const DOT = 5; // diameter in pixels
 const THUMBNAIL = 32; // pixels along its longer side
-const MOST_THUMBNAILS = 160; // in view, where dots become images
-const LEAST_SCALE = 60; // pixels per unit, from which on they do
+const MOST_THUMBNAILS = 160; // dots become thumbnails when at most this many are in view
+const LEAST_SCALE = 60; // and the scale is above this many pixels per unit
 
 export function createScatter({ stage, dots, marks }, points, sprite) {
   const scatter = { width: 0, height: 0, view: null, plane: null, level: null, hidden: new Set() };
@@ -33,7 +33,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     coordinates = new Float32Array(2 * points.count);
     for (let index = 0; index < points.count; index++) {
       const [x, y] = project(plane, means, index * size);
-      // Of a single dimension, the second is there to keep the dots apart.
+      // With a single dimension, the second coordinate only keeps the dots apart.
       const spread = 2 * ((index * 0.61803398875) % 1) - 1;
       coordinates.set([x, plane.up ? y : spread], 2 * index);
     }
@@ -70,7 +70,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     return found;
   }
 
-  // Draw the dots, if anything about them has changed.
+  // Draw the dots if they have changed.
   function drawDots() {
     if (!isStale) return;
     isStale = false;
@@ -111,7 +111,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     }
   }
 
-  // The name of each class at the middle of its images: colour alone tells too little.
+  // Draw the name of each class at the mean of its images, because colours alone are hard to tell apart.
   function drawNames(context) {
     if (!points.labels || !scatter.nameOf) return;
     const sums = new Map();
@@ -131,7 +131,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
     }
   }
 
-  // The image whose dot is nearest to a pixel, within a distance; null if there is none.
+  // Return the image whose dot is nearest to a pixel, within a distance; null if there is none.
   function imageAt([px, py], within) {
     let [best, nearest] = [null, within * within];
     for (let index = 0; index < points.count; index++) {
@@ -165,7 +165,7 @@ export function createScatter({ stage, dots, marks }, points, sprite) {
 
 const drawnDots = new Map();
 
-// A dot of a colour, drawn once.
+// Return a canvas with a dot of a colour, drawn once and cached.
 function dotOf(color) {
   if (!drawnDots.has(color)) {
     const canvas = document.createElement("canvas");

@@ -4,7 +4,7 @@ import { ACTIVE } from "./points.mjs";
 
 const SHOWN_AT_FIRST = 12;
 
-// Return a function that shows the current latents. `onMove(level, latent, value)` hears of a slider that is moved.
+// Return a function that shows the current latents. Calls `onMove(level, latent, value)` when a slider is moved.
 export function createSliders(container, model, points, onMove) {
   const rows = [];
   const isSingle = model.names.length === 1;
@@ -64,7 +64,7 @@ function createRow(name, latent, level, onMove) {
   return { element: label, input, show };
 }
 
-// At least -3 to 3, and all posterior means.
+// Return a range that covers -3 to 3 and all posterior means.
 function rangeOf({ means, size }, latent) {
   let largest = 3;
   for (let at = latent; at < means.length; at += size) largest = Math.max(largest, Math.abs(means[at]));

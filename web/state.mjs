@@ -1,6 +1,7 @@
-// What the page shows: the latents of every level, the class that images are decoded given, and the level in view.
+// The state of the page: the latents of every level, the class to decode, and the level in view.
 //
-// Moving a level moves those below it: each keeps its distance from the mean of p(z_l | z_{l+1}), in scales of it.
+// Moving a level moves the levels below it: each keeps its distance from the mean of p(z_l | z_{l+1}), in units of its
+// scale.
 
 export function createState(model) {
   const { names } = model;
@@ -12,7 +13,7 @@ export function createState(model) {
     for (const listener of listeners) listener(what);
   }
 
-  // Set the levels from `from` down to the prior at their offsets.
+  // Recompute the levels from `from` down out of the prior and their offsets.
   function descend(from) {
     for (let level = from; level >= 0; level--) {
       const name = names[level];
@@ -42,7 +43,7 @@ export function createState(model) {
       return names.indexOf(state.level);
     },
     onChange: (listener) => listeners.push(listener),
-    // Move one level, and those below it with it.
+    // Move one level, and the levels below it with it.
     move(name, values) {
       state.z[name] = Float32Array.from(values);
       measure(names.indexOf(name));
@@ -56,7 +57,7 @@ export function createState(model) {
       for (let level = names.length - 1; level >= 0; level--) measure(level);
       changed("z");
     },
-    // Go to the prior: `offset` returns how many scales from its mean each latent lies.
+    // Go to the prior; `offset` returns the distance of each latent from the prior mean, in scales.
     goToPrior(offset) {
       for (const name of names) state.offsets[name] = state.offsets[name].map(offset);
       descend(names.length - 1);
@@ -74,7 +75,7 @@ export function createState(model) {
   };
 }
 
-// A draw of N(0, 1).
+// Return a draw of N(0, 1).
 export function normalDraw() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }

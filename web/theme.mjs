@@ -1,4 +1,4 @@
-// Light and dark: what the system prefers until a person chooses.
+// Light or dark mode: the system's preference until the user chooses.
 
 export function createThemeButton(button, onChange) {
   const system = window.matchMedia("(prefers-color-scheme: dark)");

@@ -1,7 +1,7 @@
-"""Read docstrings as they are written: Markdown's code spans and indented formulae, in Google's sections.
+"""Convert docstrings from Markdown with Google sections to reStructuredText.
 
-Sphinx reads reStructuredText, where `name` is not code, and |z| is a substitution. Code spans become references where
-they name something public and literals elsewhere; paragraphs that are indented become literal blocks.
+Sphinx reads reStructuredText, where `name` is not code and |z| is a substitution. Code spans become references if they
+name something public, and literals otherwise. Indented paragraphs become literal blocks.
 """
 
 import re
@@ -15,7 +15,7 @@ _CODE = re.compile(r"(?<![`:])`([^`\n]+)`(?!`)")
 
 
 def _target(code: str) -> str | None:
-    """Return the public name that a code span is, or `None`."""
+    """Return the public name that a code span refers to, or `None`."""
     name = code.removeprefix("aevb.").removesuffix("()")
     first, *rest = name.split(".")
     is_whole_path = code.startswith("aevb.")
@@ -26,7 +26,7 @@ def _target(code: str) -> str | None:
         if not hasattr(found, part):
             return None
         found = getattr(found, part)
-    # `data` alone is an argument, and `aevb.data` a module.
+    # `data` alone is an argument; `aevb.data` is a module.
     return None if isinstance(found, types.ModuleType) and not is_whole_path else f"aevb.{name}"
 
 
@@ -43,7 +43,7 @@ def _escaped(line: str) -> str:
     for index, part in enumerate(plain):
         parts[2 * index] = part
     line = _CODE.sub(_code_span, "".join(parts))
-    return re.sub(r"^(\s*(?:\w+: )?[A-Z])\.(?=\s|$)", r"\1\\.", line)  # "num_samples: L." begins no list
+    return re.sub(r"^(\s*(?:\w+: )?[A-Z])\.(?=\s|$)", r"\1\\.", line)  # "num_samples: L." does not start a list
 
 
 def rewrite(lines: list[str]) -> list[str]:
@@ -70,12 +70,12 @@ def rewrite(lines: list[str]) -> list[str]:
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     lines[:] = rewrite(lines)
     if what in ("attribute", "data", "property") and lines:
-        # Napoleon takes what stands before a colon in an attribute's first line for its type.
+        # Napoleon takes the text before a colon in an attribute's first line for its type.
         lines[:] = [".. the text of an attribute", "", *lines] if ":" in lines[0] else lines
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Connect before napoleon, whose priority is 500."""
+    """Connect the conversion before napoleon, whose priority is 500."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _process, priority=100)
     return {"parallel_read_safe": True}

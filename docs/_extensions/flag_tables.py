@@ -1,4 +1,4 @@
-"""The directive `flags`: what a command says of itself, and a definition of each of its flags, read from the flags."""
+"""The directive `flags`, which shows a command's docstring and the definitions of its flags."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 _HERE = Path(__file__).parent
 ROOT = _HERE.parent.parent
-# Commands that are packages, beside the files of experiments/ that end in `if __name__ == "__main__"`.
+# Commands that are packages, besides the files of experiments/ that end in `if __name__ == "__main__"`.
 _PACKAGES = ["benchmark", "benchmark.sequences"]
 
 
@@ -46,13 +46,13 @@ def _inline(text: str) -> list[nodes.Node]:
 
 
 class Flags(SphinxDirective):
-    """`{flags} mnist`; with `:beside: mnist` only the flags, or defaults, that `mnist` does not have."""
+    """The directive `{flags} mnist`; with `:beside: mnist`, only flags that differ from those of `mnist`."""
 
     required_arguments = 1
     option_spec: ClassVar = {"beside": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
-        """Return the text and the definitions."""
+        """Return the command's text and the definitions of its flags."""
         command = self.arguments[0]
         known = self.env.aevb_flags[command]
         self.env.note_dependency(str(path_of(command)))
@@ -73,7 +73,7 @@ class Flags(SphinxDirective):
             missing = sorted(set(theirs) - {flag[0] for flag in known["flags"]})
             beside = f"It has the flags of `experiments.{name}`"
             beside += ", without " + ", ".join(f"`--{each}`" for each in missing) if missing else ""
-            beside += "; these are its own, or have other defaults:" if flags else ", with the same defaults."
+            beside += "; these flags are additional or differ:" if flags else ", with the same defaults."
             found.append(nodes.paragraph("", "", *_inline(beside)))
         items = [self._item(command, *flag) for flag in sorted(flags)]
         return [*found, nodes.definition_list("", *items, classes=["flags"])] if items else found
@@ -82,7 +82,7 @@ class Flags(SphinxDirective):
         shown = f"--{name}={default}" if default else f"--{name}"
         target = f"{command}-{name}".replace("_", "-").replace(".", "-")
         term = nodes.term("", "", nodes.literal("", shown), ids=[target])
-        about = re.sub(r"^<[^>]*>: ", "", about)  # absl's list of choices, which comes below
+        about = re.sub(r"^<[^>]*>: ", "", about)  # absl's list of choices, which is shown below
         lines = [nodes.paragraph("", "", *_inline(about))]
         if choices:
             lines.append(
@@ -92,7 +92,7 @@ class Flags(SphinxDirective):
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Read the flags once, before any page."""
+    """Read the flags once, before any page is read."""
     app.connect("builder-inited", _read)
     app.add_directive("flags", Flags)
     return {"parallel_read_safe": True}

@@ -1,7 +1,7 @@
-"""Resolve the names that signatures have and pages do not: private paths, aliases and type variables.
+"""Resolve names in signatures that have no page: private paths, aliases and type variables.
 
-A signature names a type by the module that defines it (`aevb.model.Model`, `jax.jaxlib._jax.Array`); pages have it
-by its public name.
+A signature names a type by the module that defines it (`aevb.model.Model`, `jax.jaxlib._jax.Array`), whereas pages use
+its public name.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.ext.intersphinx import resolve_reference_any_inventory
 
-# What a name in a signature is called where it is documented.
+# The documented names of names in signatures.
 PUBLIC = {
     "jax.jaxlib._jax.Array": "jax.Array",
     "jax._src.basearray.Array": "jax.Array",
@@ -20,7 +20,7 @@ PUBLIC = {
     "aevb.networks.convolution.Weights": "aevb.networks.Weights",
     "RunError": "aevb.checkpoints.RunError",
 }
-# Names that are shown and have no page: type variables, and aliases that the text beside them explains.
+# Names without a page: type variables, and aliases that the surrounding text explains.
 PLAIN = re.compile(
     r"^aevb\.(marginal_likelihood\.estimate\.T|likelihoods\.Number|registry\.T|sharding\.Tree|algorithms\.base\.Init)$"
 )
@@ -46,6 +46,6 @@ def _resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Connect before intersphinx, whose priority is 500."""
+    """Connect the resolver before intersphinx, whose priority is 500."""
     app.connect("missing-reference", _resolve, priority=400)
     return {"parallel_read_safe": True}

@@ -1,6 +1,6 @@
 """Print the flags of commands as JSON: {command: {"about": ..., "flags": [[name, default, choices, help], ...]}}.
 
-Each command defines its flags in a process of its own, forked after the imports that all of them share.
+Each command defines its flags in its own process, forked after the imports that all commands share.
 """
 
 import ast
@@ -15,7 +15,7 @@ from flag_tables import ROOT, path_of
 
 
 class Defined(Exception):  # noqa: N818 - the good case
-    """Raised where a command would parse its flags."""
+    """Raised at the point where a command would parse its flags."""
 
 
 def described(flag: flags.Flag) -> list:
@@ -26,7 +26,7 @@ def described(flag: flags.Flag) -> list:
 
 
 def read(command: str) -> dict:
-    """Return what a command says of itself and the flags that it defines."""
+    """Return the docstring of a command and the flags that it defines."""
 
     def stop(*_: object, **__: object) -> None:
         raise Defined
@@ -36,17 +36,17 @@ def read(command: str) -> dict:
     with contextlib.suppress(Defined):
         runpy.run_module(f"experiments.{command}", run_name="__main__", alter_sys=True)
     modules = flags.FLAGS.flags_by_module_dict().items()
-    # absl calls the module that is run by its path.
+    # absl names the main module by its path.
     ours = [flag for module, theirs in modules if module.startswith(("experiments.", str(ROOT))) for flag in theirs]
     named = {flag.name: described(flag) for flag in ours}
     return {"about": ast.get_docstring(ast.parse(path_of(command).read_text())), "flags": list(named.values())}
 
 
 def main(commands: list[str]) -> None:
-    """Read every command in a child, one after another."""
+    """Read every command in a child process, one after another."""
     sys.path.insert(0, str(ROOT))
     import experiments.runs.command
-    import experiments.studies.sweep  # noqa: F401 - imported once for all
+    import experiments.studies.sweep  # noqa: F401 - imported once for all commands
 
     found = {}
     for command in commands:

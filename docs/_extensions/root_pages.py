@@ -1,4 +1,4 @@
-"""Pages of the site whose text is a file of the repository's root, with links that hold in both places."""
+"""Pages of the site that are files in the repository's root, with links that work in both places."""
 
 import re
 from typing import Any
@@ -21,6 +21,6 @@ def _read(app: Any, page: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Connect to the reading of pages."""
+    """Connect the replacement of sources."""
     app.connect("source-read", _read)
     return {"parallel_read_safe": True}

@@ -1,1 +1,1 @@
-"""What is checked of the site: public names have an entry, internal links a target, and commands exist as shown."""
+"""Checks of the site: public names have an entry, internal links have a target, and commands exist as shown."""

@@ -1,4 +1,4 @@
-"""Check that every command that a page shows exists and has the flags that it is shown with.
+"""Check that every command shown on a page exists and has the flags shown.
 
 Run it as `python -m docs.checks.commands`.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-# Flags that every command has, from absl, and those that commands share.
+# Flags from absl that every command has.
 COMMON = {"help", "helpfull", "flagfile"}
 
 
@@ -38,12 +38,12 @@ def known_flags() -> dict[str, set[str]]:
 
 
 def main() -> int:
-    """Print what does not exist and return an exit status."""
+    """Print commands and flags that do not exist, and return an exit status."""
     known, problems, count = known_flags(), [], 0
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         if page.name in ("CHANGELOG.md", "changelog.md") or "_build" in page.parts:
-            continue  # a changelog names what there was
+            continue  # changelogs name commands of the past
         for name, flags in shown(page.read_text()):
             count += 1
             if name not in known:
@@ -54,7 +54,7 @@ def main() -> int:
                     problems.append(f"{page.relative_to(ROOT)}: experiments.{name} has no --{flag}")
     for problem in problems:
         print(f"error: {problem}")
-    print(f"commands: {count} shown, {len(problems)} with something that does not exist")
+    print(f"commands: {count} shown, {len(problems)} names that do not exist")
     return 1 if problems else 0
 
 

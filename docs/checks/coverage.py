@@ -2,7 +2,7 @@
 
     python -m docs.checks.coverage docs/_build/html
 
-Public are the names of `aevb.__all__`, and those of the packages and modules below it.
+The public names are those in `aevb.__all__` and in the packages and modules below it.
 """
 
 import importlib
@@ -14,20 +14,20 @@ from typing import Any, TypeVar
 
 import aevb
 
-# Public modules that are not names of `aevb.__all__` themselves.
+# Public modules that are not in `aevb.__all__`.
 MORE_MODULES = ("classification", "distributions", "figures", "networks", "training", "training.padding",
                 "training.population")  # fmt: skip
 
 
 def entries(inventory: Path) -> set[str]:
-    """Return the names of Python objects in an `objects.inv`, canonical ones included."""
+    """Return the names of Python objects in an `objects.inv`, including canonical names."""
     contents = inventory.read_bytes().split(b"\n", 4)[4]
     lines = zlib.decompress(contents).decode().splitlines()
     return {line.split()[0] for line in lines if line.split()[1].startswith("py:")}
 
 
 def public_names() -> dict[str, Any]:
-    """Return every public object by the path under which it is used."""
+    """Return the public objects by the paths under which they are used."""
     names = {f"aevb.{name}": getattr(aevb, name) for name in aevb.__all__}
     modules = [value for value in names.values() if isinstance(value, types.ModuleType)]
     for module in (*modules, *(importlib.import_module(f"aevb.{name}") for name in MORE_MODULES)):
@@ -43,11 +43,11 @@ def public_names() -> dict[str, Any]:
 
 
 def undocumented(site: Path) -> tuple[list[str], int]:
-    """Return the public names that no page has, and how many names there are."""
+    """Return the public names that are on no page, and the number of public names."""
     known = entries(site / "objects.inv")
     names = public_names()
 
-    shown = {id(value) for path, value in names.items() if path in known}  # under another public name too
+    shown = {id(value) for path, value in names.items() if path in known}  # possibly under another public name
     return [path for path, value in names.items() if id(value) not in shown], len(names)
 
 
@@ -61,13 +61,13 @@ def commands_without_flags(site: Path) -> list[str]:
 
 
 def main(site: Path) -> int:
-    """Print what is missing and return an exit status."""
+    """Print missing names and commands, and return an exit status."""
     missing, count = undocumented(site)
     for path in missing:
-        print(f"error: {path} is public and on no page of the API")
+        print(f"error: the public name {path} is on no page of the API")
     commands = commands_without_flags(site)
     for name in commands:
-        print(f"error: python -m experiments.{name} is a command whose flags are on no page")
+        print(f"error: the flags of python -m experiments.{name} are on no page")
     print(f"coverage: {count - len(missing)} of {count} public names are on a page")
     return 1 if missing or commands else 0
 

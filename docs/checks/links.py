@@ -1,9 +1,9 @@
-"""Follow every internal link of the built site, from its index on, and report those that lead nowhere.
+"""Follow every internal link of the built site, starting at its index, and report broken ones.
 
     python -m docs.checks.links docs/_build/html
 
-Checked are pages, anchors, pictures, style sheets and scripts; that every page is reached; and that no page needs
-another site to be shown.
+Links to pages, anchors, images, style sheets and scripts are checked. Every page must be reachable, and no page may
+load files from another site.
 """
 
 import sys
@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
-# Pages that the theme makes and no page needs to link to.
+# Pages made by the theme, to which no page needs to link.
 _UNLINKED = {"search.html", "genindex.html", "py-modindex.html", "404.html"}
 _ADDRESS = {"a": "href", "img": "src", "link": "href", "script": "src", "source": "src"}
 
@@ -27,7 +27,7 @@ class Page(HTMLParser):
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep a tag's address and its anchors."""
+        """Collect the address and the anchors of a tag."""
         given = dict(attrs)
         self.anchors |= {value for name in ("id", "name") if (value := given.get(name))}
         address = given.get(_ADDRESS.get(tag, ""))
@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
 
 def broken(site: Path) -> tuple[list[str], int]:
-    """Return what is wrong with the links of a site, a line each, and how many links were followed."""
+    """Return the problems with the links of a site, one line each, and the number of links followed."""
     site = site.resolve()
     pages: dict[Path, Page] = {}
     waiting, problems, count = [site / "index.html"], [], 0
@@ -57,7 +57,7 @@ def broken(site: Path) -> tuple[list[str], int]:
                 continue
             where = f"{path.relative_to(site)} -> {link}"
             if parts.scheme or parts.netloc:
-                problems.append(f"{where}: a page needs another site")
+                problems.append(f"{where}: the page loads a file from another site")
                 continue
             count += 1
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
@@ -71,7 +71,7 @@ def broken(site: Path) -> tuple[list[str], int]:
 
 
 def main(site: Path) -> int:
-    """Print what is broken and return an exit status."""
+    """Print broken links and return an exit status."""
     problems, count = broken(site)
     for problem in problems:
         print(f"error: {problem}")

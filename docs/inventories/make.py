@@ -1,13 +1,13 @@
-"""Write the small inventories of libraries whose documentation cannot be fetched where this project is developed.
+"""Write small inventories of libraries whose documentation cannot be fetched where this project is developed.
 
-Each entry is a name that a page or a signature of this site refers to, and the page of the other site that has it.
+Each entry is a name that a page or signature of this site refers to, and its page on the other site. Run
 `python docs/inventories/make.py` after a change.
 """
 
 import zlib
 from pathlib import Path
 
-# (name, type, address under the site); "$" at the end stands for the name.
+# (name, type, address within the site); a final "$" stands for the name.
 ENTRIES = {
     "numpy": [
         ("numpy.ndarray", "py:class", "reference/generated/numpy.ndarray.html#$"),
@@ -43,7 +43,7 @@ ENTRIES = {
 
 
 def main() -> None:
-    """Write one file for each library."""
+    """Write one file per library."""
     for library, entries in ENTRIES.items():
         head = f"# Sphinx inventory version 2\n# Project: {library}\n# Version: \n"
         head += "# The remainder of this file is compressed using zlib.\n"

@@ -1,1 +1,1 @@
-"""A page that shows a latent space: what is put into it, and how it becomes one file."""
+"""The HTML page that shows a latent space: its content, and how it is assembled into one file."""

@@ -1,4 +1,4 @@
-"""Arrays and pictures as text."""
+"""Encode arrays and images as text."""
 
 import base64
 import io
@@ -10,18 +10,18 @@ from PIL import Image
 from aevb.checkpoints import RunError
 
 NUM_SHADES = 32
-"""Of each channel of a thumbnail: a quarter fewer bytes than 256, and hardly seen."""
+"""Shades per channel of a thumbnail: a quarter fewer bytes than with 256 shades, and hardly a visible difference."""
 
 
 def encode_array(array: Any, dtype: str) -> dict[str, Any]:
     """Return an array as `{"dtype", "shape", "data"}`, little-endian base64.
 
     Args:
-      array: numbers.
-      dtype: "float16", "float32", "uint8" or "int32": what `web/arrays.mjs` reads.
+      array: Numbers.
+      dtype: "float16", "float32", "uint8" or "int32", the types that `web/arrays.mjs` reads.
 
     Raises:
-      RunError: a value is not finite in that dtype.
+      RunError: If a value is not finite in that dtype.
     """
     with np.errstate(over="ignore"):
         values = np.asarray(array).astype(np.dtype(dtype).newbyteorder("<"))
@@ -32,7 +32,7 @@ def encode_array(array: Any, dtype: str) -> dict[str, Any]:
 
 
 def sprite(images: np.ndarray) -> dict[str, Any]:
-    """Return images `[N, H, W, C]`, one or three channels in [0, 1], side by side in one PNG as a data URL."""
+    """Return images `[N, H, W, C]`, one or three channels in [0, 1], as tiles of one PNG in a data URL."""
     count, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)

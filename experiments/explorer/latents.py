@@ -1,4 +1,4 @@
-"""Where a data set lies in latent space."""
+"""Posterior means of a data set and their principal components."""
 
 import functools
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ _CHUNK_SIZE = 500
 
 
 class Plane(NamedTuple):
-    """Directions in the latent space of one level.
+    """Directions in the latent space of one level, from its posterior means.
 
     Attributes:
-      components: `[K, J]`, their principal components, orthonormal rows.
-      explained: `[K]`, the share of their variance along each.
-      variances: `[J]`, their variance along each latent: the level's active units are those above 0.01.
+      components: The principal components, orthonormal rows `[K, J]`.
+      explained: The fraction of the variance along each component, `[K]`.
+      variances: The variance along each latent, `[J]`; units above 0.01 are active.
     """
 
     components: np.ndarray
@@ -32,7 +32,7 @@ class Plane(NamedTuple):
 
 
 def posterior_means(params: Params, xs: Any, model: Model) -> dict[str, np.ndarray]:
-    """Return E_q[z] of each datapoint by level, `[N, J]`, a lower level's given the means of those it depends on."""
+    """Return E_q[z] of each datapoint by level, `[N, J]`, each level given the means of the levels it depends on."""
     program = lambda chunk: _means_of_chunk(params, rows(xs, chunk), model)
     return chunked(program, np.arange(num_rows(xs)), _CHUNK_SIZE, None)
 
@@ -43,7 +43,7 @@ def _means_of_chunk(params: Params, xs: Any, model: Model) -> dict[str, jax.Arra
 
 
 def encoded(params: Params, x: Any, model: Model) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Return the means and the scales of q(z|x) for one datapoint, by level, as the page computes them."""
+    """Return the means and scales of q(z|x) for one datapoint by level, as the page computes them."""
     bound, value = bind(model, x)
     posterior = posterior_of(bound, params, value)
     if not isinstance(posterior, Chain):
@@ -55,7 +55,7 @@ def encoded(params: Params, x: Any, model: Model) -> tuple[dict[str, jax.Array],
 def plane_of(means: np.ndarray) -> Plane:
     """Return the principal components of posterior means `[N, J]`.
 
-    A component's largest entry is positive, so that the picture does not depend on a solver's choice of signs.
+    The largest entry of each component is positive, so that its sign does not depend on the solver.
     """
     values = means.astype(np.float64)
     deviations = values - values.mean(axis=0)

@@ -1,7 +1,7 @@
-"""The networks of a model as lists of layers that the page can compute.
+"""Describe the networks of a model as lists of layers that the page can compute.
 
-A network is a list of layers, `{"kind": ..., ...}`; their arithmetic is in `web/layers.mjs`. A model of one level is
-described as one of levels that has a single one, "z".
+A network is a list of layers, `{"kind": ..., ...}`, which `web/layers.mjs` computes. A model without levels is
+described as one with the single level "z".
 """
 
 import re
@@ -14,7 +14,7 @@ from aevb.networks.convolution import STRIDE
 
 Layers = list[dict[str, Any]]
 Encode = Callable[[Any], dict[str, Any]]
-"""Makes text of an array of weights."""
+"""Encodes an array of weights as text."""
 
 LIKELIHOODS = {
     "bernoulli": 1,
@@ -26,35 +26,36 @@ LIKELIHOODS = {
     "beta_binomial": 2,
     "categorical": 256,
 }
-"""Those whose moments the page knows (`web/likelihoods.mjs`), and their outputs for each value of x."""
+"""Likelihoods whose moments the page computes (`web/likelihoods.mjs`), and their numbers of outputs per value of x."""
 
 FAMILIES = ("mlp", "convolutional", "conditional", "hierarchical", "hierarchical_convolutional")
 
 
 def check_family(family: str, arguments: Mapping[str, Any]) -> None:
-    """Raise `RunError` unless the page can show such a model."""
+    """Raise `RunError` unless the page can show the model."""
     if family not in FAMILIES:
-        raise RunError(f"a model of the family {family!r} cannot be explored, only of {', '.join(FAMILIES)}")
+        raise RunError(f"a model of the family {family!r} cannot be explored; supported are {', '.join(FAMILIES)}")
     if arguments.get("posterior") == "flow":
-        raise RunError('a model with posterior="flow" cannot be explored: its posterior does not know its mean')
+        raise RunError('a model with posterior="flow" cannot be explored: the mean of its posterior has no closed form')
     if _likelihood(arguments) not in LIKELIHOODS:
         known = ", ".join(LIKELIHOODS)
-        raise RunError(f"a model with likelihood={_likelihood(arguments)!r} cannot be explored, only with {known}")
+        given = _likelihood(arguments)
+        raise RunError(f"a model with likelihood={given!r} cannot be explored; supported are {known}")
     if family == "conditional" and arguments.get("num_classes") is None:
-        raise RunError("a model given a condition can be explored where that is a label, and not an array")
+        raise RunError("a conditional model can only be explored if its condition is a label, not an array")
 
 
 def describe(
     family: str, arguments: Mapping[str, Any], params: Params, image: tuple[int, int, int], encode: Encode
 ) -> dict[str, Any]:
-    """Return the model for the page.
+    """Describe the model for the page.
 
     Args:
-      family: one of `FAMILIES`.
-      arguments: its arguments, those that `check_family` lets pass.
-      params: its parameters.
-      image: `(H, W, C)` of one datapoint, which an MLP sees flattened.
-      encode: makes text of each array of weights.
+      family: One of `FAMILIES`.
+      arguments: The arguments of the model, which must pass `check_family`.
+      params: The parameters of the model.
+      image: The shape `(H, W, C)` of a datapoint, which an MLP sees flattened.
+      encode: Encodes an array of weights as text.
     """
     likelihood = _likelihood(arguments)
     phi, theta = params["encoder"], params["decoder"]
@@ -97,7 +98,7 @@ def _likelihood(arguments: Mapping[str, Any]) -> str:
 
 
 def image_shape(data_shape: Any) -> tuple[int, int, int]:
-    """Return `(H, W, C)` of `[H, W]` or `[H, W, C]`."""
+    """Return the shape `(H, W, C)` of images `[H, W]` or `[H, W, C]`."""
     height, width, channels = (*data_shape, 1)[:3]
     return height, width, channels
 
@@ -160,6 +161,6 @@ def _weights(params: Params, encode: Encode) -> dict[str, Any]:
 
 
 def _in_order(params: Params, kind: str) -> list[str]:
-    """Return the names of the layers of a kind, `Dense_0`, `Dense_1`, ..., as Flax numbers them."""
+    """Return the names of the layers of a kind in Flax's order, `Dense_0`, `Dense_1`, ..."""
     names = [name for name in params if re.fullmatch(rf"{kind}_\d+", name)]
     return sorted(names, key=lambda name: int(name.rpartition("_")[2]))

@@ -1,4 +1,4 @@
-"""One HTML file of a template, a style sheet, JavaScript modules and what they show."""
+"""Assemble one HTML file from a template, a style sheet, JavaScript modules and their data."""
 
 import html
 import json
@@ -14,31 +14,31 @@ _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.mjs)";\n', re.MULTILI
 
 
 def page(title: str, payload: dict[str, Any], web: Path = WEB) -> str:
-    """Return the file: nothing in it is fetched from elsewhere.
+    """Return the text of the HTML file, which fetches nothing from elsewhere.
 
     Args:
-      title: of the page.
-      payload: what `web/main.mjs` reads, as JSON.
-      web: the folder of the page's source.
+      title: The title of the page.
+      payload: The data that `web/main.mjs` reads as JSON.
+      web: The folder of the page's source.
 
     Raises:
-      RunError: the source is not there.
+      RunError: If the source is missing.
     """
     parts = {
         "title": html.escape(title),
         "style": _read(web, "style.css"),
         "script": bundle(web),
-        # "<" would let a name in the data end the element, or begin another.
+        # An unescaped "<" would let a name in the data close the element or open another.
         "payload": json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read(web, "page.html"))
 
 
 def bundle(web: Path = WEB) -> str:
-    """Return all modules that `main.mjs` needs as one, each after those that it imports.
+    """Return all modules that `main.mjs` needs as one script, each after the modules that it imports.
 
-    A module imports by `import { a, b } from "./other.mjs";`, one statement on lines of its own, and exports where it
-    declares. Names of the top level are shared, and the browser refuses one that is declared twice.
+    Modules must import by `import { a, b } from "./other.mjs";`, one statement on its own lines, and export at the
+    declaration. They share one top-level scope: the browser rejects a name that is declared twice.
     """
     done: dict[str, str] = {}
     _add(_ENTRY, web, done)
@@ -53,7 +53,7 @@ def _add(name: str, web: Path, done: dict[str, str]) -> None:
         _add(imported, web, done)
     body = re.sub(r"^export (?=(async |const |function |class |let ))", "", _IMPORT.sub("", source), flags=re.MULTILINE)
     if left := re.search(r"^(import|export)\b.*$|</script", body, re.MULTILINE):
-        raise ValueError(f"{web / name} has {left[0]!r}, which cannot be put into one file")
+        raise ValueError(f"{web / name} contains {left[0]!r}, which cannot be bundled into one file")
     done[name] = f"// {name}\n{body}"
 
 

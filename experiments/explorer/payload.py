@@ -1,4 +1,4 @@
-"""What the page is told: the model, references of JAX, and where images lie."""
+"""The data of the page: the model, reference results of JAX, and the images with their latents."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from experiments.explorer.latents import plane_of, posterior_means
 from experiments.explorer.references import Reference, in_single_precision, references, rounding_is_harmless
 
 MOST_BYTES = 3_900_000
-"""Of the file, as far as the number of images decides."""
+"""Limit on the size of the file, met by the number of images."""
 
 FEWEST_IMAGES = 200
 
@@ -28,18 +28,18 @@ def of_model(
     image: tuple[int, int, int],
     key: jax.Array,
 ) -> dict[str, Any]:
-    """Return the networks and the references that they are checked by.
+    """Return the networks of a model and the references that the page checks them with.
 
-    Weights are float16, and float32 where pixels would be seen to differ.
+    Weights are float16, or float32 if rounding would change pixels visibly.
 
     Args:
-      family: of the model.
-      arguments: of the model.
-      model: built of them.
-      params: its parameters.
-      xs: datapoints, of which the first become references.
-      image: `(H, W, C)` of one datapoint.
-      key: a typed key, for draws of the prior.
+      family: The family of the model.
+      arguments: The arguments of the model.
+      model: The model built from them.
+      params: The parameters of the model.
+      xs: Datapoints, the first of which become references.
+      image: The shape `(H, W, C)` of a datapoint.
+      key: A typed key for draws from the prior.
     """
     model = in_single_precision(model)
     found = references(params, key, xs, model)
@@ -51,14 +51,14 @@ def of_model(
 def of_points(
     params: Params, xs: Any, model: Model, labels: np.ndarray | None, image: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """Return images, where they lie by level, and their classes.
+    """Return images, their posterior means by level, and their classes.
 
     Args:
-      params: parameters of `model`.
-      xs: datapoints, leaves `[N, ...]`.
-      model: the four functions.
-      labels: their classes, `[N]`, or `None`.
-      image: `(H, W, C)` of one datapoint.
+      params: The parameters of `model`.
+      xs: Datapoints, leaves `[N, ...]`.
+      model: The model.
+      labels: Their classes, `[N]`, or `None`.
+      image: The shape `(H, W, C)` of a datapoint.
     """
     levels = {}
     for name, means in posterior_means(params, xs, model).items():
@@ -79,12 +79,12 @@ def of_points(
 
 
 def fitted(size_with: Callable[[int], int], available: int, size_without: int) -> int:
-    """Return how many images a file of `MOST_BYTES` has room for: at least `FEWEST_IMAGES`, at most `available`.
+    """Return the number of images that fit into `MOST_BYTES`, at least `FEWEST_IMAGES` and at most `available`.
 
     Args:
-      size_with: the bytes of the file with so many images.
-      available: how many there are.
-      size_without: the bytes of the file with none.
+      size_with: Returns the size in bytes of the file with a given number of images.
+      available: The number of available images.
+      size_without: The size in bytes of the file without images.
     """
     count = available
     while count > FEWEST_IMAGES and (size := size_with(count)) > MOST_BYTES:

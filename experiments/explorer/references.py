@@ -1,4 +1,4 @@
-"""What JAX computes for a few latents and images, which the page compares itself with."""
+"""Reference results of JAX for a few latents and images, which the page compares its own results with."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,20 +15,20 @@ from experiments.explorer.latents import ONE_LEVEL, encoded
 
 NUM_IMAGES, NUM_PRIOR_DRAWS = 4, 4
 _MOST_PIXEL_ERROR = 2e-3
-"""Of weights rounded to float16; a fifth of what the page is allowed, whose sums are rounded too."""
+"""Largest pixel error of weights rounded to float16: a fifth of the page's tolerance, because its sums round too."""
 
 
 class Reference(NamedTuple):
-    """One datapoint or one draw of the prior, and what follows from it; leaves of NumPy, levels by name.
+    """The results for one datapoint or one draw from the prior, as NumPy arrays, levels by name.
 
     Attributes:
-      image: `[D]`, or `None` of a draw.
-      condition: a class, or `None`.
-      z: by level, the means of q(z|x), or the draw.
-      scale: by level, the scales of q(z|x), or `None`.
-      prior: by level, the mean and the scale of p(z) given the levels above at z, `[2, J]`.
-      mean: `[D]`, the mean of p(x|z).
-      deviation: `[D]`, its standard deviation.
+      image: The datapoint, `[D]`, or `None` for a draw.
+      condition: A class, or `None`.
+      z: The means of q(z|x), or the draw, by level.
+      scale: The scales of q(z|x) by level, or `None` for a draw.
+      prior: The mean and scale of the prior of each level given the levels above at z, `[2, J]`.
+      mean: The mean of p(x|z), `[D]`.
+      deviation: The standard deviation of p(x|z), `[D]`.
     """
 
     image: Any
@@ -41,15 +41,15 @@ class Reference(NamedTuple):
 
 
 def in_single_precision(model: Model) -> Model:
-    """Return the model with products in its parameters' own precision, as the page has them."""
+    """Return the model with products computed in the precision of its parameters, as on the page."""
     name, arguments = models.recipe_of(model)
     return models.build(name, **(arguments | {"compute_dtype": None}))
 
 
 def references(params: Params, key: jax.Array, xs: Any, model: Model) -> list[Reference]:
-    """Return references for the first datapoints of `xs` and for draws of the prior.
+    """Return references for the first datapoints of `xs` and for draws from the prior.
 
-    Inputs are rounded to float16, as the page is told them, before anything is computed of them.
+    Inputs are first rounded to float16, the precision in which the page receives them.
     """
     xs = jax.device_get(xs)
     is_given = isinstance(xs, Given)
@@ -67,7 +67,7 @@ def references(params: Params, key: jax.Array, xs: Any, model: Model) -> list[Re
 
 
 def rounding_is_harmless(params: Params, found: list[Reference], model: Model) -> bool:
-    """Tell whether weights of float16 decode the references to nearly the same pixels."""
+    """Return whether float16 weights decode the references to nearly the same pixels."""
     with np.errstate(over="ignore"):
         rounded = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16).astype(leaf.dtype), params)
     errors = []
@@ -75,7 +75,7 @@ def rounding_is_harmless(params: Params, found: list[Reference], model: Model) -
         condition = None if each.condition is None else np.int32(each.condition)
         other = _reference(rounded, each.z, model, condition)
         errors += [np.abs(other.mean - each.mean).max(), np.abs(other.deviation - each.deviation).max()]
-    return bool(np.max(errors) <= _MOST_PIXEL_ERROR)  # not so of NaN
+    return bool(np.max(errors) <= _MOST_PIXEL_ERROR)  # False for NaN
 
 
 def _reference(params: Params, z: dict[str, Any], model: Model, condition: Any) -> Reference:
@@ -99,7 +99,7 @@ def _drawn(params: Params, key: jax.Array, model: Model, condition: Any) -> dict
 def _decoded(
     params: Params, z: dict[str, Any], model: Model, condition: Any
 ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
-    """Return the mean and scale of p(z) by level, `[2, J]`, and the mean and standard deviation of p(x|z)."""
+    """Return the mean and scale of the prior by level, `[2, J]`, and the mean and standard deviation of p(x|z)."""
     bound = _at(model, condition)
     prior = prior_of(bound, params)
     levels = prior.at(z) if isinstance(prior, Chain) else {ONE_LEVEL: prior}
@@ -109,7 +109,7 @@ def _decoded(
 
 
 def _at(model: Model, condition: Any) -> Model:
-    """Return the model at a condition, if it takes one."""
+    """Return the model bound to a condition, if it takes one."""
     return bind(model, None if condition is None else Given(None, condition))[0]
 
 

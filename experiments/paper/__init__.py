@@ -1,1 +1,1 @@
-"""The figures of the paper."""
+"""Commands that reproduce the figures of the paper."""

@@ -1,4 +1,4 @@
-"""Marginal likelihoods of the checkpoints of a run, each estimated once and kept beside it."""
+"""Marginal likelihoods of the checkpoints of a run, each estimated once and saved in the run folder."""
 
 import json
 from pathlib import Path
@@ -16,17 +16,18 @@ from experiments.runs.folder import write_json
 _SEED = 0
 _TRUSTED_R_HAT = 1.1
 
-# Fewer chains and draws than for one final figure: a curve has dozens of points, and its datapoints' spread is far
-# above these estimates' own error.
+# Fewer chains and draws than for a final estimate: a curve has dozens of points, and the spread over datapoints is far
+# larger than the error of these estimates.
 _HMC_OPTIONS: dict[str, Any] = {"num_chains": 4, "num_warmup": 80, "num_fit_samples": 50, "num_samples": 75}
 
 
 def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
-    """Log p(x) over `data` by the estimator of Appendix D, at the checkpoint of `step`.
+    """Estimate log p(x) of `data` with the estimator of Appendix D, at the checkpoint of `step`.
 
     Returns:
-      `log_marginal`, the mean in nats; `standard_error` of it as an estimate of the whole split's; `monte_carlo_error`,
-      the part of it that is the estimator's; `disagreeing`, the share of datapoints whose chains disagree.
+      `log_marginal`, the mean in nats; `standard_error`, its error as an estimate for the whole split;
+      `monte_carlo_error`, the part of that error due to the estimator; `disagreeing`, the fraction of datapoints whose
+      chains disagree.
     """
     path = folder / "estimates" / f"{step}-{data.split}-{len(data.images)}.json"
     if (kept := _kept(path)) is not None:
@@ -55,7 +56,7 @@ def estimate(folder: Path, step: int, data: Dataset) -> dict[str, Any]:
 
 
 def _kept(path: Path) -> dict[str, Any] | None:
-    """Return the estimate that is there; `None` where there is none, it is damaged or other options made it."""
+    """Return the saved estimate, or `None` if it is missing, damaged or was made with other options."""
     try:
         found = json.loads(path.read_text())
         return found if found["options"] == _HMC_OPTIONS else None

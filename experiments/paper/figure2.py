@@ -1,4 +1,4 @@
-"""Figure 2: lower bound against training samples, AEVB and wake-sleep. The command is `experiments.figure2`."""
+"""Draw Figure 2: lower bound against training samples, AEVB and wake-sleep. The command is `experiments.figure2`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,18 @@ _ALGORITHMS = ("aevb", "wake_sleep")
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_list("algorithm", list(_ALGORITHMS), "Which of aevb and wake_sleep.")
-    flags.DEFINE_list("latent_dim", None, "Panels of both data sets, instead of the two flags below.")
-    flags.DEFINE_list("latent_dim_mnist", ["3", "5", "10", "20", "200"], "Panels of MNIST.")
-    flags.DEFINE_list("latent_dim_frey_face", ["2", "5", "10", "20"], "Panels of Frey Face.")
+    flags.DEFINE_list("algorithm", list(_ALGORITHMS), f"Comma-separated subset of {', '.join(_ALGORITHMS)}.")
+    flags.DEFINE_list(
+        "latent_dim", None, "Latent sizes for both data sets, one panel per size; replaces the next two flags."
+    )
+    flags.DEFINE_list("latent_dim_mnist", ["3", "5", "10", "20", "200"], "Latent sizes for MNIST, one panel per size.")
+    flags.DEFINE_list("latent_dim_frey_face", ["2", "5", "10", "20"], "Latent sizes for Frey Face, one panel per size.")
     members.define_flags()
     launch.start(main)
 
 
 def main() -> None:
-    """Train what is missing, draw the figure and print the table."""
+    """Train the missing runs, draw the figure and print the table."""
     algorithms = shared_flags.choices("algorithm", _ALGORITHMS)
     panels = {
         (dataset, latent_dim): [
@@ -75,7 +77,7 @@ def _draw(panels: dict[tuple[str, int], list[Config]]) -> None:
 
 
 def _ends(histories: Sequence) -> dict:
-    """The mean over seeds at the end of training."""
+    """Return the means over seeds at the end of training."""
     ends = [history[-1] for history in histories]
     mean = lambda name: sum(getattr(end, name) for end in ends) / len(ends)
     return {

@@ -1,4 +1,4 @@
-"""Figure 3: estimated marginal likelihood against training samples. The command is `experiments.figure3`."""
+"""Draw Figure 3: estimated marginal likelihood against training samples. The command is `experiments.figure3`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,31 +12,33 @@ from experiments.paper import members
 from experiments.reports.tables import print_table, write_csv
 
 _FLAGS = flags.FLAGS
-_CHECKPOINTS_BETWEEN = 2  # every second of those that a run keeps has its marginal likelihood estimated
+_CHECKPOINTS_BETWEEN = 2  # the marginal likelihood is estimated at every second checkpoint
 
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_list("num_train_images", ["1000", "50000"], "N, a panel each.")
+    flags.DEFINE_list("num_train_images", ["1000", "50000"], "Training set sizes N, one panel per size.")
     flags.DEFINE_list(
         "num_train_samples",
         [],
-        "Training samples seen, one number for all panels or one each; by default 10^8 on an accelerator, 3x10^6 on a "
-        "CPU.",
+        "Training samples to process, one number for all panels or one per panel; by default 10^8 on an accelerator, "
+        "3x10^6 on a CPU.",
     )
     flags.DEFINE_list(
-        "num_train_samples_mcem", [], "The same for Monte Carlo EM, which costs more; as the others if empty."
+        "num_train_samples_mcem", [], "The same for Monte Carlo EM, which costs more; by default --num_train_samples."
     )
-    flags.DEFINE_list("algorithm", list(members.LABELS), "Which of the three.")
-    flags.DEFINE_integer("latent_dim", 3, "Size of z; the estimator of Appendix D is for few.", lower_bound=1)
+    flags.DEFINE_list("algorithm", list(members.LABELS), f"Comma-separated subset of {', '.join(members.LABELS)}.")
+    flags.DEFINE_integer(
+        "latent_dim", 3, "Size of z; the estimator of Appendix D only works for small sizes.", lower_bound=1
+    )
     flags.DEFINE_integer("hidden_dim", 100, "Units of the hidden layer.", lower_bound=1)
-    flags.DEFINE_integer("num_datapoints", 100, "Of each split, that the marginal likelihood is estimated of.", 1)
+    flags.DEFINE_integer("num_datapoints", 100, "Datapoints per split for the marginal likelihood.", 1)
     members.define_flags(with_budget=False)
     launch.start(main)
 
 
 def main() -> None:
-    """Train and estimate what is missing, draw the figure and print the table."""
+    """Train the missing runs, estimate the missing values, draw the figure and print the table."""
     algorithms = shared_flags.choices("algorithm", members.LABELS)
     sizes = shared_flags.integers("num_train_images")
     budgets = _budgets("num_train_samples", sizes, [members.default_budget()] * len(sizes))
@@ -86,7 +88,7 @@ def _draw(sizes: Sequence[int], units: Sequence[Config]) -> None:
 
 
 def _estimates(config: Config) -> list[list[dict[str, Any]]]:
-    """Return for each seed the rows of estimates, one a checkpoint, at the step size that does best early on."""
+    """Return the estimates of each seed, one row per checkpoint, at the learning rate that does best early on."""
 
     def score(trial: Config, history: Sequence) -> float:
         return _estimate(trial, history[-1])["train"]
@@ -136,5 +138,5 @@ def _curve(algorithm: str, seeds: Sequence[Sequence[dict[str, Any]]], x: str) ->
 def _budgets(name: str, sizes: Sequence[int], default: list[int]) -> list[int]:
     given = shared_flags.integers(name, may_be_empty=True)
     if len(given) not in (0, 1, len(sizes)):
-        raise ValueError(f"--{name} takes one number, or one for each of --num_train_images, got {len(given)}")
+        raise ValueError(f"--{name} takes one number, or one per value of --num_train_images, got {len(given)}")
     return given * len(sizes) if len(given) == 1 else given or default

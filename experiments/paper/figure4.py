@@ -1,4 +1,4 @@
-"""Figure 4: learned manifolds of Frey Face and MNIST. The command is `experiments.figure4`."""
+"""Draw Figure 4: learned manifolds of Frey Face and MNIST. The command is `experiments.figure4`."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def run() -> None:
 
 
 def main() -> None:
-    """Trains what is missing and draws the figure."""
+    """Train the missing runs and draw the figure."""
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures

@@ -1,4 +1,4 @@
-"""Figure 5: random samples by latent size. The command is `experiments.figure5`."""
+"""Draw Figure 5: random samples by latent size. The command is `experiments.figure5`."""
 
 import string
 from pathlib import Path
@@ -13,13 +13,13 @@ _FLAGS = flags.FLAGS
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_list("latent_dim", ["2", "5", "10", "20"], "Panels.")
+    flags.DEFINE_list("latent_dim", ["2", "5", "10", "20"], "Latent sizes, one panel per size.")
     members.define_flags()
     launch.start(main)
 
 
 def main() -> None:
-    """Trains what is missing and draws the figure."""
+    """Train the missing runs and draw the figure."""
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures

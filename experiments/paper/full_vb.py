@@ -1,4 +1,4 @@
-"""Full variational Bayes against the MAP fit (Appendix F). The command is `experiments.full_vb`."""
+"""Compare full variational Bayes with the MAP fit (Appendix F). The command is `experiments.full_vb`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,15 +18,15 @@ _LABELS = {"aevb": "MAP (AEVB)", "full_vb": "full variational Bayes"}
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_list("num_train_images", ["50", "200", "1768"], "N, a panel each.")
+    flags.DEFINE_list("num_train_images", ["50", "200", "1768"], "Training set sizes N, one panel per size.")
     flags.DEFINE_integer("latent_dim", 10, "Size of z.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", 1e-3, "Step size of Adam, for both.")
+    flags.DEFINE_float("learning_rate", 1e-3, "Learning rate of Adam, for both methods.")
     members.define_flags(with_trials=False)
     launch.start(main)
 
 
 def main() -> None:
-    """Train what is missing, draw the figure and print the table."""
+    """Train the missing runs, draw the figure and print the table."""
     settings = {"latent_dim": _FLAGS.latent_dim, "optimizer": "adam", "learning_rate": _FLAGS.learning_rate}
     shown = {
         (size, label): members.member(
@@ -62,7 +62,7 @@ def _draw(shown: Mapping[tuple[int, str], Config]) -> None:
 
 
 def _row(size: int, label: str, histories: Sequence) -> dict[str, Any]:
-    """The mean over seeds at the end, and at the best moment of the test bound, which only hindsight knows."""
+    """Return the means over seeds at the end of training, and of the best test bound, which only hindsight knows."""
     mean = lambda values: round(sum(values) / len(values), 2)
     return {
         "N": size,

@@ -1,7 +1,7 @@
-"""The runs that the paper's figures are made of, each trained once and kept for every figure that needs it.
+"""The runs of the paper's figures, called members. Each is trained once and shared by all figures that need it.
 
-A member is an ordinary run folder, `DATASET/train_all/NETWORK/ALGORITHM/...` under the figures' folder, that keeps all
-its checkpoints. What is there already is not trained again, and what was interrupted goes on from where it was.
+A member is an ordinary run folder, `DATASET/train_all/NETWORK/ALGORITHM/...` in the figures' folder, with all its
+checkpoints. Finished runs are reused; interrupted ones resume.
 """
 
 import functools
@@ -28,51 +28,53 @@ from experiments.runs.splits import Splits, load_splits
 _FLAGS = flags.FLAGS
 
 DATASETS = ("mnist", "frey_face")
-"""Of the paper."""
+"""The data sets of the paper."""
 
 LABELS = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "monte_carlo_em": "MCEM"}
-"""Of the algorithms that the paper compares."""
+"""The algorithms that the paper compares, and their labels in figures."""
 
 
 def define_flags(with_budget: bool = True, with_trials: bool = True, workdir: str = "runs/paper") -> None:
-    """Define the flags of all figures: seeds, folders and, unless a figure has its own, budget and step sizes."""
+    """Define the flags shared by figures: seeds, folders, and optionally budget and learning-rate trials."""
     if with_budget:
         define_budget()
     define_sharing(workdir)
-    flags.DEFINE_integer("num_seeds", 1, "Runs of each member; curves are their mean and standard deviation.", 1)
-    flags.DEFINE_integer("batch_size", 100, "M, datapoints in a minibatch; fewer where there are fewer.", 1)
-    flags.DEFINE_enum("weight_init", None, get_args(WeightInit), "Of all members; each data set's own if not given.")
+    flags.DEFINE_integer("num_seeds", 1, "Runs per curve, which shows their mean and standard deviation.", 1)
+    flags.DEFINE_integer("batch_size", 100, "Datapoints per minibatch, M; at most the size of the training set.", 1)
+    flags.DEFINE_enum(
+        "weight_init", None, get_args(WeightInit), "Initial weights of all runs; by default the data set's own."
+    )
     if with_trials:
         flags.DEFINE_list(
-            "learning_rate", ["0.01", "0.02", "0.1"], "Step sizes of Adagrad to choose from; the paper's if not given."
+            "learning_rate", ["0.01", "0.02", "0.1"], "Adagrad learning rates to choose from; by default the paper's."
         )
         flags.DEFINE_alias("step_sizes", "learning_rate")
         flags.DEFINE_integer(
             "num_trial_samples",
-            1_500_000,  # at 600,000 the largest still leads that is 4 nats behind in the end (RESULTS.md)
-            "Length of each step-size trial; the one with the highest training bound at its end is chosen.",
+            1_500_000,  # at 600,000 the largest rate still leads, and ends 4 nats behind (RESULTS.md)
+            "Training samples per learning-rate trial; the rate with the highest final training bound is chosen.",
             lower_bound=1,
         )
 
 
 def define_budget() -> None:
-    """Define how long members are trained."""
+    """Define the flags for the length of training."""
     flags.DEFINE_integer(
         "num_train_samples",
         None,
-        "Training samples seen by each member; by default the paper's 10^8 on an accelerator, 3x10^6 on a CPU.",
+        "Training samples to process per run; by default the paper's 10^8 on an accelerator, 3x10^6 on a CPU.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("num_epochs", None, "The same in passes over the training set.", lower_bound=1)
+    flags.DEFINE_integer("num_epochs", None, "The same in epochs.", lower_bound=1)
 
 
 def define_sharing(workdir: str) -> None:
-    """Define where members are kept, and how the work is shared out."""
+    """Define the flags for the output folder and for sharing the work between processes."""
     shards.define_flags()
     flags.DEFINE_bool(
-        "together", None, "Trains as one program what one program can train; by default on an accelerator alone."
+        "together", None, "Train several runs as one program where possible; by default only on an accelerator."
     )
-    flags.DEFINE_string("workdir", workdir, "Where members and figures are kept.")
+    flags.DEFINE_string("workdir", workdir, "Output folder of runs and figures.")
     shared_flags.define_data_flags()
 
 
@@ -82,20 +84,20 @@ def default_budget() -> int:
 
 
 def length() -> dict[str, int | None]:
-    """Return the settings that say how long to train: what the flags say, or what suits the machine."""
+    """Return the settings for the length of training, from the flags or else the default of the machine."""
     if _FLAGS.num_epochs:
         if _FLAGS.num_train_samples:
-            raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
+            raise ValueError("--num_epochs and --num_train_samples are alternatives: give one of them")
         return {"num_epochs": _FLAGS.num_epochs, "num_train_samples": None}
     return {"num_train_samples": _FLAGS.num_train_samples or default_budget()}
 
 
 def member(dataset: str, **values: Any) -> Config:
-    """Return the configuration of a member, with the paper's settings for its data set and other values of some.
+    """Return the configuration of a member: the paper's settings for its data set, with changes.
 
     Args:
-      dataset: its name.
-      **values: by the names of flags.
+      dataset: The name of the data set.
+      **values: Settings to change, by the names of flags.
     """
     if _FLAGS.weight_init:
         values = {"weight_init": _FLAGS.weight_init, **values}
@@ -104,7 +106,7 @@ def member(dataset: str, **values: Any) -> Config:
 
 
 def title_of(config: Config) -> str:
-    """Return what a member is, for people: all but its step size and seed."""
+    """Return a title of a member for messages, without learning rate and seed."""
     size = f", N = {config.data.num_train_images:,}" if config.data.num_train_images else ""
     latent_dim = config.model.arguments.get("latent_dim")
     latent = "" if latent_dim is None else f" latent {model_arguments.joined(latent_dim)}"
@@ -112,16 +114,16 @@ def title_of(config: Config) -> str:
 
 
 def name_of(config: Config) -> str:
-    """Return what a run is, for people."""
-    return f"{title_of(config)}, step size {config.optimizer.learning_rate:g}, seed {config.training.seed}"
+    """Return a title of a run for messages."""
+    return f"{title_of(config)}, learning rate {config.optimizer.learning_rate:g}, seed {config.training.seed}"
 
 
 def folder(config: Config, also: Sequence[str] = ()) -> Path:
-    """Return where a run is.
+    """Return the folder of a run.
 
     Args:
-      config: what is trained.
-      also: flags that tell it from others in the same folder, besides sizes, algorithm, optimizer, step size and seed.
+      config: The configuration of the run.
+      also: Flags to include in the name, besides sizes, algorithm, optimizer, learning rate and seed.
     """
     arguments, images = config.model.arguments, config.data.num_train_images
     hidden = arguments.get("hidden_dim")
@@ -153,10 +155,17 @@ Unit = TypeVar("Unit")
 def work_through(
     units: Mapping[Unit, Config], work: Callable[[Sequence[Unit]], None], also: Sequence[str] = ()
 ) -> bool:
-    """`shards.work_through` of units and what each is of.
+    """Check all configurations, then work through the units with `shards.work_through`.
 
-    What is wrong with flags or data is said here, once, and data are prepared before processes share them. `also` is as
-    for `folder`.
+    Errors in flags or data are raised here, once, and data are prepared before processes share them.
+
+    Args:
+      units: The units of work, and the configuration of each.
+      work: A function that does the work of some units.
+      also: As for `folder`.
+
+    Returns:
+      What `shards.work_through` returns.
     """
     shards.shard()
     if "num_trial_samples" in _FLAGS:
@@ -170,9 +179,9 @@ def work_through(
 
 
 def prepare(members: Sequence[Config]) -> None:
-    """Train members at their best step sizes and all seeds, as one program where that is faster.
+    """Train members at their best learning rates with all seeds, as one program where that is faster.
 
-    `best_step_size` and `train_seeds` find them done.
+    Later calls of `best_step_size` and `train_seeds` reuse these runs.
     """
     if as_one_program() and len(step_sizes()) > 1:
         train([_trial(config, rate) for config in members for rate in step_sizes()])
@@ -181,9 +190,9 @@ def prepare(members: Sequence[Config]) -> None:
 
 
 def train(wanted: Sequence[Config], also: Sequence[str] = (), options: Options | None = None) -> None:
-    """Train runs as far as they are not there yet, as few programs on an accelerator, in turn on a CPU.
+    """Train unfinished runs, in few programs on an accelerator and one after another on a CPU.
 
-    One that diverges is said so and left at its last good state.
+    A diverging run is reported and left at its last good state.
     """
     options = options or Options(keep_all_checkpoints=True, draw_pictures=False, together=as_one_program())
     by_data: dict[int, list[Config]] = {}
@@ -194,13 +203,13 @@ def train(wanted: Sequence[Config], also: Sequence[str] = (), options: Options |
 
 
 def _trial(config: Config, learning_rate: float) -> Config:
-    """Return the beginning of a run, which goes on from there if its step size is chosen."""
+    """Return the trial of a run: its first samples. The run resumes from there if its learning rate is chosen."""
     samples = min(_FLAGS.num_trial_samples, _num_samples(config))
     return configs.change(config, learning_rate=learning_rate, num_train_samples=samples, seed=0)
 
 
 def _num_samples(config: Config) -> int:
-    """Return the training samples of a whole run."""
+    """Return the number of training samples of a whole run."""
     config = _fitting(config)
     return num_steps(config, len(load(config).train.images)) * config.optimizer.batch_size
 
@@ -209,16 +218,16 @@ Score = Callable[[Config, list[Evaluation]], float]
 
 
 def best_step_size(config: Config, score: Score | None = None) -> float:
-    """Return the one of `--learning_rate` that does best on the training data in the first iterations, as in the paper.
+    """Return the value of `--learning_rate` that does best on the training data in early training, as in the paper.
 
-    Every step size is tried for `--num_trial_samples` with the first seed.
+    Each learning rate is tried for `--num_trial_samples` with the first seed.
 
     Args:
-      config: what to train; no trial is longer.
-      score: of a trial, from its configuration and history; by default its last bound on the training data.
+      config: The configuration to train; trials are no longer than it.
+      score: A function that scores a trial from its configuration and history; by default the last training bound.
 
     Raises:
-      ValueError: training diverges at all of them.
+      ValueError: If training diverges at every learning rate.
     """
     tried = step_sizes()
     if len(tried) == 1:
@@ -231,12 +240,12 @@ def best_step_size(config: Config, score: Score | None = None) -> float:
             scores[rate] = score(trial, history) if score else history[-1].train_elbo
             samples = history[-1].num_train_samples
     if not scores:
-        raise ValueError(f"{title_of(config)} diverges at every step size of {tried}")
+        raise ValueError(f"{title_of(config)} diverges at every learning rate of {tried}")
     best = max(scores, key=lambda rate: scores[rate])
     words = ", ".join(f"{rate:g}: {value:.2f}" for rate, value in scores.items())
     what = "log p(x)" if score else "bound"
     print(
-        f"{title_of(config)}: step size {best:g} of {words} ({what} of the training data after {samples:,} samples)",
+        f"{title_of(config)}: learning rate {best:g} of {words} (training {what} after {samples:,} samples)",
         flush=True,
     )
     return best
@@ -248,12 +257,12 @@ def step_sizes() -> list[float]:
 
 
 def as_one_program() -> bool:
-    """Return what `--together` says, or what suits the device."""
+    """Return the value of `--together`, or else the default of the device."""
     return default_execution() == "side_by_side" if _FLAGS.together is None else _FLAGS.together
 
 
 def train_seeds(config: Config) -> list[list[Evaluation]]:
-    """Return the histories of one member, one for each of `--num_seeds`, evaluated after the same samples."""
+    """Return the histories of one member for the `--num_seeds` seeds, evaluated after the same numbers of samples."""
     seeds = [configs.change(config, seed=seed) for seed in range(_FLAGS.num_seeds)]
     train(seeds)
     histories = [history_of(each) for each in seeds]
@@ -261,47 +270,47 @@ def train_seeds(config: Config) -> list[list[Evaluation]]:
         if history is None:
             raise ValueError(f"{name_of(each)} diverges: {why_diverged(each)}")
     found = [history for history in histories if history is not None]
-    # A run that began as a trial was looked at when that ended, too.
+    # A run that began as a trial was also evaluated at the end of the trial.
     common = set.intersection(*({row.num_train_samples for row in history} for history in found))
     return [[row for row in history if row.num_train_samples in common] for history in found]
 
 
 def history_of(config: Config, also: Sequence[str] = ()) -> list[Evaluation] | None:
-    """Return the history of a run as far as it was asked for; `None` where it is not done, as one that diverged.
+    """Return the history of a run up to its configured length, or `None` if it is unfinished or diverged.
 
     Raises:
-      DamagedError: its metrics cannot be relied upon.
+      DamagedError: If its metrics are damaged.
     """
     config, workdir, _ = _run(config, also)
     run_folder = RunFolder(workdir, config)
     if not run_folder.is_finished():
         if run_folder.checkpoints.exists():
-            run_folder.read_metrics()  # so that one that is damaged is not taken for one that diverged
+            run_folder.read_metrics()  # raises if damaged, so that damage is not mistaken for divergence
         return None
     wanted = _num_samples(config)
-    # Another figure may have taken it further than this one asks for.
+    # Another figure may have trained it for longer.
     return [row for row in run_folder.read_finished()[1] if row.num_train_samples <= wanted]
 
 
 def why_diverged(config: Config, also: Sequence[str] = ()) -> str:
-    """Return why a run stopped before its end; empty where nothing is known of that."""
+    """Return why a run stopped before its end, or an empty string if unknown."""
     config, workdir, _ = _run(config, also)
     return RunFolder(workdir, config).read_divergence()
 
 
 def trained(config: Config) -> tuple[Model, Params]:
-    """Return the model of a member at its best step size and first seed, trained now as far as it is not there yet."""
+    """Return the model of a member at its best learning rate and first seed, training it if necessary."""
     config = configs.change(config, learning_rate=best_step_size(config))
     return load_run(folder(config), step(config, train_seeds(config)[0][-1]))
 
 
 def step(config: Config, evaluation: Evaluation) -> int:
-    """Return the step whose checkpoint an evaluation is of."""
+    """Return the step of the checkpoint that belongs to an evaluation."""
     return evaluation.num_train_samples // _fitting(config).optimizer.batch_size
 
 
 def load(config: Config) -> Splits:
-    """Return the splits that a member is of; the paper's protocol holds out nothing for validation."""
+    """Return the splits of a member. The paper's protocol holds out nothing for validation."""
     return _load(Config(data=config.data, own_data=config.own_data))
 
 
@@ -311,7 +320,7 @@ def _load(config: Config) -> Splits:
 
 
 def _fitting(config: Config) -> Config:
-    """Return a configuration whose minibatches are no larger than its data set."""
+    """Return the configuration with minibatches no larger than its data set."""
     return configs.change(config, batch_size=min(config.optimizer.batch_size, len(load(config).train.images)))
 
 

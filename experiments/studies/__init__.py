@@ -1,1 +1,1 @@
-"""Measurements across runs, and of finished ones."""
+"""Measurements across several runs and on finished runs."""

@@ -1,4 +1,4 @@
-"""Generative classifiers of sequences in one table. The command is `experiments.actions`."""
+"""Compare generative classifiers of sequences. The command is `experiments.actions`."""
 
 import itertools
 import shlex
@@ -28,7 +28,7 @@ _PUBLISHED: dict[str, dict[str, float]] = {
     "japanese_vowels": {"nearest neighbour, dynamic time warping": 94.9, "HMM of 5 states": 96.2},
 }
 
-# Several values of one setting are candidates, among which cross-validation chooses.
+# Where a setting has several values, cross-validation chooses among them.
 _DEFAULTS: dict[str, dict[str, dict[str, list[float]]]] = {
     "hmm": {
         "basic_motions": {"num_states": [3, 5], "variance_floor": [0.001], "pseudo_count": [1.0]},
@@ -38,7 +38,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, list[float]]]] = {
         "basic_motions": {"latent_dim": [8], "hidden_dim": [32], "num_epochs": [100], "batch_size": [10]},
         "japanese_vowels": {"latent_dim": [8], "hidden_dim": [32], "num_epochs": [100], "batch_size": [30]},
     },
-    # As many steps for each class as above for all: an epoch is one over the sequences of a class.
+    # Each class gets as many steps as all classes together above: an epoch is one pass over the sequences of a class.
     "dmm_per_class": {
         "basic_motions": {"latent_dim": [8], "hidden_dim": [32], "num_epochs": [400], "batch_size": [10]},
         "japanese_vowels": {"latent_dim": [8], "hidden_dim": [32], "num_epochs": [300], "batch_size": [10]},
@@ -51,25 +51,27 @@ def run() -> None:
     """Define the flags and run."""
     flags.DEFINE_enum("dataset", "japanese_vowels", _DATASETS, "The data set.")
     flags.DEFINE_list("model", ["hmm", "dmm"], f"Comma-separated subset of {', '.join(_TITLES)}.")
-    flags.DEFINE_list("seed", ["0"], "Comma-separated seeds of initial weights, random starts and noise.")
-    flags.DEFINE_integer("num_folds", 5, "Folds of the training sequences that choose settings.", lower_bound=2)
+    flags.DEFINE_list("seed", ["0"], "Comma-separated seeds for initial weights, random starts and noise.")
+    flags.DEFINE_integer("num_folds", 5, "Cross-validation folds of the training sequences.", lower_bound=2)
     for name, kind in (
         ("num_states", "States of each HMM"),
-        ("variance_floor", "Smallest variance of an HMM's emissions, as a share of the variance of the class"),
-        ("pseudo_count", "Steps with the mean and variance of the class that each state of an HMM is given"),
+        ("variance_floor", "Smallest variance of an HMM's emissions, as a fraction of the class variance"),
+        ("pseudo_count", "Pseudo-steps with the class mean and variance added to each state of an HMM"),
         ("latent_dim", "Size of a deep Markov model's state"),
-        ("hidden_dim", "Units of each of its layers"),
-        ("num_epochs", "Epochs of its training"),
-        ("learning_rate", "First step size of Adam"),
+        ("hidden_dim", "Units per layer of a deep Markov model"),
+        ("num_epochs", "Training epochs of a deep Markov model"),
+        ("learning_rate", "Initial learning rate of Adam"),
         ("weight_decay", "Weight decay of Adam"),
-        ("batch_size", "Sequences in a minibatch"),
+        ("batch_size", "Sequences per minibatch"),
     ):
-        flags.DEFINE_list(name, None, f"{kind}; of several, cross-validation chooses. The data set's own by default.")
-    flags.DEFINE_integer("num_iterations", 20, "Steps of EM.", lower_bound=1)
-    flags.DEFINE_integer("num_restarts", 1, "Random starts of EM, of which training sequences choose.", lower_bound=1)
+        flags.DEFINE_list(name, None, f"{kind}; cross-validation chooses among several. By default the data set's own.")
+    flags.DEFINE_integer("num_iterations", 20, "EM steps.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_restarts", 1, "Random starts of EM; the one with the highest training likelihood is kept.", lower_bound=1
+    )
     flags.DEFINE_integer("num_particles", 20, "Particles for log p(x | class).", lower_bound=1)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where results are kept; under runs/actions if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/actions.")
     launch.start(_run_all)
 
 
@@ -82,7 +84,7 @@ def _run_all() -> None:
     task = actions_data.load_task(_FLAGS.dataset, _FLAGS.data_dir, _FLAGS.source_dir)
     fewest = int(actions_data.class_sizes(task.train.condition, task.num_classes).min())
     if _FLAGS.num_folds > fewest:
-        raise ValueError(f"--num_folds must be at most {fewest}, the training sequences of the smallest class")
+        raise ValueError(f"--num_folds must be at most {fewest}, the size of the smallest class in the training split")
     workdir = Path(_FLAGS.workdir or f"runs/actions/{task.name}")
     new_folders.make(workdir)
     results: dict[str, list[Result]] = {}
@@ -100,10 +102,10 @@ def _run_all() -> None:
 
 
 def _candidates(model: str) -> "list[Settings]":
-    """Return every combination of the settings of a model, from the flags or the data set's own.
+    """Return every combination of a model's settings, from the flags or else the data set's defaults.
 
     Raises:
-      ValueError: a flag that is no list of positive numbers.
+      ValueError: If a flag is not a list of positive numbers.
     """
     from experiments.studies.actions_dmm import DeepMarkovSettings
     from experiments.studies.actions_hmm import HiddenMarkovSettings

@@ -1,4 +1,4 @@
-"""Sequences with classes for `experiments.actions`: standardized, divided into folds, and scored."""
+"""Labelled sequences for `experiments.actions`: loading, standardization and folds."""
 
 from typing import NamedTuple
 
@@ -14,10 +14,11 @@ class Task(NamedTuple):
     """Sequences to learn from and to classify.
 
     Attributes:
-      name: of the data set.
-      train: `Given(x, label)`: `[N, T, D]` float32 standardized, NaN after the end of each, and `[N]` int32.
-      test: likewise, by the means and standard deviations of the training sequences.
-      label_names: of the C classes.
+      name: The name of the data set.
+      train: `Given(x, label)`: standardized sequences `[N, T, D]` float32, NaN after the end of each, and labels `[N]`
+        int32.
+      test: The same for the test sequences, standardized with the training means and standard deviations.
+      label_names: The names of the C classes.
     """
 
     name: str
@@ -27,19 +28,19 @@ class Task(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """The number of classes, C."""
         return len(self.label_names)
 
 
 def load_task(name: str, data_dir: str | None, source_dir: str | None) -> Task:
-    """Load a data set of sequences with classes.
+    """Load a data set of labelled sequences.
 
     Raises:
-      DatasetError: it cannot be had, or it holds no sequences, or a class has fewer than two training sequences.
+      DatasetError: If it cannot be loaded, holds no sequences, or a class has fewer than two training sequences.
     """
     train, test = (load(name, split, data_dir, source_dir) for split in ("train", "test"))
     if train.label_names is None:
-        raise DatasetError(f"{name} has no classes with names")
+        raise DatasetError(f"{name} has no class names")
     counts = class_sizes(train.classes(), len(train.label_names))
     if counts.min() < 2:
         raise DatasetError(
@@ -50,10 +51,10 @@ def load_task(name: str, data_dir: str | None, source_dir: str | None) -> Task:
 
 
 def standardized(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Return sequences `[N, T, D]` less the mean of each of the D values, over its standard deviation.
+    """Standardize each of the D values of sequences `[N, T, D]`.
 
-    Both are over all observed steps of the training sequences, which come first; a value that never varies keeps its
-    unit.
+    Means and standard deviations are taken over all observed steps of the training sequences. A value that never varies
+    is only centred.
     """
     mean, scale = np.nanmean(train, (0, 1), dtype=np.float64), np.nanstd(train, (0, 1), dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
@@ -61,7 +62,7 @@ def standardized(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 def stratified_folds(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each sequence, `[N]` from 0: each class is divided evenly, at random by `seed`."""
+    """Return the fold of each sequence, `[N]`, from 0. Each class is divided evenly at random with `seed`."""
     random, folds = np.random.RandomState(seed), np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         of_class = random.permutation(np.flatnonzero(labels == label))
@@ -70,20 +71,20 @@ def stratified_folds(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarra
 
 
 def class_sizes(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return how many sequences each class has, `[C]`."""
+    """Return the number of sequences per class, `[C]`."""
     return np.bincount(labels, minlength=num_classes)
 
 
 def log_frequencies(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return log p(class), `[C]` float64, from how often each is there."""
+    """Return log p(class) estimated by the class frequencies, `[C]` float64."""
     return np.log(class_sizes(labels, num_classes) / len(labels))
 
 
 def by_class(x: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the sequences of each class, `[C, M, T, D]`, filled up with NaN to the same number.
+    """Return the sequences of each class, `[C, M, T, D]`, padded with NaN sequences to the same number.
 
-    M is the size of the largest class, rounded up so that a part of the sequences has the shape of all of them: what
-    is compiled for one serves the other.
+    M is the size of the largest class, rounded up. The training folds then have the shape of the whole training split
+    and share its compiled program.
     """
     largest = int(class_sizes(labels, num_classes).max())
     size = _SIZE_UNIT * -(-largest // _SIZE_UNIT)

@@ -1,4 +1,4 @@
-"""One deep Markov model given the class, for `experiments.actions`: its training, and log p(x | class) by particles."""
+"""Train a deep Markov model given the class and estimate log p(x | class) by particles, for `experiments.actions`."""
 
 import dataclasses
 
@@ -10,22 +10,22 @@ import aevb
 from aevb import Given, Model, marginal_likelihood
 from aevb.model import Params
 
-_LAST_RATE = 0.05  # what the learning rate ends at, of what it starts at
-CHUNK_SIZE = 50  # sequences whose particles are in memory at once
+_LAST_RATE = 0.05  # final learning rate, as a fraction of the initial one
+CHUNK_SIZE = 50  # sequences filtered at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class DeepMarkovSettings:
-    """What a deep Markov model of all classes, or one of each, is trained with.
+    """Training settings of a deep Markov model, one for all classes or one per class.
 
     Attributes:
-      latent_dim: J.
-      hidden_dim: units of every hidden layer and recurrent network.
-      num_epochs: of training.
-      learning_rate: the first one of Adam; it falls along a cosine.
-      weight_decay: of AdamW, on all parameters.
-      batch_size: sequences of a minibatch.
-      num_particles: of the filter that estimates log p(x | class).
+      latent_dim: The size of the state, J.
+      hidden_dim: Units of every hidden layer and recurrent network.
+      num_epochs: Training epochs.
+      learning_rate: The initial learning rate of AdamW; it decays along a cosine.
+      weight_decay: The weight decay of AdamW, applied to all parameters.
+      batch_size: Sequences per minibatch.
+      num_particles: Particles of the filter that estimates log p(x | class).
     """
 
     latent_dim: int
@@ -38,7 +38,7 @@ class DeepMarkovSettings:
 
 
 def build(shape: tuple[int, ...], num_classes: int, settings: DeepMarkovSettings) -> Model:
-    """Return the model of sequences of the shape `[T, D]`."""
+    """Return the model of sequences of shape `[T, D]`."""
     size = settings.hidden_dim
     return aevb.models.conditional_deep_markov_vae(
         shape, num_classes, settings.latent_dim, size, size, size, likelihood="gaussian"
@@ -48,12 +48,12 @@ def build(shape: tuple[int, ...], num_classes: int, settings: DeepMarkovSettings
 def learned_log_likelihoods(
     train: Given, x: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int
 ) -> np.ndarray:
-    """Return log p(x | class), `[N, C]` float64, nats, by what is learned from `train`, sequences and their classes."""
+    """Learn from the labelled sequences `train` and return log p(x | class), `[N, C]` float64, in nats."""
     return log_likelihoods(learn(*train, num_classes, settings, seed), x, num_classes, settings, seed)
 
 
 def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int) -> Params:
-    """Train the model on sequences `[N, T, D]` and their classes `[N]`, from weights drawn by `seed`."""
+    """Train the model on sequences `[N, T, D]` and their classes `[N]`, from weights drawn with `seed`."""
     result = aevb.fit(
         Given(x, labels),
         build(x.shape[1:], num_classes, settings),
@@ -69,7 +69,7 @@ def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: DeepMar
 
 
 def optimizer_of(settings: DeepMarkovSettings, num_sequences: int) -> optax.GradientTransformation:
-    """Return AdamW, whose learning rate falls along a cosine over all epochs of so many sequences."""
+    """Return AdamW with a cosine schedule over all epochs of `num_sequences` sequences."""
     num_steps = settings.num_epochs * (num_sequences // min(settings.batch_size, num_sequences))
     rate = optax.cosine_decay_schedule(settings.learning_rate, num_steps, _LAST_RATE)
     return optax.adamw(rate, weight_decay=settings.weight_decay)
@@ -78,9 +78,9 @@ def optimizer_of(settings: DeepMarkovSettings, num_sequences: int) -> optax.Grad
 def log_likelihoods(
     params: Params, x: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int
 ) -> np.ndarray:
-    """Return log p(x | class) of N sequences, `[N, C]` float64, nats, by the filter with q for its proposal.
+    """Estimate log p(x | class) of N sequences, `[N, C]` float64, in nats, by a particle filter with q as its proposal.
 
-    All classes of a sequence have the same noise, so that what they have in common cancels in their differences.
+    All classes of a sequence share the same noise, so that common errors cancel in their differences.
     """
     model = build(x.shape[1:], num_classes, settings)
 

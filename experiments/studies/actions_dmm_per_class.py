@@ -1,4 +1,4 @@
-"""A deep Markov model for each class, with parameters of its own, for `experiments.actions`."""
+"""Train one deep Markov model per class, for `experiments.actions`."""
 
 import functools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from experiments.studies.actions_dmm import CHUNK_SIZE, DeepMarkovSettings, opti
 
 
 def build(shape: tuple[int, ...], settings: DeepMarkovSettings) -> Model:
-    """Return the model of one class's sequences, of the shape `[T, D]`."""
+    """Return the model of one class's sequences, of shape `[T, D]`."""
     size = settings.hidden_dim
     return aevb.models.deep_markov_vae(shape, settings.latent_dim, size, size, size, likelihood="gaussian")
 
@@ -23,25 +23,25 @@ def build(shape: tuple[int, ...], settings: DeepMarkovSettings) -> Model:
 def learned_log_likelihoods(
     train: Given, x: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int
 ) -> np.ndarray:
-    """Return log p(x | class), `[N, C]` float64, nats, by what is learned from `train`, sequences and their classes."""
+    """Learn from the labelled sequences `train` and return log p(x | class), `[N, C]` float64, in nats."""
     return log_likelihoods(learn(*train, num_classes, settings, seed), x, settings, seed)
 
 
 def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: DeepMarkovSettings, seed: int) -> list[Params]:
-    """Train a model of each class on its own sequences alone.
+    """Train one model per class on the sequences of that class.
 
     Args:
-      x: `[N, T, D]`, NaN after the end of each sequence.
-      labels: `[N]` integers; every class is there.
-      num_classes: C.
-      settings: of all classes; an epoch is one over the sequences of a class.
-      seed: of initial weights, shuffles and noise, other ones for each class.
+      x: Sequences `[N, T, D]`, NaN after the end of each.
+      labels: Integer labels `[N]`; every class must occur.
+      num_classes: The number of classes, C.
+      settings: Settings of all classes; an epoch is one pass over the sequences of a class.
+      seed: Seed for initial weights, shuffles and noise, which differ between classes.
 
     Returns:
-      The parameters of each class, C of them.
+      The parameters of the C classes.
 
     Raises:
-      ValueError: a class's training has diverged.
+      ValueError: If the training of a class diverges.
     """
 
     def of_class(key: jax.Array, label: int) -> Params:
@@ -57,9 +57,9 @@ def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: DeepMar
 
 
 def log_likelihoods(params: Sequence[Params], x: np.ndarray, settings: DeepMarkovSettings, seed: int) -> np.ndarray:
-    """Return log p(x | class) of N sequences, `[N, C]` float64, nats, by the filter with each class's q to propose.
+    """Estimate log p(x | class) of N sequences, `[N, C]` float64, in nats, by filters with each class's q as proposal.
 
-    All classes of a sequence have the same noise, as of one model given the class.
+    All classes of a sequence share the same noise, as in `actions_dmm`.
     """
     model = build(x.shape[1:], settings)
 
@@ -72,7 +72,7 @@ def log_likelihoods(params: Sequence[Params], x: np.ndarray, settings: DeepMarko
     return np.stack([of_class(each) for each in params], axis=1)
 
 
-@functools.cache  # classes and folds of one size, and all seeds, share a program
+@functools.cache  # all seeds, and classes and folds of equal size, share one program
 def _training(shape: tuple[int, ...], settings: DeepMarkovSettings, num_sequences: int) -> tuple[aevb.Algorithm, Any]:
     optimizer = optimizer_of(settings, num_sequences)
     algorithm = aevb.auto_encoding(build(shape, settings), optimizer, num_sequences, map_prior=False)

@@ -1,4 +1,4 @@
-"""One hidden Markov model with Gaussian emissions per class, for `experiments.actions`: all of them in one program."""
+"""Learn one hidden Markov model with Gaussian emissions per class, all in one program, for `experiments.actions`."""
 
 import dataclasses
 import functools
@@ -11,19 +11,19 @@ from aevb import Given, hidden_markov
 from aevb.hidden_markov import Emission, Parameters
 from experiments.studies.actions_data import by_class
 
-_PSEUDO_COUNT = 0.1  # of starts and transitions
+_PSEUDO_COUNT = 0.1  # for initial states and transitions
 
 
 @dataclasses.dataclass(frozen=True)
 class HiddenMarkovSettings:
-    """What a hidden Markov model of each class is learned with.
+    """Settings of the hidden Markov models, shared by all classes.
 
     Attributes:
-      num_states: K.
-      variance_floor: the smallest variance, as a share of that of the class's own steps.
-      pseudo_count: steps with the mean and the variance of the class that every state is given.
-      num_iterations: steps of EM.
-      num_restarts: random starts of each class, of which the one with the highest log p of its sequences is kept.
+      num_states: The number of states, K.
+      variance_floor: The smallest variance of an emission, as a fraction of the variance of the class.
+      pseudo_count: Pseudo-steps with the mean and variance of the class that are added to each state.
+      num_iterations: EM steps.
+      num_restarts: Random starts per class; the one with the highest log-likelihood of the class's sequences is kept.
     """
 
     num_states: int
@@ -41,29 +41,29 @@ class HiddenMarkovSettings:
 def learned_log_likelihoods(
     train: Given, x: np.ndarray, num_classes: int, settings: HiddenMarkovSettings, seed: int
 ) -> np.ndarray:
-    """Return log p(x | class), `[N, C]` float64, nats, by what is learned from `train`, sequences and their classes."""
+    """Learn from the labelled sequences `train` and return log p(x | class), `[N, C]` float64, in nats."""
     return log_likelihoods(learn(*train, num_classes, settings, seed), x, settings)
 
 
 def learn(x: np.ndarray, labels: np.ndarray, num_classes: int, settings: HiddenMarkovSettings, seed: int) -> Parameters:
-    """Learn a model of every class by EM.
+    """Learn one model per class by EM.
 
     Args:
-      x: `[N, T, D]`, NaN after the end of each sequence.
-      labels: `[N]` integers; every class is there.
-      num_classes: C.
-      settings: of all classes.
-      seed: of the random starts.
+      x: Sequences `[N, T, D]`, NaN after the end of each.
+      labels: Integer labels `[N]`; every class must occur.
+      num_classes: The number of classes, C.
+      settings: Settings of all classes.
+      seed: Seed for the random starts.
 
     Returns:
-      Parameters, `[C, ...]` on every leaf.
+      Parameters with leaves `[C, ...]`.
     """
     keys = jax.random.split(jax.random.key(seed), num_classes)
     return _learn(keys, jnp.asarray(by_class(x, labels, num_classes)), settings)
 
 
 def log_likelihoods(params: Parameters, x: np.ndarray, settings: HiddenMarkovSettings) -> np.ndarray:
-    """Return log p(x | class) of N sequences, `[N, C]` float64, nats; `params` as from `learn`."""
+    """Return log p(x | class) of N sequences, `[N, C]` float64, in nats; `params` are those that `learn` returns."""
     found = _log_likelihoods(params, jnp.asarray(x), settings.emission)
     return np.asarray(found, np.float64).T
 
@@ -74,7 +74,7 @@ def _learn(keys: jax.Array, xs: jax.Array, settings: HiddenMarkovSettings) -> Pa
 
     def of_start(key: jax.Array, x: jax.Array) -> tuple[Parameters, jax.Array]:
         def step(params: Parameters, _: None) -> tuple[Parameters, None]:
-            # Sequences that are NaN throughout, which fill up small classes, count nothing.
+            # The NaN sequences that pad small classes have no effect.
             return hidden_markov.em_step(params, x, emission, _PSEUDO_COUNT)[0], None
 
         start = hidden_markov.initialize(key, x, settings.num_states, emission)

@@ -1,4 +1,4 @@
-"""Runs of `experiments.actions`: settings by cross-validation, a result for each seed, both kept for the next start."""
+"""Runs of `experiments.actions`: choose settings by cross-validation and test each seed, reusing saved results."""
 
 import dataclasses
 import json
@@ -19,15 +19,15 @@ Settings: TypeAlias = Any
 """A frozen dataclass: `HiddenMarkovSettings` or `DeepMarkovSettings`."""
 
 LogLikelihoods: TypeAlias = Callable[[Given, np.ndarray, int, Settings, int], np.ndarray]
-"""`(train, x, num_classes, settings, seed) -> log p(x | class)`, `[N, C]` float64, by what was learned from `train`."""
+"""`(train, x, num_classes, settings, seed) -> log p(x | class)`, `[N, C]` float64, after learning from `train`."""
 
 
 class Result(NamedTuple):
-    """One model with one seed.
+    """The result of one model with one seed.
 
     Attributes:
       log_likelihoods: log p(x | class) of the test sequences, `[N, C]`.
-      row: scores and seconds.
+      row: Scores and run time.
     """
 
     log_likelihoods: np.ndarray
@@ -37,12 +37,13 @@ class Result(NamedTuple):
 def choose(
     path: Path, task: Task, candidates: Sequence[Settings], log_likelihoods: LogLikelihoods, num_folds: int, seed: int
 ) -> tuple[Settings, list[dict[str, Any]]]:
-    """Return the settings with the highest cross-validated accuracy, and the scores of all; one alone is not tried.
+    """Return the settings with the highest cross-validated accuracy, and the scores of all candidates.
 
-    The higher mean log p(class | x) decides between equal accuracies. What was tried is kept in the file `path`.
+    Ties are broken by the mean log p(class | x). A single candidate is returned without being evaluated. Scores are
+    saved in the file `path` and reused.
 
     Raises:
-      RunError: the file is damaged or cannot be written.
+      RunError: If the file is damaged or cannot be written.
     """
     if len(candidates) == 1:
         return candidates[0], []
@@ -67,7 +68,7 @@ def choose(
 def cross_validated(
     task: Task, folds: np.ndarray, settings: Settings, log_likelihoods: LogLikelihoods, seed: int
 ) -> Scores:
-    """Return the scores of all training sequences, each by what was learned from the other folds."""
+    """Return the scores of all training sequences, each scored by a model of the other folds."""
     (x, labels), num_classes = task.train, task.num_classes
     found = np.full((len(labels), num_classes), np.nan)
     for fold in range(folds.max() + 1):
@@ -78,10 +79,10 @@ def cross_validated(
 
 
 def test(path: Path, task: Task, settings: Settings, log_likelihoods: LogLikelihoods, seed: int) -> Result:
-    """Learn from all training sequences and score the test sequences, or read what the file `path` has of it.
+    """Learn from all training sequences and score the test sequences, or read the result from the file `path`.
 
     Raises:
-      RunError: the file is of other settings or damaged, or cannot be written.
+      RunError: If the file was written with other settings, is damaged, or cannot be written.
     """
     wanted = {"dataset": task.name, "seed": seed, "settings": dataclasses.asdict(settings)}
     there = _read(path, None)
@@ -108,8 +109,8 @@ def _check_same(path: Path, wanted: dict[str, Any], there: dict[str, Any]) -> No
     if different:
         name = different[0]
         raise RunError(
-            f"{path} holds a run with another {name}, {before[name]}, than {now[name]}: choose another --workdir, or "
-            f"remove that file"
+            f"{path} holds a run with {name} {before[name]}, not {now[name]}: choose another --workdir, or remove that "
+            f"file"
         )
 
 
@@ -126,7 +127,7 @@ def _read(path: Path, default: Any) -> Any:
 
 
 def _varying(settings: Settings, candidates: Sequence[Settings]) -> str:
-    """Return those settings that differ among the candidates, for people."""
+    """Describe the settings that differ among the candidates."""
     names = [each.name for each in dataclasses.fields(settings)]
     varying = [name for name in names if len({getattr(each, name) for each in candidates}) > 1]
     return ", ".join(f"{name} {getattr(settings, name):g}" for name in varying)

@@ -1,4 +1,4 @@
-"""How well sequences were classified: of one model with one seed, and of all seeds together."""
+"""Classification scores of sequences, per seed and summarized over seeds."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ MEASURES = ("accuracy", "log_class", "calibration_error", "log_likelihood_per_st
 
 
 class Scores(NamedTuple):
-    """Of N sequences.
+    """Scores of N classified sequences.
 
     Attributes:
-      accuracy: the share whose most probable class is the right one.
-      log_class: the mean of log p(right class | x), nats per sequence.
-      calibration_error: the expected calibration error, from 0 to 1.
-      log_likelihood_per_step: log p(x | right class), nats per time step of standardized values: the sum over sequences
-        over the sum of their lengths.
+      accuracy: The fraction whose most probable class is correct.
+      log_class: The mean of log p(true class | x), in nats per sequence.
+      calibration_error: The expected calibration error, from 0 to 1.
+      log_likelihood_per_step: log p(x | true class) of standardized values, in nats per time step: the sum over
+        sequences divided by the sum of their lengths.
     """
 
     accuracy: float
@@ -30,7 +30,7 @@ class Scores(NamedTuple):
 
 
 def scores(log_likelihoods: np.ndarray, data: Given, log_prior: np.ndarray) -> Scores:
-    """Return the scores of log p(x | class), `[N, C]`, of sequences and their classes."""
+    """Score log p(x | class), `[N, C]`, against the sequences and their classes."""
     found, labels = bayes_rule(log_likelihoods, log_prior), data.condition
     of_right = np.arange(len(labels)), labels
     log_classes = found.log_joint - np.logaddexp.reduce(found.log_joint, axis=1, keepdims=True)
@@ -43,14 +43,14 @@ def scores(log_likelihoods: np.ndarray, data: Given, log_prior: np.ndarray) -> S
 
 
 def num_steps(x: np.ndarray) -> int:
-    """Return the sum of the lengths of sequences `[N, T, D]`."""
+    """Return the total length of sequences `[N, T, D]`."""
     from aevb.data.sequences import lengths_of
 
     return int(np.sum(lengths_of(x)))
 
 
 def confusion(found: Classification, labels: np.ndarray) -> np.ndarray:
-    """Return how many sequences of each class (row) were given each class (column), `[C, C]`."""
+    """Return the confusion matrix `[C, C]`: counts per true class (row) and predicted class (column)."""
     num_classes = found.probabilities.shape[1]
     counts = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(counts, (labels, found.labels), 1)
@@ -58,7 +58,7 @@ def confusion(found: Classification, labels: np.ndarray) -> np.ndarray:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mean and the standard deviation over seeds of every measure; the latter is `None` for one seed."""
+    """Return the mean and standard deviation of every measure over seeds; the latter is `None` for one seed."""
     found: dict[str, Any] = {"seeds": len(rows)}
     for name in MEASURES:
         values = [row[name] for row in rows]

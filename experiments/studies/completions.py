@@ -1,4 +1,4 @@
-"""Missing parts of sequences, as a trained model completes them. The command is `experiments.complete_sequences`."""
+"""Complete missing parts of sequences with a trained model. The command is `experiments.complete_sequences`."""
 
 import shlex
 import sys
@@ -20,16 +20,16 @@ _FLAGS = flags.FLAGS
 _MODEL, _CHAINS, _FREQUENCIES = "the run's model", "a chain for each key", "frequency of each key"
 _TASKS = {"forecast": "the second half", "stretch": "a stretch in the middle", "soprano": "the soprano"}
 _SHOWN_STEPS = (1, 2, 4, 8, 16)
-_BATCH = 10  # sequences whose draws are in memory together
+_BATCH = 10  # sequences whose draws are in memory at a time
 
 
 class Task(NamedTuple):
-    """What is missing of sequences, and what is known of it.
+    """Sequences with a part held out.
 
     Attributes:
-      name: of `_TASKS`.
-      xs: `[N, T, D]`, NaN where something is missing, and after the end.
-      held_out: `[N, T, D]`, what is missing, NaN elsewhere.
+      name: A key of `_TASKS`.
+      xs: The sequences `[N, T, D]`, NaN where values are missing and after the end of each.
+      held_out: The missing values that are scored, `[N, T, D]`, NaN elsewhere.
     """
 
     name: str
@@ -38,13 +38,14 @@ class Task(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """One task, done by the run's model and by those without latents.
+    """A task completed by the run's model and by the baselines without latents.
 
     Attributes:
-      task: what was missing.
-      chances: by model, P(x = 1) given what was not missing, `[N, T, D]`.
-      log_likelihoods: by model, `[N, T]`, nats of what is missing at each step; NaN where nothing is.
-      draws: of the model, completions of the sequence that is shown, `[S, T, D]`.
+      task: The task.
+      chances: P(x = 1) given the known values, `[N, T, D]`, by model.
+      log_likelihoods: The log-likelihood of the held-out values at each step, `[N, T]`, in nats, by model; NaN where
+        nothing is held out.
+      draws: Completions of the first sequence by the run's model, `[S, T, D]`.
     """
 
     task: Task
@@ -56,21 +57,23 @@ class Completed(NamedTuple):
 def run() -> None:
     """Define the flags and run."""
     trained_run.define_flags()
-    flags.DEFINE_integer("num_sequences", 0, "Random sequences of the test split; 0 takes all.", lower_bound=0)
-    flags.DEFINE_list("tasks", list(_TASKS), f"Out of {','.join(_TASKS)}.")
-    flags.DEFINE_integer("stretch", 8, "Steps of the stretch that is missing.", lower_bound=1)
-    flags.DEFINE_integer("horizon", 16, "Steps that are forecast.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_sequences", 0, "Number of random sequences of the test split (0: all of them).", lower_bound=0
+    )
+    flags.DEFINE_list("tasks", list(_TASKS), f"Comma-separated subset of {', '.join(_TASKS)}.")
+    flags.DEFINE_integer("stretch", 8, "Number of missing steps in the task `stretch`.", lower_bound=1)
+    flags.DEFINE_integer("horizon", 16, "Number of steps to forecast.", lower_bound=1)
     flags.DEFINE_enum(
         "method",
         "bootstrap",
         ["posterior", "particle", "bootstrap"],
-        "How z is drawn given what is known. A q that was trained without gaps knows nothing of them.",
+        "How z is drawn given the known values. An encoder trained without gaps does not account for missing values.",
     )
-    flags.DEFINE_integer("num_particles", 500, "Of a filter.", lower_bound=2)
-    flags.DEFINE_integer("num_draws", 200, "Draws of z for each sequence.", lower_bound=2)
-    flags.DEFINE_integer("seed", 0, "Of the choice of sequences, and of the draws.", lower_bound=0)
+    flags.DEFINE_integer("num_particles", 500, "Particles per filter.", lower_bound=2)
+    flags.DEFINE_integer("num_draws", 200, "Draws of z per sequence.", lower_bound=2)
+    flags.DEFINE_integer("seed", 0, "Seed for choosing sequences and for the draws.", lower_bound=0)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; completions in the run folder if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default `completions` in the run folder.")
     launch.start(_complete)
 
 
@@ -96,7 +99,7 @@ def _complete() -> None:
 
 
 def _sequences() -> "tuple[np.ndarray, np.ndarray, np.ndarray, bool]":
-    """Return training sequences, some of the test split and their lengths, and whether they are chorales."""
+    """Return the training sequences, the chosen test sequences and their lengths, and whether they are chorales."""
     import numpy as np
 
     from experiments import config_files
@@ -106,11 +109,11 @@ def _sequences() -> "tuple[np.ndarray, np.ndarray, np.ndarray, bool]":
     test = splits.test
     if not test.is_sequences or test.images.dtype != np.uint8 or test.max_value != 1:
         raise ValueError(
-            f"{test.name} holds no sequences of 0 and 1, which are completed here: experiments.forecast is for numbers"
+            f"{test.name} holds no binary sequences (values 0 and 1): use experiments.forecast for real-valued series"
         )
     size = _FLAGS.num_sequences or len(test.images)
     if size > len(test.images):
-        raise ValueError(f"--num_sequences={size} is more than the {len(test.images)} of the test split")
+        raise ValueError(f"--num_sequences={size} is more than the {len(test.images)} sequences of the test split")
     chosen = np.sort(np.random.RandomState(_FLAGS.seed).permutation(len(test.images))[:size])
     lengths = test.others["lengths"][chosen]
     xs = test.lazy_sequences()[chosen][:, : lengths.max()]
@@ -118,7 +121,7 @@ def _sequences() -> "tuple[np.ndarray, np.ndarray, np.ndarray, bool]":
 
 
 def _task(name: str, xs: "np.ndarray", lengths: "np.ndarray") -> Task:
-    """Return sequences `[N, T, D]` without a part."""
+    """Hold out the part of sequences `[N, T, D]` that the task `name` defines."""
     import numpy as np
 
     steps, half = np.arange(xs.shape[1]), (lengths // 2)[:, None]
@@ -130,7 +133,7 @@ def _task(name: str, xs: "np.ndarray", lengths: "np.ndarray") -> Task:
         is_missing = np.broadcast_to(((steps >= first) & (steps < first + _FLAGS.stretch))[..., None], xs.shape)
         is_scored = is_missing
     else:
-        # What is above the second highest note: where exactly the highest one was is not given away.
+        # Hide all keys above the second highest note: hiding only the highest note would reveal its position.
         from_above = np.cumsum(np.nan_to_num(xs)[..., ::-1], axis=-1)[..., ::-1]
         is_missing = (from_above < 2) & (from_above[..., :1] >= 2)
         is_scored = is_missing
@@ -167,7 +170,7 @@ def _completed(task: Task, model: "Model", params: "Params", chains: Any) -> Com
 def _filled(
     key: Any, xs: "np.ndarray", model: "Model", params: "Params", mean: bool, options: dict[str, Any]
 ) -> "np.ndarray":
-    """Return sequences with draws, or means, for all that is missing, after the last known step too, `[N, S, T, D]`."""
+    """Fill all missing values, also those after the last known step, with draws or means, `[N, S, T, D]`."""
     import numpy as np
 
     from aevb import sequences
@@ -189,7 +192,7 @@ def _filled(
 
 
 def _rows(done: Completed, lengths: "np.ndarray") -> list[dict[str, Any]]:
-    """A row for each model; of forecasts for each of some numbers of steps ahead, too."""
+    """Return the table's rows: one per task and, for forecasts, one per number of steps ahead that is shown."""
     import numpy as np
 
     def row(part: str, chosen: "np.ndarray") -> dict[str, Any]:
@@ -211,7 +214,7 @@ def _rows(done: Completed, lengths: "np.ndarray") -> list[dict[str, Any]]:
 def _print_table(rows: list[dict[str, Any]], size: int) -> None:
     from experiments.reports.tables import print_table
 
-    print(f"\n{size} test sequences; log p of what is missing given the rest, each step by itself, nats per step:")
+    print(f"\n{size} test sequences; log p(missing | known), each step by itself, in nats per step:")
     print_table(
         [{name: f"{cell:.3f}" if isinstance(cell, float) else cell for name, cell in row.items()} for row in rows]
     )
@@ -230,8 +233,8 @@ def _draw(workdir: Path, done: list[Completed], test: "np.ndarray", lengths: "np
         means, draws = each.chances[_MODEL][0, :end], each.draws[:, :end]
         panels = [
             ("test sequence", test[0, :end]),
-            ("what is known", each.task.xs[0, :end]),
-            (f"probabilities given that, the mean of {len(draws)} draws", means),
+            ("known values", each.task.xs[0, :end]),
+            (f"probabilities given the known values, mean of {len(draws)} draws", means),
             *((f"completion {number}", draw) for number, draw in enumerate(draws[:2], 1)),
         ]
         title = f"A test sequence without {_TASKS[each.task.name]}"

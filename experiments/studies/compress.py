@@ -1,4 +1,4 @@
-"""Files of images by a trained model, and their size beside other formats. The command is `experiments.compress`."""
+"""Compress images with a trained model and compare sizes with other formats. The command is `experiments.compress`."""
 
 import os
 import time
@@ -21,17 +21,17 @@ _FLAGS = flags.FLAGS
 def run() -> None:
     """Define the flags and run."""
     trained_run.define_flags()
-    flags.DEFINE_bool("decompress", False, "IN is a file that this command wrote, OUT becomes its images.")
-    flags.DEFINE_bool("compare", True, "Print the lower bound and the sizes by other formats beside the file's.")
-    flags.DEFINE_integer("num_samples", 4, "Draws of z for each image, of the lower bound.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of these draws.", lower_bound=0)
+    flags.DEFINE_bool("decompress", False, "Decompress IN, a file written by this command, into the images OUT.")
+    flags.DEFINE_bool("compare", True, "Also print the lower bound and the sizes in other formats.")
+    flags.DEFINE_integer("num_samples", 4, "Draws of z per image for the lower bound.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed for these draws.", lower_bound=0)
     launch.start(_convert, ["IN", "OUT"])
 
 
 def _convert(source: str, target: str) -> None:
     trained_run.check_flags()
     if os.path.lexists(target):
-        raise ValueError(f"{target} is there already: choose another name, or remove it")
+        raise ValueError(f"{target} exists already: choose another name, or remove it")
 
     model, params = trained_run.load()
     if _FLAGS.decompress:
@@ -68,7 +68,7 @@ def _compress(source: Path, target: Path, params: "Params", model: "Model") -> N
     back = compression.decompress(params, data, model, on_chunk=_progress("verify", len(images)))
     seconds = middle - start, time.perf_counter() - middle
     if not _are_same(images, back):
-        raise ValueError("the file would not decompress to the same images, and is not written")
+        raise ValueError("the compressed data do not decompress to the same images; no file was written")
     summary = compression.summary(params, data, model)
     sizes = {"this file": len(data), "without initial bits": len(data) - summary.initial_bits / 8}
     if _FLAGS.compare:
@@ -80,14 +80,14 @@ def _compress(source: Path, target: Path, params: "Params", model: "Model") -> N
 
 
 def _check_trained_on_mass() -> None:
-    """Raise `ValueError` for a run whose likelihood was trained as a cross-entropy."""
+    """Raise `ValueError` if the run's likelihood is a cross-entropy of grey pixels, not a probability mass."""
     from experiments import config_files
 
     config = config_files.read(_FLAGS.run)
     if config.model.arguments.get("likelihood") == "bernoulli" and config.objective.binarization == "grey":
         raise ValueError(
-            f"{_FLAGS.run} was trained on grey pixels, of which a Bernoulli likelihood is no probability: train with "
-            f"--binarization=stochastic, or with --likelihood=discretized_logistic"
+            f"{_FLAGS.run} was trained on grey pixels with a Bernoulli likelihood, which assigns them no probability: "
+            f"train with --binarization=stochastic or --likelihood=discretized_logistic"
         )
 
 
@@ -98,7 +98,7 @@ def _progress(name: str, total: int) -> Any:
 
 
 def _are_same(images: "np.ndarray", back: "np.ndarray") -> bool:
-    """Tell whether images, which may be k / 255, came back as these bytes."""
+    """Return whether the decompressed images `back` equal `images`, which may hold k / 255 in place of bytes."""
     import numpy as np
 
     if images.shape != back.shape:
@@ -107,7 +107,7 @@ def _are_same(images: "np.ndarray", back: "np.ndarray") -> bool:
 
 
 def _minus_elbo(images: "np.ndarray", num_values: int, params: "Params", model: "Model") -> float:
-    """Return minus the lower bound of all images, in bytes."""
+    """Return the negative lower bound of all images, in bytes."""
     import jax
     import numpy as np
 
@@ -129,11 +129,11 @@ def _print(sizes: dict[str, float], summary: "Summary", num_values: int, seconds
         for name, size in sizes.items()
     ]
     print_table(rows)
-    raw = f", {summary.num_raw:,} of them without the model" if summary.num_raw else ""
+    raw = f" ({summary.num_raw:,} of them stored without the model)" if summary.num_raw else ""
     speeds = [f"{summary.num_images / each:,.0f}" for each in seconds]
     if "-ELBO" in sizes:
-        print(f"the file is {sizes['this file'] / sizes['-ELBO']:.4f} times -ELBO")
+        print(f"the file size is {sizes['this file'] / sizes['-ELBO']:.4f} times -ELBO")
     print(
         f"{summary.num_images:,} images{raw}; {summary.initial_bits} initial bits; {speeds[0]} images per second "
-        f"compressed, {speeds[1]} decompressed and found the same"
+        f"compressed, {speeds[1]} decompressed and verified"
     )

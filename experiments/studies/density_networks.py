@@ -1,7 +1,7 @@
-"""The two networks that a model with latents is compared with: p(y | x) without z, as models of this library.
+"""Baselines for regression without latents: a Gaussian network and a mixture density network.
 
-Each is an `aevb.Model` whose z has no entries, so that every bound is log p(y | x) itself: training, early stopping,
-the log-likelihood and predictions are those of a model with latents, by the same functions.
+Each is an `aevb.Model` whose z has no entries, so that every bound equals log p(y | x). Training, early stopping,
+log-likelihoods and predictions therefore use the same functions as models with latents.
 """
 
 import math
@@ -18,7 +18,7 @@ from aevb.networks import MLP
 def gaussian_network(
     data_shape: tuple[int, ...], condition_shape: tuple[int, ...], hidden_dims: tuple[int, ...]
 ) -> Model:
-    """Return p(y | x) = N(y; mean(x), variance(x)), diagonal, by one network."""
+    """Return the model p(y | x) = N(y; mean(x), variance(x)), with diagonal variance, given by one network."""
 
     def density(outputs: jax.Array) -> dist.Distribution:
         mean, log_variance = outputs.reshape(2, *data_shape)
@@ -30,7 +30,10 @@ def gaussian_network(
 def mixture_density_network(
     data_shape: tuple[int, ...], condition_shape: tuple[int, ...], hidden_dims: tuple[int, ...], num_components: int
 ) -> Model:
-    """Return p(y | x) = sum_k w_k(x) N(y; mean_k(x), variance_k(x)), each diagonal, by one network (Bishop 1994)."""
+    """Return the model p(y | x) = sum_k w_k(x) N(y; mean_k(x), variance_k(x)), given by one network (Bishop 1994).
+
+    The variances are diagonal.
+    """
 
     def density(outputs: jax.Array) -> dist.Distribution:
         logits, rest = jnp.split(outputs, [num_components])
@@ -48,7 +51,7 @@ def _network(
     condition_shape: tuple[int, ...],
     hidden_dims: tuple[int, ...],
 ) -> Model:
-    """Return the model of p(y | x) = `density` of the outputs of one network of x."""
+    """Return the model whose p(y | x) is `density` applied to the outputs of one network of x."""
     network = MLP(hidden_dims, num_outputs, weight_init="glorot")
     condition_dim = math.prod(condition_shape)
     nothing = dist.Normal(jnp.zeros(0), jnp.ones(0)).to_event(1)

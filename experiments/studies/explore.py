@@ -1,4 +1,4 @@
-"""One HTML file to explore the latent space of a trained model of images. The command is `experiments.explore`."""
+"""Write an HTML page to explore the latent space of a trained model of images. The command is `experiments.explore`."""
 
 import dataclasses
 import os
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _FILE, _POSITIONS = "explore.html", "positions"
-_MOST_PIXELS = 12_000_000  # of all thumbnails, whose sheet browsers limit
-_MOST_IMAGES, _FEWEST = 10_000, 4  # as many as the page is checked by
-_LARGEST_MODEL = 64_000_000  # bytes of text of the weights: what a browser reads without complaint
+_MOST_PIXELS = 12_000_000  # of all thumbnails: browsers limit the size of an image
+_MOST_IMAGES, _FEWEST = 10_000, 4  # the page's self-check takes four images
+_LARGEST_MODEL = 64_000_000  # bytes of the page without images, most of them weights
 
 
 def run() -> None:
@@ -28,7 +28,7 @@ def run() -> None:
     flags.DEFINE_integer(
         "num_images",
         0,
-        "Random test images to show; 0: as many as keep the file under 4 MB, but at least 200 and at most 10,000.",
+        "Number of random test images to show (0: as many as fit into 4 MB, between 200 and 10,000).",
         lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Seed for drawing stochastic targets and the latents that the page checks.")
@@ -60,13 +60,13 @@ def _check_images(data: "Dataset") -> None:
     is_image = not data.is_sequences and len(data.image_shape) in (2, 3)
     if not is_image or (*data.image_shape, 1)[2] not in (1, 3):
         raise ValueError(
-            f"{data.name} has datapoints of shape {list(data.image_shape)}: the page is for images, [H, W] or "
-            f"[H, W, C], in grey or in colour"
+            f"{data.name} has datapoints of shape {list(data.image_shape)}: the page shows images [H, W] or [H, W, C] "
+            f"with one or three channels"
         )
 
 
 def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
-    """Return the file with as many images as are asked for or fit."""
+    """Return the page with `--num_images` images, or with as many as fit."""
     import jax
     import numpy as np
 
@@ -76,7 +76,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     from experiments.explorer.arrays import encode_array
     from experiments.explorer.page import page
 
-    positions = {_POSITIONS: np.arange(len(data.images))}  # in the split, which a random subset would lose
+    positions = {_POSITIONS: np.arange(len(data.images))}  # keeps positions in the split through the random subset
     chosen = dataclasses.replace(data, others={**data.others, **positions}).subset(_num_images(data))
     targets, labels = _targets(config, chosen), _classes(chosen)
     image, title = networks.image_shape(data.image_shape), f"Latent space of {defaults.title_of(config.data)}"
@@ -85,7 +85,7 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
     fixed |= {"about": _about(config, data)}
     size = len(page(title, fixed))
     if size > _LARGEST_MODEL:
-        raise ValueError(f"the page would take {size / 1e6:,.0f} MB, most of it weights: the model is too large for it")
+        raise ValueError(f"the model is too large: its page would take {size / 1e6:,.0f} MB, most of it weights")
     made: dict[int, str] = {}
 
     def size_with(count: int) -> int:
@@ -105,10 +105,12 @@ def _page(config: "Config", model: Any, params: Any, data: "Dataset") -> str:
 
 
 def _num_images(data: "Dataset") -> int:
-    """Return how many images are asked for, or are looked at for the best number of them."""
+    """Return the number of images that are requested, or else the most that the page may show."""
     available, asked = len(data.images), _FLAGS.num_images
     if available < _FEWEST or (asked and not _FEWEST <= asked <= available):
-        raise ValueError(f"the page shows {_FEWEST} images or more of the {available} of the test split, not {asked}")
+        raise ValueError(
+            f"--num_images={asked}: the page needs at least {_FEWEST} of the {available} images of the test split"
+        )
     height, width = data.image_shape[:2]
     return asked or max(min(available, _MOST_PIXELS // (height * width), _MOST_IMAGES), _FEWEST)
 
@@ -119,7 +121,7 @@ def _classes(data: "Dataset") -> "np.ndarray | None":
 
 
 def _about(config: "Config", data: "Dataset") -> dict[str, Any]:
-    """Return what the page says of the run."""
+    """Return what the page states about the run."""
     return {
         "data": data.name,
         "numTest": len(data.images),
@@ -129,7 +131,7 @@ def _about(config: "Config", data: "Dataset") -> dict[str, Any]:
 
 
 def _targets(config: "Config", data: "Dataset") -> Any:
-    """Return the datapoints under the run's own binarization, leaves `[N, ...]`."""
+    """Return the datapoints with the run's own binarization, leaves `[N, ...]`."""
     import jax
 
     from aevb.data.binarization import binarize_batch, binarize_once
@@ -142,7 +144,7 @@ def _targets(config: "Config", data: "Dataset") -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_text(text, encoding="utf-8")

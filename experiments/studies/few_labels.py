@@ -1,4 +1,4 @@
-"""One run with few labels: its data, its training, its errors. `experiments.studies.semi_supervised` is the command."""
+"""Data, training and errors of one run with few labels, for the command `experiments.semi_supervised`."""
 
 import contextlib
 import csv
@@ -25,7 +25,7 @@ from experiments.runs.folder import write_json
 from experiments.runs.termination import TerminatedError, Termination
 
 UNKNOWN = -1
-_ALPHA = 0.02  # what the step size ends at, of what it starts at
+_ALPHA = 0.02  # final learning rate, as a fraction of the initial one
 _NUM_EVALUATIONS = 20
 _LABELLED_DRAWS = 100
 _M1_BATCH_SIZE = 200
@@ -33,14 +33,14 @@ CONFIG, ERRORS, SUMMARY = "config.json", "errors.csv", "summary.json"
 
 
 class FewLabels(NamedTuple):
-    """Training data of which few labels are looked at, and two splits to count errors on.
+    """Training data with few labels, and two labelled splits to count errors on.
 
     Attributes:
-      train: intensities `[N, D]`.
-      labels: `[N]`, -1 where it is not looked at.
-      valid: intensities and labels; they choose settings.
-      test: likewise; they choose nothing.
-      num_classes: K.
+      train: Intensities of the training images, `[N, D]`.
+      labels: Their labels, `[N]`, -1 where the label is hidden.
+      valid: Intensities and labels of the validation images, which choose settings.
+      test: Intensities and labels of the test images, which choose nothing.
+      num_classes: The number of classes, K.
     """
 
     train: np.ndarray
@@ -51,15 +51,17 @@ class FewLabels(NamedTuple):
 
     @property
     def labelled(self) -> np.ndarray:
-        """The positions of the images whose labels are looked at."""
+        """The positions of the images with visible labels."""
         return np.flatnonzero(self.labels != UNKNOWN)
 
 
 def make_few_labels(train: Dataset, test: Dataset, num_labels: int, num_valid: int, seed: int) -> FewLabels:
-    """Hold out validation images by seed 1, and hide all labels but as many of each class, drawn by `seed`.
+    """Hold out validation images with seed 1, and hide all labels but `num_labels`, drawn with `seed`.
+
+    Every class keeps the same number of labels.
 
     Raises:
-      ValueError: there are not so many, or they cannot be shared out evenly.
+      ValueError: If there are too few images, or `num_labels` is not a multiple of the number of classes.
     """
     train, valid = train.split_off(num_valid)
     labels, kept = np.asarray(train.labels), []
@@ -71,7 +73,7 @@ def make_few_labels(train: Dataset, test: Dataset, num_labels: int, num_valid: i
         of_class = np.flatnonzero(labels == label)
         if len(of_class) < each:
             raise ValueError(
-                f"--num_labels={num_labels} asks for {each} of each class, but class {label} has {len(of_class)}"
+                f"--num_labels={num_labels} takes {each} images per class, but class {label} has {len(of_class)}"
             )
         kept.append(rng.permutation(of_class)[:each])
     hidden = np.full(len(labels), UNKNOWN)
@@ -82,7 +84,7 @@ def make_few_labels(train: Dataset, test: Dataset, num_labels: int, num_valid: i
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides the numbers of a run, beside its data."""
+    """The settings that determine the results of a run, besides its data."""
 
     model: str
     dataset: str
@@ -99,14 +101,14 @@ class Settings:
 
 
 class Job(NamedTuple):
-    """What one run is made of.
+    """The model and data of one run.
 
     Attributes:
-      model: of x, or of features of x.
-      data: `epoch -> Given(x, labels)`, on the device: the training data of an epoch.
-      labelled: `Given(x, labels)`, what the classifier learns from.
-      splits: by name, x as the classifier sees it, and labels.
-      binarization: of x.
+      model: The model of x, or of features of x.
+      data: `epoch -> Given(x, labels)`, the training data of an epoch on the device.
+      labelled: `Given(x, labels)`, the data that the classifier learns from.
+      splits: By name, the inputs of the classifier and their labels.
+      binarization: The binarization of x.
     """
 
     model: aevb.Model
@@ -117,7 +119,7 @@ class Job(NamedTuple):
 
 
 def m2_job(few: FewLabels, settings: Settings) -> Job:
-    """Return M2 on pixels, whose targets are redrawn from the intensities; the classifier is asked at intensities."""
+    """Return M2 on pixels. Targets are redrawn from the intensities; the classifier is evaluated at intensities."""
     model = aevb.models.semi_supervised_vae(
         (few.train.shape[1],), settings.latent_dim, few.num_classes, settings.hidden_dim, activation="relu"
     )
@@ -127,9 +129,9 @@ def m2_job(few: FewLabels, settings: Settings) -> Job:
 
 
 def m1_m2_job(few: FewLabels, settings: Settings, m1: "Features") -> Job:
-    """Return M2 on draws of M1's latents, redrawn every epoch; the classifier is asked at their means.
+    """Return M2 on draws of M1's latents, redrawn every epoch; the classifier is evaluated at their means.
 
-    Of the labelled images there are `_LABELLED_DRAWS` draws each, so that the classifier learns that they vary.
+    The classifier learns from `_LABELLED_DRAWS` draws per labelled image, so that it sees their variation.
     """
     model = aevb.models.semi_supervised_vae(
         (m1.mean["train"].shape[1],),
@@ -154,9 +156,9 @@ class Features(NamedTuple):
     """M1's posterior of every image, by split.
 
     Attributes:
-      mean: `[N, J]` each.
-      scale: `[N, J]` each.
-      decode: `[n, J] -> [n, D]`, mean images.
+      mean: Posterior means, `[N, J]` per split.
+      scale: Posterior standard deviations, `[N, J]` per split.
+      decode: `[n, J] -> [n, D]`, maps latents to mean images.
     """
 
     mean: dict[str, np.ndarray]
@@ -165,9 +167,9 @@ class Features(NamedTuple):
 
 
 def m1_features(folder: Path, few: FewLabels, num_epochs: int) -> Features:
-    """Train M1, which sees no label, or go on with it; return what it makes of all images.
+    """Train M1 without labels, or resume its training, and return its features of all images.
 
-    It is one for all seeds. The targets are redrawn from the intensities.
+    All seeds share one M1. The targets are redrawn from the intensities.
     """
     model = aevb.mlp_vae((few.train.shape[1],), 50, 500, weight_init="glorot")
     steps = num_epochs * (len(few.train) // _M1_BATCH_SIZE)
@@ -201,9 +203,9 @@ class Result(NamedTuple):
     """A finished run.
 
     Attributes:
-      params: of the model.
-      errors: a row for each time errors were counted.
-      summary: its figures.
+      params: The parameters of the model.
+      errors: One row per evaluation.
+      summary: Settings and final results.
     """
 
     params: Any
@@ -212,11 +214,11 @@ class Result(NamedTuple):
 
 
 def train(folder: Path, settings: Settings, job: Job) -> Result:
-    """Train a run in its folder, or go on with the one that is there, to the same bits.
+    """Train a run in its folder, or resume it, bit for bit as if it had not been interrupted.
 
     Raises:
-      RunError: the folder holds a run with other settings.
-      TerminatedError: SIGTERM came; the state is saved.
+      RunError: If the folder holds a run with other settings, or the loss is not finite.
+      TerminatedError: If SIGTERM is received; the state is saved.
     """
     _check_folder(folder, settings)
     algorithm, steps = _algorithm(settings, job), len(job.data(0).condition) // settings.batch_size
@@ -250,14 +252,14 @@ def train(folder: Path, settings: Settings, job: Job) -> Result:
 
 
 def error_rate(params: Any, job: Job, split: str) -> float:
-    """Return the share of a split's images that the classifier q(y|x) gets wrong."""
+    """Return the fraction of a split's images that the classifier q(y|x) misclassifies."""
     xs, labels = job.splits[split]
     hidden = aevb.Given(xs, np.full(len(xs), UNKNOWN))
     return float(np.mean(discrete.class_probabilities(params, hidden, job.model).argmax(1) != labels))
 
 
 def m1_errors(few: FewLabels, m1: Features, seed: int) -> dict[str, Any]:
-    """Return the errors of a support vector machine on the means of M1's latents; validation images choose its C."""
+    """Return the errors of a support vector machine on the means of M1's latents. Validation images choose its C."""
     from sklearn.svm import SVC
 
     found = []
@@ -269,7 +271,7 @@ def m1_errors(few: FewLabels, m1: Features, seed: int) -> dict[str, Any]:
 
 
 def analogies(params: Any, job: Job, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return test data `[n, D]` and what the model makes of the style of each in every class, `[n, K, D]`."""
+    """Return test data `[n, D]`, and the means of p(x | y, z) at their styles z and every class y, `[n, K, D]`."""
     xs, model = jnp.asarray(job.splits["test"][0][:num_rows]), job.model
     hidden = jnp.asarray(UNKNOWN)
 
@@ -315,8 +317,8 @@ def _check_folder(folder: Path, settings: Settings) -> None:
         raise RunError(f"{path} is damaged ({error!r}): remove {folder}") from None
     if different:
         raise RunError(
-            f"{folder} holds a run with another {different[0]}, {there[different[0]]}: choose another --workdir, or "
-            f"remove that folder"
+            f"{folder} holds a run with {different[0]} {there[different[0]]}, not {wanted[different[0]]}: choose "
+            f"another --workdir, or remove that folder"
         )
 
 
@@ -332,7 +334,7 @@ def _read_errors(folder: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    """Watch for SIGTERM; what is yielded raises `TerminatedError` once it came, and is called after saving."""
+    """Watch for SIGTERM. Yields a function to call after saving: it raises `TerminatedError` once SIGTERM came."""
     termination = Termination()
 
     def check() -> None:

@@ -1,4 +1,4 @@
-"""A series forecast by models with latents and by its season before. The command is `experiments.forecast`."""
+"""Forecast a series with latent variable models and seasonal baselines. The command is `experiments.forecast`."""
 
 import shlex
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from experiments.studies.series import Differences, Drift, Series
 
 _FLAGS = flags.FLAGS
-_MODELS = {  # name of the family: what people call it
+_MODELS = {  # name of the family: name in tables
     "deep_markov": "deep Markov model",
     "linear_gaussian": "linear-Gaussian",
 }
@@ -27,11 +27,11 @@ _SHOWN_HORIZONS = (1, 3, 6, 12, 24, 60, 120)
 
 
 class Part(NamedTuple):
-    """Origins of forecasts, and what followed them.
+    """Origins of forecasts, and the values to forecast.
 
     Attributes:
-      origins: `[N]`, positions in the series of the first step that is forecast.
-      truth: `[N, H, D]`, in the units of the series; NaN after its end.
+      origins: Positions in the series of the first step of each forecast, `[N]`.
+      truth: The values to forecast, `[N, H, D]`, in the units of the series; NaN after its end.
     """
 
     origins: "np.ndarray"
@@ -41,27 +41,29 @@ class Part(NamedTuple):
 def run() -> None:
     """Define the flags and run."""
     flags.DEFINE_string("dataset", "co2", "A registered series: co2.")
-    flags.DEFINE_string("data", None, "Your own series in its place: a .npz file of values, [T] or [T, D].")
+    flags.DEFINE_string("data", None, "Your own series, instead of --dataset: a .npz file of values, [T] or [T, D].")
     flags.DEFINE_integer(
-        "num_test", None, "Last steps of your own series to test on; by default a fifth.", lower_bound=1
+        "num_test", None, "Number of final steps of your own series to test on; by default a fifth.", lower_bound=1
     )
-    flags.DEFINE_list("models", list(_MODELS), f"Out of {','.join(_MODELS)}.")
-    flags.DEFINE_list("latent_dim", ["2", "4"], "Sizes of z, of which validation chooses.")
+    flags.DEFINE_list("models", list(_MODELS), f"Comma-separated subset of {', '.join(_MODELS)}.")
+    flags.DEFINE_list("latent_dim", ["2", "4"], "Sizes of z; validation chooses among them.")
     flags.DEFINE_integer("hidden_dim", 32, "Units of each network of a deep Markov model.", lower_bound=1)
-    flags.DEFINE_integer("season", 12, "Steps of a season; 1 models the change of each step.", lower_bound=1)
-    flags.DEFINE_integer("window", 36, "Steps in a training window, and before a forecast.", lower_bound=2)
-    flags.DEFINE_integer("num_valid", 72, "Steps before the test part that choose.", lower_bound=2)
-    flags.DEFINE_integer("horizon", 24, "Steps that are forecast.", lower_bound=1)
+    flags.DEFINE_integer("season", 12, "Steps per season; 1 models the change at each step.", lower_bound=1)
+    flags.DEFINE_integer("window", 36, "Steps per training window, and steps known before a forecast.", lower_bound=2)
+    flags.DEFINE_integer("num_valid", 72, "Steps before the test part to validate on.", lower_bound=2)
+    flags.DEFINE_integer("horizon", 24, "Number of steps to forecast.", lower_bound=1)
     flags.DEFINE_integer("origin_step", 3, "Steps between the origins of forecasts.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", 1e-2, "Step size of Adam.", lower_bound=0.0)
-    flags.DEFINE_integer("num_epochs", 100, "At most so many epochs.", lower_bound=1)
-    flags.DEFINE_integer("patience", 20, "Epochs without a better validation bound before it stops.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 1e-2, "Learning rate of Adam.", lower_bound=0.0)
+    flags.DEFINE_integer("num_epochs", 100, "Maximum number of epochs.", lower_bound=1)
+    flags.DEFINE_integer(
+        "patience", 20, "Stop after this many epochs without a better validation bound.", lower_bound=1
+    )
     flags.DEFINE_integer("batch_size", 32, "Windows per minibatch.", lower_bound=1)
     flags.DEFINE_enum("method", "posterior", ["posterior", "particle", "bootstrap"], "How z is drawn given the past.")
-    flags.DEFINE_integer("num_draws", 500, "Futures that are drawn from each origin.", lower_bound=10)
-    flags.DEFINE_integer("seed", 0, "Of initial weights, training and draws.", lower_bound=0)
+    flags.DEFINE_integer("num_draws", 500, "Futures drawn per origin.", lower_bound=10)
+    flags.DEFINE_integer("seed", 0, "Seed for initial weights, training and draws.", lower_bound=0)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; under runs/forecast if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/forecast.")
     launch.start(_compare)
 
 
@@ -70,9 +72,9 @@ def _compare() -> None:
     families = shared_flags.choices("models", _MODELS)
     sizes = shared_flags.integers("latent_dim")
     if _FLAGS.data is not None and _FLAGS["dataset"].present:
-        raise ValueError("--data takes the place of --dataset: give one of them")
+        raise ValueError("--data and --dataset are alternatives: give one of them")
     if _FLAGS.num_test and _FLAGS.data is None:
-        raise ValueError("--num_test is for your own series, --data: a registered one has its own")
+        raise ValueError("--num_test needs --data: a registered series has its own test part")
     from experiments.studies import forecast_scores, series
 
     found = (
@@ -107,11 +109,11 @@ def _compare() -> None:
 def _start_workdir(workdir: Path) -> None:
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")
-    new_folders.make(workdir)  # told before minutes of training, and not after them
+    new_folders.make(workdir)  # fails before minutes of training rather than after
 
 
 def _parts(series: "Series") -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the first step and the end of the validation part, and of the test part."""
+    """Return the first step and the end of the validation part, and those of the test part."""
     end = len(series.values)
     return (end - series.num_test - _FLAGS.num_valid, end - series.num_test), (end - series.num_test, end)
 
@@ -128,7 +130,7 @@ def _part(series: "Series", start: int, end: int) -> Part:
 def _fit(
     series: "Series", differences: "Differences", family: str, latent_dim: int, valid: Part
 ) -> tuple[tuple[Any, Any], dict[str, Any]]:
-    """Train a model; return it with its parameters, and a row of what validation says of it."""
+    """Train a model; return it with its parameters, and a row of validation results."""
     import jax
     import numpy as np
     import optax
@@ -151,7 +153,7 @@ def _fit(
         valid_data=held_out,
         patience=_FLAGS.patience,
         optimizer=optax.adam(_FLAGS.learning_rate),
-        # The exact posterior of a linear model makes every draw of the sampled bound log p(x).
+        # With the exact posterior of the linear model, every draw of the sampled bound equals log p(x).
         estimator=aevb.Estimator(kl="sampled" if is_linear else "analytic"),
         num_epochs=_FLAGS.num_epochs,
         batch_size=min(_FLAGS.batch_size, len(train)),
@@ -179,7 +181,7 @@ def _fit(
 
 
 def _forecast(series: "Series", differences: "Differences", model: Any, params: Any, part: Part) -> "np.ndarray":
-    """Return draws of a part's forecasts in the units of the series, `[N, S, H, D]`."""
+    """Return draws of the forecasts of a part, `[N, S, H, D]`, in the units of the series."""
     import jax
 
     from aevb import sequences

@@ -1,4 +1,4 @@
-"""How good forecasts of a series are: errors, scores and coverage by horizon."""
+"""Errors, scores and coverage of forecasts of a series, by horizon."""
 
 from typing import Any, NamedTuple
 
@@ -10,13 +10,13 @@ _LEVELS = (0.5, 0.9)
 
 
 class Scores(NamedTuple):
-    """Of N forecasts of H steps of D values, NaN where what was forecast is not known.
+    """Scores of N forecasts of H steps of D values, NaN where the truth is not known.
 
     Attributes:
-      error_of_median: `[N, H, D]`, in the units of the series.
-      error_of_mean: `[N, H, D]`.
-      crps: `[N, H, D]`, the continuous ranked probability score.
-      transform: `[N, H, D]`, where what was observed is among the draws.
+      error_of_median: The error of the median, `[N, H, D]`, in the units of the series.
+      error_of_mean: The error of the mean, `[N, H, D]`.
+      crps: The continuous ranked probability score, `[N, H, D]`.
+      transform: The probability integral transform, `[N, H, D]`: the relative rank of the observed value among draws.
     """
 
     error_of_median: np.ndarray
@@ -25,7 +25,7 @@ class Scores(NamedTuple):
     transform: np.ndarray
 
     def at(self, horizon: int) -> dict[str, Any]:
-        """Return means over origins and values at one horizon, from 1; NaN where nothing is known."""
+        """Return the means over origins and values at one horizon, counted from 1; NaN where nothing is known."""
         step = horizon - 1
         if np.all(np.isnan(self.crps[:, step])):
             return {"mae": np.nan, "rmse": np.nan, "crps": np.nan, "coverage": dict.fromkeys(map(str, _LEVELS), np.nan)}
@@ -38,12 +38,12 @@ class Scores(NamedTuple):
         }
 
     def coverage(self, levels: np.ndarray) -> np.ndarray:
-        """Return the shares of values in central intervals, over all horizons."""
+        """Return the fraction of values in central intervals, over all horizons."""
         return prediction.coverage(self.transform, list(levels))
 
 
 def of(draws: np.ndarray, truth: np.ndarray) -> Scores:
-    """Return the scores of draws `[N, S, H, D]` of what turned out to be `[N, H, D]`."""
+    """Score draws `[N, S, H, D]` against the true values `[N, H, D]`."""
     return Scores(
         np.median(draws, axis=1) - truth,
         np.mean(draws, axis=1) - truth,

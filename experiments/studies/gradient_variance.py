@@ -1,4 +1,4 @@
-"""How much each gradient estimator varies, measured (section 2.1). The command is `experiments.gradient_variance`."""
+"""Measure the variance of gradient estimators (section 2.1). The command is `experiments.gradient_variance`."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _PARTS = ("encoder", "decoder")
 
 
 class Estimator(NamedTuple):
-    """Of the gradient of one bound. `reference` is the name of the one it is compared with."""
+    """A gradient estimator of one bound; `reference` is the name of the estimator that it is compared with."""
 
     name: str
     bound: str
@@ -36,11 +36,11 @@ class Estimator(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Of a gradient over noise, one entry for each of `_PARTS`.
+    """The mean and total variance of a gradient over draws of the noise, one entry per name in `_PARTS`.
 
     Attributes:
-      mean: trees, the mean gradients.
-      variance: `[]` each, the sum over coordinates of the variance.
+      mean: Trees of mean gradients.
+      variance: The variance summed over coordinates, `[]` each.
     """
 
     mean: "dict[str, Params]"
@@ -49,15 +49,15 @@ class Spread(NamedTuple):
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Whose training images.")
+    flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "The data set of the training images.")
     flags.DEFINE_integer("latent_dim", 20, "Size of z.", lower_bound=1)
     flags.DEFINE_integer("hidden_dim", 500, "Units of the hidden layer.", lower_bound=1)
-    flags.DEFINE_integer("num_samples", 10, "K, the larger number of draws of z for each datapoint.", lower_bound=2)
-    flags.DEFINE_integer("num_draws", 100, "Draws of the noise that a variance is over.", lower_bound=2)
-    flags.DEFINE_integer("num_epochs", 1, "Of training before the second look.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of initial weights, training, minibatch and noise.")
+    flags.DEFINE_integer("num_samples", 10, "Draws of z per datapoint, K; one draw is measured too.", lower_bound=2)
+    flags.DEFINE_integer("num_draws", 100, "Draws of the noise that variances are estimated from.", lower_bound=2)
+    flags.DEFINE_integer("num_epochs", 1, "Training epochs before the second measurement.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed for initial weights, training, minibatch and noise.")
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; under runs/gradient_variance if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/gradient_variance.")
     launch.start(_measure_all)
 
 
@@ -96,7 +96,7 @@ def _check_workdir(workdir: Path) -> None:
 
 
 def _estimators(num_samples: int) -> list[list[Estimator]]:
-    """Groups of estimators of one and the same gradient with one number of samples, each group's reference first."""
+    """Return groups of estimators of the same gradient with the same number of samples, the reference first."""
     groups = []
     for draws in (1, num_samples):
         reference = "L^B, pathwise"
@@ -121,7 +121,7 @@ def _estimators(num_samples: int) -> list[list[Estimator]]:
 
 
 def _stages(model: "Model", pixels: Any, key: "jax.Array") -> "dict[str, Params]":
-    """The parameters before and after training, as `fit` shows them."""
+    """Return the parameters before and after training."""
     import jax
     import numpy as np
 
@@ -134,7 +134,7 @@ def _stages(model: "Model", pixels: Any, key: "jax.Array") -> "dict[str, Params]
         key=key,
         num_epochs=_FLAGS.num_epochs,
         eval_every=_FLAGS.num_epochs,
-        # Copies: the next epoch takes the buffers.
+        # Copies, because the next epoch reuses the buffers.
         on_evaluation=lambda state, _: params.append(
             jax.tree.map(lambda leaf: np.array(leaf, copy=True), state.params)
         ),
@@ -144,7 +144,10 @@ def _stages(model: "Model", pixels: Any, key: "jax.Array") -> "dict[str, Params]
 
 
 def _measurer(estimator: Estimator, model: "Model", xs: Any, num_draws: int) -> "Callable[[Params, jax.Array], Spread]":
-    """`(params, keys [num_draws]) -> Spread`, compiled; however many draws, memory holds one gradient and the mean."""
+    """Return a compiled function `(params, keys [num_draws]) -> Spread`.
+
+    Its memory does not grow with the number of draws: it holds one gradient and the running mean.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -165,7 +168,7 @@ def _measurer(estimator: Estimator, model: "Model", xs: Any, num_draws: int) -> 
     @jax.jit
     def measure(params: "Params", keys: "jax.Array") -> Spread:
         def draw(carry: Spread, numbered: "tuple[jax.Array, jax.Array]") -> "tuple[Spread, None]":
-            """Welford: differences from the mean so far, whose squares do not cancel as those of large sums do."""
+            """Update the mean and variance by Welford's algorithm, which avoids cancellation between large sums."""
             number, key = numbered
             gradient = jax.grad(mean_bound)(params, key)
             before = jax.tree.map(jnp.subtract, gradient, carry.mean)
@@ -182,10 +185,11 @@ def _measurer(estimator: Estimator, model: "Model", xs: Any, num_draws: int) -> 
 
 
 def _rows(stage: str, estimators: list[Estimator], spreads: list[Spread], num_draws: int) -> list[dict[str, Any]]:
-    """The group's figures, those of each next to its reference's, which is the first.
+    """Return the results of a group of estimators, each compared with the first, which is the reference.
 
-    Signal to noise is |E[g]| over the square root of the total variance. E[g] is the same for the whole group and is
-    taken from the reference, the mean over draws having the noise of the mean taken off: |mean|^2 - variance / draws.
+    The signal-to-noise ratio is |E[g]| divided by the square root of the total variance. E[g] is the same for the whole
+    group. Its squared norm is estimated from the reference, corrected for the noise of the mean:
+    |mean|^2 - variance / draws.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What is hidden of images, and what they are seen through, by the words of a flag."""
+"""Masks and noise channels for images, as named by the flags `--mask` and `--noise`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,18 @@ MASKS = ("none", "lower", "random", "block")
 
 
 def hidden_pixels(mask: str, size: int, image_shape: tuple[int, ...], seed: int) -> "np.ndarray":
-    """Return where the pixels of images are hidden, `[N, *image_shape]` of booleans.
+    """Return a boolean mask of the hidden pixels, `[N, *image_shape]`.
 
     Args:
-      mask: "none"; "lower", the lower half; "random", each pixel with probability one half, in each image others;
-        "block", a square in the middle of half the height and width; or a `.npy` file of one mask for all, `[H, W]` or
-        of the shape of an image, not 0 where it is hidden.
-      size: N.
-      image_shape: `[H, W]`, `[H, W, C]` or, of vectors, `[D]`. A pixel is hidden in all of its channels.
-      seed: of "random".
+      mask: "none"; "lower", the lower half; "random", each pixel with probability one half, drawn per image; "block", a
+        centred block of half the height and width; or a `.npy` file of one mask for all images, `[H, W]` or of the
+        shape of an image, nonzero where a pixel is hidden.
+      size: The number of images, N.
+      image_shape: `[H, W]`, `[H, W, C]` or, for vectors, `[D]`. A pixel is hidden in all of its channels.
+      seed: Seed for "random".
 
     Raises:
-      ValueError: the file cannot be read, or is of another shape; or vectors have no lower half.
+      ValueError: If the file cannot be read or has another shape, or if the mask needs images and the data are vectors.
     """
     import numpy as np
 
@@ -32,7 +32,7 @@ def hidden_pixels(mask: str, size: int, image_shape: tuple[int, ...], seed: int)
         hidden = np.random.RandomState(seed).rand(size, *places) < 0.5
     elif mask in MASKS:
         if mask != "none" and len(places) != 2:
-            raise ValueError(f"--mask={mask} is of images [H, W] or [H, W, C], and these are of shape {image_shape}")
+            raise ValueError(f"--mask={mask} needs images [H, W] or [H, W, C], got datapoints of shape {image_shape}")
         hidden = np.zeros(places, bool)
         if mask == "lower":
             hidden[places[0] // 2 :] = True
@@ -57,17 +57,17 @@ def _from_file(path: Path, places: tuple[int, ...], image_shape: tuple[int, ...]
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read: {reason}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif" or not np.all(np.isfinite(values)):
-        raise ValueError(f"{path} must hold an array of numbers, not 0 where a pixel is hidden")
+        raise ValueError(f"{path} must hold an array of finite numbers, nonzero where a pixel is hidden")
     if values.shape not in (places, image_shape):
-        raise ValueError(f"{path} has shape {values.shape}, and the images are of shape {image_shape}")
+        raise ValueError(f"{path} has shape {values.shape}, but the images have shape {image_shape}")
     return values != 0
 
 
 def channel(noise: str | None) -> "Channel | None":
-    """Return the channel that "flips:0.1" or "gaussian:0.5" names.
+    """Return the noise channel that `noise` names, such as "flips:0.1" or "gaussian:0.5"; `None` without noise.
 
     Raises:
-      ValueError: it names none, or a number is out of range.
+      ValueError: If `noise` names no channel, or its number is out of range.
     """
     from aevb import posterior
 
@@ -85,7 +85,7 @@ def channel(noise: str | None) -> "Channel | None":
 
 
 def through(noise: str | None, images: "np.ndarray", seed: int) -> "np.ndarray":
-    """Return images as they come out of the channel that `noise` names, drawn by a seed."""
+    """Return the images after the noise channel that `noise` names, drawn with `seed`."""
     import numpy as np
 
     if noise is None:

@@ -1,4 +1,4 @@
-"""Hidden Markov models of several sizes in one table. The command is `experiments.hmm`."""
+"""Fit and compare hidden Markov models of several sizes. The command is `experiments.hmm`."""
 
 import json
 import shlex
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FLAGS = flags.FLAGS
 _EMISSIONS = ("bernoulli", "gaussian", "poisson", "categorical")
 _CONFIG, _RESULTS = "config.json", "results.json"
-_SETTINGS = (  # that results depend on, beside the number of states
+_SETTINGS = (  # the flags that results depend on, besides the number of states
     "data", "emission", "num_restarts", "num_iterations", "evaluate_every", "patience", "pseudo_count", "seed",
 )  # fmt: skip
 
@@ -26,22 +26,26 @@ _SETTINGS = (  # that results depend on, beside the number of states
 def run() -> None:
     """Define the flags and run."""
     flags.DEFINE_string("dataset", "jsb_chorales", "A registered data set of sequences.")
-    flags.DEFINE_string("data", None, "Your own in its place: a .npz file of values [N, T, D] and lengths [N].")
+    flags.DEFINE_string(
+        "data", None, "Your own data set, instead of --dataset: a .npz file of values [N, T, D] and lengths [N]."
+    )
     flags.DEFINE_enum(
         "emission",
         None,
         _EMISSIONS,
-        "What states emit; bernoulli by default where all values are 0 or 1, else gaussian.",
+        "Emission family; by default bernoulli where all values are 0 or 1, else gaussian.",
     )
-    flags.DEFINE_list("num_states", ["10", "20", "50", "100"], "Numbers of states, a model for each.")
-    flags.DEFINE_integer("num_restarts", 5, "Random starts of each model.", lower_bound=1)
-    flags.DEFINE_integer("num_iterations", 200, "Steps of EM from each start, at most.", lower_bound=1)
-    flags.DEFINE_integer("evaluate_every", 5, "Steps of EM between validations.", lower_bound=1)
-    flags.DEFINE_integer("patience", 4, "Validations without a better one at any start before it stops.", lower_bound=1)
-    flags.DEFINE_float("pseudo_count", 0.1, "Added to every expected count.", lower_bound=0.0)
-    flags.DEFINE_integer("seed", 0, "Seed of the random starts.", lower_bound=0)
+    flags.DEFINE_list("num_states", ["10", "20", "50", "100"], "Numbers of states; one model is fitted per number.")
+    flags.DEFINE_integer("num_restarts", 5, "Random starts per model.", lower_bound=1)
+    flags.DEFINE_integer("num_iterations", 200, "Maximum number of EM steps per start.", lower_bound=1)
+    flags.DEFINE_integer("evaluate_every", 5, "EM steps between validations.", lower_bound=1)
+    flags.DEFINE_integer(
+        "patience", 4, "Stop after this many validations without an improvement at any start.", lower_bound=1
+    )
+    flags.DEFINE_float("pseudo_count", 0.1, "Pseudo-count added to every expected count.", lower_bound=0.0)
+    flags.DEFINE_integer("seed", 0, "Seed for the random starts.", lower_bound=0)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; under runs/hmm if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/hmm.")
     launch.start(_compare)
 
 
@@ -50,7 +54,7 @@ def _compare() -> None:
     if len(set(all_states)) < len(all_states):
         raise ValueError(f"--num_states names a size twice: {','.join(_FLAGS.num_states)}")
     if _FLAGS.data is not None and _FLAGS["dataset"].present:
-        raise ValueError("--data takes the place of --dataset: give one of them")
+        raise ValueError("--data and --dataset are alternatives: give one of them")
     from experiments.studies import hmm_sizes
 
     data = hmm_sizes.load(_FLAGS.data or _FLAGS.dataset, bool(_FLAGS.data), _FLAGS.data_dir, _FLAGS.source_dir)
@@ -78,10 +82,10 @@ def _settings() -> dict[str, Any]:
 
 
 def _start_workdir(workdir: Path, settings: dict[str, Any]) -> None:
-    """Make the folder, or find it made by a command with the same settings.
+    """Create the folder, or check that it was written with the same settings.
 
     Raises:
-      RunError: it is of other settings, or cannot be written to.
+      RunError: If it was written with other settings, or cannot be written to.
     """
     from aevb.checkpoints import RunError
 
@@ -94,8 +98,8 @@ def _start_workdir(workdir: Path, settings: dict[str, Any]) -> None:
             raise RunError(f"{path} is damaged ({error!r}): remove {workdir}") from None
         if different:
             raise RunError(
-                f"{workdir} holds results with another {different[0]}, {there[different[0]]}: choose another "
-                f"--workdir, or remove that folder"
+                f"{workdir} holds results with {different[0]} {there[different[0]]}, not {settings[different[0]]}: "
+                f"choose another --workdir, or remove that folder"
             )
         return
     new_folders.make(workdir)
@@ -103,7 +107,7 @@ def _start_workdir(workdir: Path, settings: dict[str, Any]) -> None:
 
 
 def _learn(data: "Data", emission: Any, num_states: int) -> "Size":
-    """Fit one size from all of its starts, and report progress."""
+    """Fit a model of one size from all starts, and report progress."""
     from aevb.checkpoints import RunError
     from experiments.reports.progress import counting
     from experiments.studies import hmm_sizes
@@ -148,7 +152,7 @@ def _print_size(size: "Size") -> None:
 def _print_table(data: "Data", sizes: "list[Size]") -> None:
     from experiments.reports.tables import print_table
 
-    print(f"\n{data.name}, log p, exact, nats per time step; iteration and restart chosen by validation sequences:")
+    print(f"\n{data.name}: exact log p in nats per time step; validation sequences choose iteration and restart:")
     rows = []
     for size in sizes:
         row = size.row

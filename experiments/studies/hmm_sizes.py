@@ -1,4 +1,4 @@
-"""One hidden Markov model of `experiments.hmm`: its data, its learning, and what is kept of it."""
+"""Data, learning and saved results of one hidden Markov model of `experiments.hmm`."""
 
 import json
 import os
@@ -20,11 +20,11 @@ _VALID_SHARE = 0.1  # of training sequences, where a data set has no validation 
 
 
 class Data(NamedTuple):
-    """Sequences to learn from, to choose by and to test on.
+    """Training, validation and test sequences.
 
     Attributes:
-      name: for people.
-      splits: `[N, T, D]` float32, NaN after the ends, of train, valid and test.
+      name: The name shown in tables and figures.
+      splits: The sequences of "train", "valid" and "test", `[N, T, D]` float32, NaN after their ends.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Data(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What was learned with one number of states.
+    """The result of learning with one number of states.
 
     Attributes:
-      params: of the best restart.
-      train: log p of the training sequences after 0, 1, ... steps of EM of every restart, `[I, R]`, nats per step.
-      valid: of the validation sequences at each evaluation, `[E, R]`.
-      evaluated: steps of EM before each evaluation, `[E]`.
-      row: numbers for people and programs.
+      params: The parameters of the best restart.
+      train: log p of the training sequences after 0, 1, ... EM steps of every restart, `[I, R]`, in nats per time step.
+      valid: log p of the validation sequences at each evaluation, `[E, R]`, in nats per time step.
+      evaluated: EM steps before each evaluation, `[E]`.
+      row: The results as a row of the table.
     """
 
     params: Parameters
@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
     @property
     def curve(self) -> figures.LearningCurve:
-        """What is drawn of it."""
+        """The learning curve to draw."""
         row = self.row
         ends = {name: row[f"{name}_of_restarts"] for name in ("train", "valid", "test")}
         best = row["restart"]
@@ -60,52 +60,56 @@ class Size(NamedTuple):
 
 
 def load(name: str, is_own: bool, data_dir: str | None, source_dir: str | None) -> Data:
-    """Load a registered data set, or a file of one's own.
+    """Load a registered data set, or a user's own file.
 
-    Where there are no validation sequences, a random tenth of those to train on is held out.
+    Without validation sequences, a random tenth of the training sequences is held out.
 
     Raises:
-      DatasetError: it cannot be had, is no sequences, or has too few of them.
+      DatasetError: If it cannot be loaded, does not hold sequences, or holds too few.
     """
     found: Splits = load_own(name, data_dir=data_dir) if is_own else load_splits(name, data_dir, source_dir)
     train, valid, test = found
     if not train.is_sequences:
-        raise DatasetError(f"{train.name} holds no sequences: an .npz file of values [N, T, D] and lengths [N] does")
+        raise DatasetError(
+            f"{train.name} holds no sequences: --data takes a .npz file of values [N, T, D] and lengths [N]"
+        )
     if valid is None:
         if len(train.images) < 2:
-            raise DatasetError(f"{train.name} has {len(train.images)} training sequences: validation takes another")
+            raise DatasetError(
+                f"{train.name} has {len(train.images)} training sequences: at least 2 are needed, one for validation"
+            )
         train, valid = train.split_off(max(1, int(_VALID_SHARE * len(train.images))))
     splits = {"train": train, "valid": valid, "test": test}
     return Data(train.name, {name: _trimmed(split.sequences()) for name, split in splits.items()})
 
 
 def num_steps(x: np.ndarray) -> int:
-    """Return the sum of the lengths of sequences."""
+    """Return the total length of sequences."""
     return int(lengths_of(x).sum())
 
 
 def suitable_emission(data: Data) -> str:
-    """Return "bernoulli" for values that are all 0 or 1, else "gaussian"."""
+    """Return "bernoulli" if all values are 0 or 1, else "gaussian"."""
     x = data.splits["train"]
     return "bernoulli" if np.all(np.isnan(x) | (x == 0) | (x == 1)) else "gaussian"
 
 
 def make_emission(family: str, data: Data, pseudo_count: float) -> Emission:
-    """Return a built-in family; of a categorical one, for the values from 0 to the largest one of all data.
+    """Return a built-in emission family. A categorical one covers the values from 0 to the largest in the data.
 
     Raises:
-      DatasetError: values that are not those of the family.
+      DatasetError: If the values are too large for a categorical family.
     """
     if family != "categorical":
         return getattr(hidden_markov, family)(pseudo_count=pseudo_count)
     highest = max(float(np.nanmax(x)) for x in data.splits.values())
     if highest > 10_000:
-        raise DatasetError(f"{data.name} has values up to {highest:g}: too many for --emission=categorical")
+        raise DatasetError(f"{data.name} has values up to {highest:g}: --emission=categorical takes at most 10000")
     return hidden_markov.categorical(max(2, int(highest) + 1), pseudo_count=pseudo_count)
 
 
 def check(data: Data, emission: Emission, num_states: int, seed: int) -> None:
-    """Raise `ValueError`, before anything is written, where no model of that size can be learned from the data."""
+    """Raise `ValueError`, before anything is written, if no model of that size can be learned from the data."""
     params = hidden_markov.initialize(jax.random.key(seed), data.splits["train"], num_states, emission)
     for name, x in data.splits.items():
         check_sequences(x, emission, params.emission, f"the {name} split of {data.name}")
@@ -120,15 +124,15 @@ def learn(
     seconds: Callable[[], float],
     **options: Any,
 ) -> Size:
-    """Learn a model of one size and evaluate it. Its starts do not depend on the other sizes.
+    """Learn a model of one size and evaluate it. Its random starts do not depend on the other sizes.
 
     Args:
-      data: sequences.
-      emission: the family.
-      num_states: K.
-      seed: of its starts.
-      seconds: returns the time that has gone by.
-      **options: of `hidden_markov.fit`.
+      data: The sequences.
+      emission: The emission family.
+      num_states: The number of states, K.
+      seed: Seed for the random starts.
+      seconds: A function that returns the elapsed time.
+      **options: Further arguments of `hidden_markov.fit`.
     """
     train, valid, test = (data.splits[name] for name in ("train", "valid", "test"))
     key = jax.random.fold_in(jax.random.key(seed), num_states)
@@ -154,7 +158,7 @@ def learn(
 
 
 def write(workdir: Path, size: Size) -> None:
-    """Write a size: its arrays first, so that a row that is there means that all is."""
+    """Write the result of one size. The arrays come first, so that an existing row implies complete arrays."""
     path = _arrays_path(workdir, size.row["num_states"])
     leaves = {f"emission/{name}": value for name, value in size.params.emission.items()}
     arrays: dict[str, Any] = {
@@ -173,10 +177,10 @@ def write(workdir: Path, size: Size) -> None:
 
 
 def read(workdir: Path, num_states: int, emission: Emission) -> Size | None:
-    """Return a size that is there already, or `None`.
+    """Return the saved result of one size, or `None` if there is none.
 
     Raises:
-      RunError: its files are damaged.
+      RunError: If its files are damaged.
     """
     path = _arrays_path(workdir, num_states)
     if not path.with_suffix(".json").exists():
@@ -197,13 +201,13 @@ def read(workdir: Path, num_states: int, emission: Emission) -> Size | None:
 
 
 def ordered(size: Size, emission: Emission, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the transition probabilities and the means of the emissions in an order that shows what follows what.
+    """Return the transition probabilities and emission means with the states ordered by succession.
 
-    The first state is the one visited most; each is followed by its most probable successor that has no place yet.
+    The most visited state comes first; each state is followed by its most probable successor among the remaining ones.
 
     Returns:
-      Transition probabilities `[K, K]`, means `[K, D']`, and the D' values of a step that these are of: all from the
-      first to the last one that ever varies.
+      Transition probabilities `[K, K]`, means `[K, D']`, and the indices of their D' values: all from the first to the
+      last value that varies.
     """
     counts = hidden_markov.expected_counts(size.params, data.splits["train"], emission)
     transition, visits = np.exp(size.params.log_transition), np.asarray(counts.states.sum((0, 1)))
@@ -228,7 +232,7 @@ def _means(emission: Emission, params: Parameters) -> np.ndarray:
 
 
 def _of_restarts(params: Parameters, x: np.ndarray, emission: Emission) -> list[float]:
-    """Return log p of each restart, nats per step."""
+    """Return log p of each restart, in nats per time step."""
 
     def of_one(restart: int) -> float:
         each = hidden_markov.log_likelihood(jax.tree.map(lambda leaf: leaf[restart], params), x, emission)
@@ -238,7 +242,7 @@ def _of_restarts(params: Parameters, x: np.ndarray, emission: Emission) -> list[
 
 
 def _trimmed(x: np.ndarray) -> np.ndarray:
-    """Return sequences without the steps after the end of the longest."""
+    """Trim sequences to the length of the longest."""
     return x[:, : max(1, int(lengths_of(x).max()))]
 
 

@@ -1,4 +1,4 @@
-"""Hidden parts of test images, and noisy ones, by a run's model. The command is `experiments.inpaint`."""
+"""In-paint hidden parts of test images, or denoise them, with a run's model. The command is `experiments.inpaint`."""
 
 import shlex
 import sys
@@ -32,11 +32,11 @@ _COUNTS = ("num_chains", "num_warmup", "num_transitions", "num_steps")
 
 
 class Task(NamedTuple):
-    """Images, and what is seen of them.
+    """Images, and their visible parts.
 
     Attributes:
-      truth: datapoints `[N, ...]`, with their conditions if the model takes any.
-      seen: the same, NaN where hidden, and through the noise.
+      truth: Datapoints `[N, ...]`, with their conditions if the model takes any.
+      seen: The datapoints after the noise, NaN where hidden.
       image_shape: `[H, W]`, `[H, W, C]` or `[D]`.
     """
 
@@ -45,7 +45,7 @@ class Task(NamedTuple):
     image_shape: tuple[int, ...]
 
     def images(self, values: Any) -> "np.ndarray":
-        """Return values in the order of a datapoint's as images, `[..., *image_shape]`."""
+        """Reshape values of datapoints to images, `[..., *image_shape]`."""
         import numpy as np
 
         values = np.asarray(values)
@@ -61,27 +61,33 @@ def value_of(xs: Any) -> Any:
 def run() -> None:
     """Define the flags and run."""
     trained_run.define_flags()
-    flags.DEFINE_string("mask", None, "What is hidden: lower, random, block, none, or a .npy file of one mask.")
-    flags.DEFINE_string("noise", None, "What images are seen through: flips:PROBABILITY or gaussian:SCALE.")
-    flags.DEFINE_list("methods", list(_METHODS), f"Out of {','.join(_METHODS)}: how z is drawn given what is seen.")
-    flags.DEFINE_integer("num_images", 40, "Random test images; 0 takes all.", lower_bound=0)
-    flags.DEFINE_integer("num_samples", 200, "Draws of z for each image.", lower_bound=2)
-    flags.DEFINE_integer("num_chains", 4, "Chains of hmc for each image.", lower_bound=1)
-    flags.DEFINE_integer("num_warmup", 200, "Transitions of each chain before any counts.", lower_bound=1)
-    flags.DEFINE_integer("num_transitions", 200, "Transitions of each chain after those.", lower_bound=4)
-    flags.DEFINE_integer("num_steps", 200, "Gradient steps of refined.", lower_bound=1)
+    flags.DEFINE_string("mask", None, "Hidden pixels: lower, random, block, none, or a .npy file of one mask.")
+    flags.DEFINE_string("noise", None, "Noise added to the images: flips:PROBABILITY or gaussian:SCALE.")
+    flags.DEFINE_list(
+        "methods",
+        list(_METHODS),
+        f"Comma-separated subset of {', '.join(_METHODS)}: how z is drawn given the visible pixels.",
+    )
+    flags.DEFINE_integer("num_images", 40, "Number of random test images (0: all of them).", lower_bound=0)
+    flags.DEFINE_integer("num_samples", 200, "Draws of z per image.", lower_bound=2)
+    flags.DEFINE_integer("num_chains", 4, "Chains of `hmc` per image.", lower_bound=1)
+    flags.DEFINE_integer("num_warmup", 200, "Warm-up transitions per chain, which are discarded.", lower_bound=1)
+    flags.DEFINE_integer("num_transitions", 200, "Transitions per chain after the warm-up.", lower_bound=4)
+    flags.DEFINE_integer("num_steps", 200, "Gradient steps of `refined`.", lower_bound=1)
     flags.DEFINE_enum(
         "estimator",
         "mixture",
         ["mixture", "is", "none"],
-        "Of the marginal likelihoods behind log p(hidden | seen); none leaves it out.",
+        "Estimator of the marginal likelihoods in log p(hidden | seen); `none` omits that estimate.",
     )
-    flags.DEFINE_integer("num_importance_samples", 5000, "Draws of the estimator for each image.", lower_bound=2)
-    flags.DEFINE_integer("seed", 0, "Of the choice of images, their pixels, masks, noise and all draws.", lower_bound=0)
+    flags.DEFINE_integer("num_importance_samples", 5000, "Draws of the estimator per image.", lower_bound=2)
+    flags.DEFINE_integer(
+        "seed", 0, "Seed for choosing images, binarization, masks, noise and all draws.", lower_bound=0
+    )
     flags.DEFINE_integer("num_shown", 10, "Images in the figure.", lower_bound=1)
-    flags.DEFINE_integer("chunk_size", 100, "Images in memory at a time.", lower_bound=1)
+    flags.DEFINE_integer("chunk_size", 100, "Images processed at a time.", lower_bound=1)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; a folder in the run folder if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default a folder in the run folder.")
     launch.start(_inpaint)
 
 
@@ -103,7 +109,7 @@ def _inpaint() -> None:
     found = {name: _imputed(name, task, model, params, noise) for name in methods}
     rows = [_row(name, task, *found[name]) for name in methods]
     joint = None if _FLAGS.estimator == "none" else _log_predictive(task, model, params, noise)
-    what = "every pixel, seen through noise" if _FLAGS.noise else "what is hidden"
+    what = "all pixels" if _FLAGS.noise else "the hidden pixels"
     print(
         f"\n{config.data.name} ({config.objective.binarization}), {len(value_of(task.truth))} random test images, seed "
         f"{_FLAGS.seed}:"
@@ -114,15 +120,15 @@ def _inpaint() -> None:
 
 
 def _checked_flags() -> list[str]:
-    """Return the methods, after flags were checked that need no run."""
+    """Check the flags that need no run, and return the methods."""
     methods = shared_flags.choices("methods", _METHODS)
     trained_run.check_flags()
     if (_FLAGS.mask or "none") == "none" and _FLAGS.noise is None:
-        raise ValueError("nothing is hidden: --mask or --noise must say what")
-    if (_FLAGS.mask or "none") == "none":  # an encoder sees nothing missing
+        raise ValueError("nothing is hidden: give --mask or --noise")
+    if (_FLAGS.mask or "none") == "none":  # nothing is missing, so there are no zeros to fill in
         methods = [name for name in methods if name != _ZEROS]
     if not methods:
-        raise ValueError(f"--methods={_ZEROS} is for what a --mask hides")
+        raise ValueError(f"--methods={_ZEROS} needs a --mask")
     kept, rest = divmod(_FLAGS.num_samples, _FLAGS.num_chains)
     if "hmc" in methods and (rest or kept > _FLAGS.num_transitions // 2 * 2):
         raise ValueError(
@@ -142,13 +148,13 @@ def _check_noise_suits(config: "Config") -> None:
     arguments = config.model.arguments
     if _FLAGS.noise and config.objective.binarization == "grey" and arguments.get("likelihood") == "bernoulli":
         raise ValueError(
-            "--noise needs the probability of each pixel, and a Bernoulli likelihood of grey ones is none: train with "
-            "--binarization=stochastic, or a likelihood over 0..255"
+            "--noise needs the probability of each pixel, which a Bernoulli likelihood of grey pixels does not define: "
+            "train with --binarization=stochastic, or with a likelihood over 0..255"
         )
 
 
 def _task(config: "Config") -> Task:
-    """Return random test images under the run's own binarization, and what is seen of them."""
+    """Return random test images with the run's own binarization, and their visible parts."""
     import jax
     import numpy as np
 
@@ -164,8 +170,8 @@ def _task(config: "Config") -> Task:
     available = num_rows(datapoints)
     size = _FLAGS.num_images or available
     if size > available:
-        raise ValueError(f"--num_images={size} is more than the {available} of the test split")
-    # All of the split at once: an image's pixels do not depend on which others were chosen.
+        raise ValueError(f"--num_images={size} is more than the {available} images of the test split")
+    # The whole split is binarized, so that an image's pixels do not depend on which others were chosen.
     binarization = config.objective.binarization
     targets = binarize_once(jax.tree.map(jax.numpy.asarray, datapoints), binarization)
     targets = jax.tree.map(np.asarray, binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization))
@@ -180,7 +186,7 @@ def _task(config: "Config") -> Task:
 
 
 def _imputed(name: str, task: Task, model: "Model", params: "Params", noise: Any) -> tuple[Any, float]:
-    """Return what a method finds, and how many seconds it took, compilation included."""
+    """Return the result of a method and its run time in seconds, compilation included."""
     import jax
 
     from aevb import posterior
@@ -209,7 +215,7 @@ def _imputed(name: str, task: Task, model: "Model", params: "Params", noise: Any
 
 
 def _with_zeros(model: "Model") -> "Model":
-    """Return the model with an encoder that sees zeros for what is hidden, as if they had been seen."""
+    """Return the model with an encoder that takes hidden values for observed zeros."""
     import dataclasses
 
     import jax
@@ -223,7 +229,7 @@ def _with_zeros(model: "Model") -> "Model":
 
 
 def _row(name: str, task: Task, found: Any, seconds: float) -> dict[str, Any]:
-    """One row of the table: sums and roots over the values of an image that count, then means over images."""
+    """Return a row of the table: sums and roots over the evaluated values of each image, then means over images."""
     import numpy as np
 
     from experiments.reports.inpainting import MAX_R_HAT
@@ -247,7 +253,7 @@ def _row(name: str, task: Task, found: Any, seconds: float) -> dict[str, Any]:
 
 
 def _log_predictive(task: Task, model: "Model", params: "Params", noise: Any) -> dict[str, Any]:
-    """Log p(hidden | seen) of all hidden values of an image together, means over images."""
+    """Estimate log p(hidden | seen), jointly over the hidden values of each image; return means over images."""
     import jax
     import numpy as np
 

@@ -1,19 +1,19 @@
-"""Sequences of 0 and 1 without latents: every key by itself, as its frequency or as a Markov chain of two states."""
+"""Baselines for binary sequences without latents: independent keys, by frequency or as two-state Markov chains."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-_PSEUDO_COUNTS = 5.0  # of all keys together, to those of each: a key that is rarely played has few transitions
+_PSEUDO_COUNTS = 5.0  # pull each key's rates to those of all keys: rarely played keys have few transitions
 
 
 class KeyChains(NamedTuple):
     """Rates of each key, `[D]`, between 0 and 1.
 
     Attributes:
-      frequency: how often it sounds.
-      begins: how often it sounds where it did not a step before.
-      stays: how often it sounds where it did.
+      frequency: The fraction of steps at which the key sounds.
+      begins: The fraction of silent steps that are followed by a sounding one.
+      stays: The fraction of sounding steps that are followed by a sounding one.
     """
 
     frequency: np.ndarray
@@ -22,7 +22,7 @@ class KeyChains(NamedTuple):
 
     @classmethod
     def of(cls, xs: np.ndarray) -> "KeyChains":
-        """Return those of sequences `[N, T, D]`, NaN after their ends."""
+        """Estimate the rates from sequences `[N, T, D]`, NaN after their ends."""
         before, after = xs[:, :-1], xs[:, 1:]
         is_pair = ~np.isnan(before) & ~np.isnan(after)
 
@@ -33,12 +33,12 @@ class KeyChains(NamedTuple):
         return cls(rate(~np.isnan(xs), xs), rate(is_pair & (before == 0), after), rate(is_pair & (before == 1), after))
 
     def chances(self, xs: np.ndarray) -> np.ndarray:
-        """Return P(x = 1) of every step and key given what is known of the same key, `[N, T, D]`.
+        """Return P(x = 1) of every step and key given the known values of the same key, `[N, T, D]`.
 
-        By messages forwards and backwards, exact; 0 or 1 where a value is known.
+        The forward-backward recursion computes it exactly. It is 0 or 1 where the value is known.
 
         Args:
-          xs: `[N, T, D]`, NaN where a value is not known, after the end of a sequence too.
+          xs: Sequences `[N, T, D]`, NaN where a value is unknown, including after the end of a sequence.
         """
         evidence = np.stack([np.where(np.isnan(xs), 1.0, xs == value) for value in (0, 1)])  # [2, N, T, D]
         move = np.array([[1 - self.begins, self.begins], [1 - self.stays, self.stays]])  # [from, to, D]
@@ -58,11 +58,13 @@ class KeyChains(NamedTuple):
 
 
 def log_likelihood(chances: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Return log p of what was held out by step, `[N, T]`, nats, its keys independent; NaN where nothing was.
+    """Return log p of the held-out values at each step with independent keys, `[N, T]`, in nats.
+
+    It is NaN at steps where nothing was held out.
 
     Args:
       chances: P(x = 1), `[N, T, D]`.
-      held_out: 0 or 1, NaN where nothing was held out.
+      held_out: The held-out values, 0 or 1, `[N, T, D]`; NaN elsewhere.
     """
     likelihoods = np.where(held_out == 1, chances, 1 - chances)
     found = np.sum(np.where(np.isnan(held_out), 0, np.log(np.where(np.isnan(held_out), 1, likelihoods))), axis=-1)

@@ -1,4 +1,4 @@
-"""log p(x) of a trained model by several estimators, in one table. The command is `experiments.marginal_likelihood`."""
+"""Estimate log p(x) of a trained model by several methods. The command is `experiments.marginal_likelihood`."""
 
 import json
 import math
@@ -18,40 +18,40 @@ _METHODS = ("is", "hmc", "mixture", "ais", "particle")
 _BELOW, _ABOVE = "below (unbiased in p)", "above (unbiased in 1/p)"
 _ELBO_SAMPLES = 100
 _MAX_R_HAT = 1.1
-_CHUNK_SIZE, _SEQUENCES_CHUNK_SIZE = 100, 10  # a sequence takes as much memory as its steps together
+_CHUNK_SIZE, _SEQUENCES_CHUNK_SIZE = 100, 10  # the memory of a sequence grows with its length
 
 
 def run() -> None:
     """Define the flags and run."""
     trained_run.define_flags()
-    flags.DEFINE_list("methods", ["is", "hmc", "ais"], f"Out of {','.join(_METHODS)}.")
-    flags.DEFINE_integer("num_datapoints", 100, "Random datapoints of the split; 0 takes all.", lower_bound=0)
-    flags.DEFINE_integer("seed", 0, "Of the choice of datapoints, of stochastic targets and of the estimators.")
-    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "Where the datapoints are from.")
-    flags.DEFINE_integer("num_samples", 5000, "Draws of is and mixture for each datapoint.", lower_bound=2)
-    flags.DEFINE_integer("num_hmc_samples", 200, "Draws of each of hmc's chains.", lower_bound=2)
-    flags.DEFINE_integer("num_chains", None, "Chains; each method's own default if not given.", lower_bound=2)
-    flags.DEFINE_integer("num_distributions", 100, "Temperature steps of ais.", lower_bound=2)
-    flags.DEFINE_integer("num_particles", 1000, "Particles of each filter of particle, for sequences.", lower_bound=1)
+    flags.DEFINE_list("methods", ["is", "hmc", "ais"], f"Comma-separated subset of {', '.join(_METHODS)}.")
+    flags.DEFINE_integer("num_datapoints", 100, "Number of random datapoints (0: all of the split).", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed for choosing datapoints, drawing stochastic targets and the estimators.")
+    flags.DEFINE_enum("split", "test", ["train", "valid", "test"], "The split of the datapoints.")
+    flags.DEFINE_integer("num_samples", 5000, "Draws of `is` and `mixture` per datapoint.", lower_bound=2)
+    flags.DEFINE_integer("num_hmc_samples", 200, "Draws per chain of `hmc`.", lower_bound=2)
+    flags.DEFINE_integer("num_chains", None, "Chains per datapoint; by default the method's own number.", lower_bound=2)
+    flags.DEFINE_integer("num_distributions", 100, "Temperature steps of `ais`.", lower_bound=2)
+    flags.DEFINE_integer("num_particles", 1000, "Particles per filter of `particle`, for sequences.", lower_bound=1)
     flags.DEFINE_integer(
         "num_filters",
         1,
-        "Independent filters of particle for each datapoint; from 2 on its error is known.",
+        "Independent filters of `particle` per datapoint; an error estimate needs at least 2.",
         lower_bound=1,
     )
     flags.DEFINE_bool(
-        "use_encoder", True, "Whether hmc, mixture, ais and particle may use the encoder; is always does."
+        "use_encoder", True, "Whether `hmc`, `mixture`, `ais` and `particle` may use the encoder; `is` always uses it."
     )
     flags.DEFINE_integer(
         "chunk_size",
         None,
-        f"Datapoints at a time: bounds memory. By default {_CHUNK_SIZE}, of sequences and of `is` on a CPU "
-        f"{_SEQUENCES_CHUNK_SIZE}.",
+        f"Datapoints processed at a time, which bounds memory; by default {_CHUNK_SIZE}, and {_SEQUENCES_CHUNK_SIZE} "
+        f"for sequences and for `is` on a CPU.",
         lower_bound=1,
     )
     shared_flags.define_data_flags()
     flags.DEFINE_string(
-        "output", None, "A JSON file to write, which must not exist yet; in the run folder if not given."
+        "output", None, "The JSON file to write, which must not exist yet; by default in the run folder."
     )
     launch.start(_estimate)
 
@@ -77,7 +77,7 @@ def _estimate() -> None:
     keys = jax.random.split(jax.random.key(_FLAGS.seed), 1 + len(_METHODS))
     rows: dict[str, dict[str, Any]] = {}
     for method in _FLAGS.methods:
-        key = keys[1 + _METHODS.index(method)]  # its own, whichever others are asked for
+        key = keys[1 + _METHODS.index(method)]  # the same key whichever other methods run
         rows |= _run_method(method, key, params, targets, model, chunk_size)
     estimator = aevb.Estimator(_ELBO_SAMPLES, config.objective.reported_kl or config.objective.kl)
     by_sequence = {}
@@ -122,7 +122,7 @@ def _check_flags() -> None:
 
 
 def _file_name() -> str:
-    """Out of the methods, the datapoints and whatever is not at its default."""
+    """Return a file name made of the methods, the datapoints and all options that differ from their defaults."""
     names = ("split", "num_datapoints", "seed")
     changed = [name for name in ("checkpoint", *_OPTION_FLAGS) if _FLAGS[name].value != _FLAGS[name].default]
     settings = [f"{name}-{_FLAGS[name].value}" for name in (*names, *changed)]
@@ -130,9 +130,10 @@ def _file_name() -> str:
 
 
 def _targets(config: "Config"):
-    """Which datapoints, `[n]`, their targets, leaves `[n, ...]`, under the run's own binarization, and their lengths.
+    """Choose datapoints; return their indices `[n]`, targets and lengths.
 
-    The lengths are `[n]` steps of sequences, and `None` of anything else.
+    The targets have leaves `[n, ...]` and the run's own binarization. The lengths are those of sequences, `[n]`, and
+    `None` for other data.
     """
     import jax
     import numpy as np
@@ -145,13 +146,13 @@ def _targets(config: "Config"):
 
     data = getattr(load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir), _FLAGS.split)
     if data is None:
-        raise ValueError(f"{_FLAGS.run} kept no images aside for validation: --split=valid has none")
+        raise ValueError(f"--split=valid is empty: {_FLAGS.run} was trained without validation data")
     datapoints = data.datapoints(not takes_images(config.model.name), config.data.condition)
     available = num_rows(datapoints)
     size = _FLAGS.num_datapoints or available
     if size > available:
-        raise ValueError(f"--num_datapoints={size} is more than the {available} that the {_FLAGS.split} split has")
-    # All of the split at once: the targets of a datapoint do not depend on which others were chosen.
+        raise ValueError(f"--num_datapoints={size} is more than the {available} of the {_FLAGS.split} split")
+    # The whole split is binarized, so that the targets of a datapoint do not depend on which others were chosen.
     binarization = config.objective.binarization
     targets = binarize_once(jax.tree.map(jax.numpy.asarray, datapoints), binarization)
     targets = binarize_batch(jax.random.key(_FLAGS.seed), targets, binarization)
@@ -161,7 +162,7 @@ def _targets(config: "Config"):
 
 
 def _per_step(values: Any, lengths: Any) -> tuple[float, float]:
-    """Return nats per sequence `[n]` as nats per step, over all steps, and as the mean of each sequence's own."""
+    """Convert nats per sequence `[n]` to nats per step: over all steps, and as the mean over sequences."""
     import numpy as np
 
     values = np.asarray(values, np.float64)
@@ -171,7 +172,7 @@ def _per_step(values: Any, lengths: Any) -> tuple[float, float]:
 def _run_method(
     method: Any, key: Any, params: Any, targets: Any, model: Any, chunk_size: int | None
 ) -> dict[str, dict[str, Any]]:
-    """The rows of a method's table: one, or two for both directions of AIS."""
+    """Return a method's rows of the table: two for AIS, one per direction, and one for the others."""
     from aevb import marginal_likelihood
     from aevb.data.rows import num_rows
     from experiments.reports.progress import counting
@@ -192,7 +193,7 @@ def _run_method(
 
 
 def _options(method: str) -> dict[str, Any]:
-    """Return the estimator's own options, of those that there are flags for."""
+    """Return the options of an estimator that are set by flags."""
     if method == "is":
         return {"num_samples": _FLAGS.num_samples}
     if method == "particle":
@@ -254,7 +255,9 @@ def _print_table(result: dict[str, Any]) -> None:
     if "lengths" in result:
         elbo |= {"per_step": result["elbo_per_step"], "mean_of_sequences": result["elbo_mean_of_sequences"]}
         steps = f"their {sum(result['lengths']):,} steps"
-        print(f"per step: the sum over sequences / {steps}; mean of sequences: the mean of each one's nats per step")
+        print(
+            f"per step: the sum over sequences / {steps}; mean of sequences: the mean over sequences of nats per step"
+        )
     rows = result["estimates"] | {"ELBO": elbo}
     columns = {name: of for name, of in _COLUMNS.items() if "lengths" in result or of[0] not in _OF_SEQUENCES}
     print_table(
@@ -269,9 +272,10 @@ def _print_table(result: dict[str, Any]) -> None:
     )
     for name, row in result["estimates"].items():
         if row["num_above_r_hat_limit"]:
-            print(f"warning: {name}: chains disagree (R-hat above {_MAX_R_HAT}) on {row['num_above_r_hat_limit']}")
+            number = row["num_above_r_hat_limit"]
+            print(f"warning: {name}: chains disagree (R-hat above {_MAX_R_HAT}) for {number} datapoints")
         if row["num_not_finite"]:
-            print(f"warning: {name}: not a finite number on {row['num_not_finite']} datapoints")
+            print(f"warning: {name}: the estimate is not finite for {row['num_not_finite']} datapoints")
 
 
 def _cell(value: float | None, form: str) -> str:
@@ -279,7 +283,7 @@ def _cell(value: float | None, form: str) -> str:
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    """Never over another file, not even one that came to be while this was computed."""
+    """Write the results, but never over another file, not even one that was created in the meantime."""
     try:
         with path.open("x") as file:
             file.write(json.dumps(_without_nan(result), indent=1) + "\n")
@@ -288,7 +292,7 @@ def _write(path: Path, result: dict[str, Any]) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null, as `num_not_finite` counts."""
+    """Replace NaN and infinity, which JSON does not have, by null; `num_not_finite` counts them."""
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list):

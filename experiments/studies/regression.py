@@ -1,4 +1,4 @@
-"""p(y | x) with latents against densities without, in one table. The command is `experiments.regression`."""
+"""Compare models of p(y | x) with and without latents. The command is `experiments.regression`."""
 
 import functools
 import shlex
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.studies.regression_tables import Split, Table
 
 _FLAGS = flags.FLAGS
-_MODELS = {  # name: what people call it
+_MODELS = {  # name: name in tables
     "latent": "latents, learned p(z|x)",
     "standard_prior": "latents, N(0, I)",
     "gaussian": "Gaussian",
@@ -28,18 +28,18 @@ _MODELS = {  # name: what people call it
 }
 _REFERENCE = "gaussian"
 _SHOWN_LEVELS = (0.5, 0.9)
-_NUM_SPLITS = 10  # of a table without test rows of its own
+_NUM_SPLITS = 10  # for a table without its own test rows
 
 
 class Fitted(NamedTuple):
-    """One model on one split.
+    """One model fitted to one split.
 
     Attributes:
-      model: its functions.
-      params: those of the epoch that validation chose.
-      log_likelihoods: of each test row, `[N]`, nats, in the units of y.
-      transform: where each test value is among the draws, `[N, E]`.
-      row: numbers for people and programs.
+      model: The model.
+      params: The parameters of the epoch that validation chose.
+      log_likelihoods: log p(y | x) of each test row, `[N]`, in nats, in the units of y.
+      transform: The probability integral transform of the test values, `[N, E]`.
+      row: The results written to `results.json`.
     """
 
     model: "Model"
@@ -51,27 +51,33 @@ class Fitted(NamedTuple):
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("dataset", "bimodal", "A registered table, of x and y: bimodal, diabetes.")
-    flags.DEFINE_string("data", None, "Your own table in its place: a .npz file of x, [N, D], and y, [N] or [N, E].")
-    flags.DEFINE_list("models", ["latent", "gaussian", "mixture"], f"Out of {','.join(_MODELS)}.")
+    flags.DEFINE_string("dataset", "bimodal", "A registered table of x and y: bimodal, diabetes.")
+    flags.DEFINE_string(
+        "data", None, "Your own table, instead of --dataset: a .npz file of x, [N, D], and y, [N] or [N, E]."
+    )
+    flags.DEFINE_list("models", ["latent", "gaussian", "mixture"], f"Comma-separated subset of {', '.join(_MODELS)}.")
     flags.DEFINE_integer("latent_dim", 2, "Size of z.", lower_bound=1)
-    flags.DEFINE_list("hidden_dim", ["50", "50"], "Units of each hidden layer, of every network.")
+    flags.DEFINE_list("hidden_dim", ["50", "50"], "Units of each hidden layer, in every network.")
     flags.DEFINE_integer("num_components", 5, "Components of the mixture density network.", lower_bound=2)
-    flags.DEFINE_enum("bound", "iwae", ["elbo", "iwae"], "What models with latents are trained on.")
-    flags.DEFINE_integer("num_samples", 10, "Draws of z for each datapoint and step.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", 2e-3, "Step size of Adam.", lower_bound=0.0)
-    flags.DEFINE_integer("num_epochs", 200, "At most so many epochs.", lower_bound=1)
-    flags.DEFINE_integer("patience", 40, "Epochs without a better validation bound before it stops.", lower_bound=1)
+    flags.DEFINE_enum("bound", "iwae", ["elbo", "iwae"], "Training objective of models with latents.")
+    flags.DEFINE_integer("num_samples", 10, "Draws of z per datapoint and step.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 2e-3, "Learning rate of Adam.", lower_bound=0.0)
+    flags.DEFINE_integer("num_epochs", 200, "Maximum number of epochs.", lower_bound=1)
+    flags.DEFINE_integer(
+        "patience", 40, "Stop after this many epochs without a better validation bound.", lower_bound=1
+    )
     flags.DEFINE_integer("batch_size", 50, "Datapoints per minibatch.", lower_bound=1)
     flags.DEFINE_bool("map_prior", False, "Whether log N(theta; 0, I) is part of the objective.")
     flags.DEFINE_integer(
-        "num_splits", None, f"Splits, each with its own seed; 1 with test rows of its own, else {_NUM_SPLITS}.",
+        "num_splits",
+        None,
+        f"Number of splits, each with its own seed; by default 1 for a table with test rows, else {_NUM_SPLITS}.",
         lower_bound=1,
-    )  # fmt: skip
-    flags.DEFINE_integer("num_draws", 1000, "Draws for log p(y | x) and for intervals, per test row.", lower_bound=10)
-    flags.DEFINE_integer("seed", 0, "Of the first split, initial weights, training and draws.", lower_bound=0)
+    )
+    flags.DEFINE_integer("num_draws", 1000, "Draws per test row for log p(y | x) and intervals.", lower_bound=10)
+    flags.DEFINE_integer("seed", 0, "Seed for the first split, initial weights, training and draws.", lower_bound=0)
     shared_flags.define_data_flags(has_originals=False)
-    flags.DEFINE_string("workdir", None, "Where to write; under runs/regression if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/regression.")
     launch.start(_compare)
 
 
@@ -82,7 +88,7 @@ def _compare() -> None:
     from experiments.studies import regression_tables as tables
 
     if _FLAGS.data is not None and _FLAGS["dataset"].present:
-        raise ValueError("--data takes the place of --dataset: give one of them")
+        raise ValueError("--data and --dataset are alternatives: give one of them")
     table = tables.own(_FLAGS.data) if _FLAGS.data else tables.named(_FLAGS.dataset, _FLAGS.data_dir)
     workdir = Path(_FLAGS.workdir or f"runs/regression/{table.name},seed-{_FLAGS.seed}")
     num_splits = _FLAGS.num_splits or (1 if table.num_test else _NUM_SPLITS)
@@ -103,7 +109,7 @@ def _compare() -> None:
 def _start_workdir(workdir: Path) -> None:
     if (workdir / "results.json").exists():
         raise ValueError(f"{workdir} holds results already: choose another --workdir, or remove that folder")
-    new_folders.make(workdir)  # told before minutes of training, and not after them
+    new_folders.make(workdir)  # fails before minutes of training rather than after
 
 
 def _build(name: str, table: "Table", hidden_dims: tuple[int, ...]) -> "Model":
@@ -120,7 +126,7 @@ def _build(name: str, table: "Table", hidden_dims: tuple[int, ...]) -> "Model":
 
 
 def _estimator(name: str) -> Any:
-    """What is trained on: without latents every bound is log p(y | x) itself, and one draw of nothing is enough."""
+    """Return the training objective. Without latents every bound equals log p(y | x), and one draw is enough."""
     import aevb
 
     if name not in ("latent", "standard_prior"):
@@ -175,7 +181,7 @@ def _fit(name: str, model: "Model", split: "Split", seed: int) -> Fitted:
 
 
 def _summary(table: "Table", splits: "list[Split]", fitted: dict[str, list[Fitted]]) -> list[dict[str, Any]]:
-    """A row for each model, and for each density that is known."""
+    """Return one row per model and per known density."""
     import numpy as np
 
     from aevb import prediction
@@ -208,7 +214,7 @@ def _pooled(runs: list[Fitted]) -> "np.ndarray":
 
 
 def _mean_and_error(values: "list[np.ndarray]") -> tuple[float, float]:
-    """The mean over splits of their means, and its standard error: over splits, or over the rows of a single one."""
+    """Return the mean over splits and its standard error, over splits or else over the rows of a single split."""
     import numpy as np
 
     each = values[0] if len(values) == 1 else np.array([np.mean(of_split) for of_split in values])
@@ -229,7 +235,7 @@ def _print_table(table: "Table", splits: "list[Split]", rows: list[dict[str, Any
     from experiments.reports.tables import print_table
 
     errors = f"{len(splits)} random splits" if len(splits) > 1 else "test rows"
-    print(f"\n{table.name}, {len(splits[0].y)} test rows, nats per datapoint; +- standard error over {errors}:")
+    print(f"\n{table.name}, {len(splits[0].y)} test rows, nats per datapoint; +-: standard error over {errors}:")
     shown = []
     for row in rows:
         cells = {"model": row["model"], "log p(y|x)": _cell(row["log_likelihood"]), "+-": _cell(row["standard_error"])}

@@ -1,4 +1,4 @@
-"""The noise that models of a table have learned, and how well it is calibrated, as figures."""
+"""Figures of the noise that regression models have learned, and of its calibration."""
 
 from collections.abc import Mapping
 
@@ -10,9 +10,9 @@ from aevb import Model, figures, prediction
 from aevb.model import Params
 from experiments.studies.regression_tables import Split, Table
 
-_GRID = (120, 160)  # of x and y
-_NUM_LATENTS = 10_000  # draws of z of a density on the grid
-_NUM_DRAWS = 100_000  # of y of a histogram
+_GRID = (120, 160)  # points along x and y
+_NUM_LATENTS = 10_000  # draws of z per density on the grid
+_NUM_DRAWS = 100_000  # draws of y per histogram
 _QUANTILES = (0.1, 0.5, 0.9)
 _LEVELS = np.arange(0.05, 1, 0.05)
 
@@ -20,7 +20,7 @@ Fits = Mapping[str, tuple[Model, Params]]
 
 
 def noise(table: Table, split: Split, fits: Fits, seed: int) -> Figure:
-    """Return maps of p(y | x) where x and y are numbers, and slices of it at three test rows elsewhere."""
+    """Draw maps of p(y | x) if x and y are scalars, else slices at three test rows."""
     key = jax.random.key(seed)
     if split.x.shape[1] == split.y.shape[1] == 1:
         return _maps(table, split, fits, key)
@@ -28,11 +28,11 @@ def noise(table: Table, split: Split, fits: Fits, seed: int) -> Figure:
 
 
 def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> Figure:
-    """Return the coverage of central intervals at every level.
+    """Draw the coverage of central intervals at every level.
 
     Args:
-      table: whose rows they are.
-      transforms: by model, where the test values of all splits are among the draws.
+      table: The table of the test rows.
+      transforms: By model, the probability integral transform of the test values of all splits.
     """
     shares = {model: prediction.coverage(transform, list(_LEVELS)) for model, transform in transforms.items()}
     num_values = next(iter(transforms.values())).size
@@ -56,7 +56,7 @@ def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
 
 
 def _slices(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
-    """At the test rows whose predicted mean, by the first model, is low, in the middle and high; y's first column."""
+    """Draw p(y | x) of the first column of y, at test rows with a low, a median and a high mean of the first model."""
     model, params = next(iter(fits.values()))
     means = prediction.predict(params, key, split.test.condition, model, 1000).mean(1)[:, 0]
     order = np.argsort(means)

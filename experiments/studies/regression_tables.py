@@ -1,4 +1,4 @@
-"""Tables of x and y for regression: read, split, and standardized by their training rows alone."""
+"""Tables of x and y for regression: reading, splitting, and standardization by the training rows."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from aevb.data.sources import bimodal
 
 TABLES = ("bimodal", "diabetes")
 
-_TEST_SHARE, _VALID_SHARE = 0.2, 0.2  # of all rows, and of those that are not for testing
+_TEST_SHARE, _VALID_SHARE = 0.2, 0.2  # of all rows, and of the remaining rows
 _FEWEST_ROWS = 20
 
 LogDensity = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -23,11 +23,11 @@ class Table(NamedTuple):
     """Rows of x and y.
 
     Attributes:
-      name: for people.
-      x: `[N, D]` float64.
-      y: `[N, E]` float64, what is predicted.
-      num_test: so many rows, the last ones, are always the test rows; `None` where each split draws its own.
-      known: densities that are known, `log p(y | x)` by the name of each.
+      name: The name shown in tables and figures.
+      x: The inputs, `[N, D]` float64.
+      y: The values to predict, `[N, E]` float64.
+      num_test: The number of fixed test rows, at the end of the table; `None` if each split draws its own.
+      known: Known densities, `log p(y | x)` by name.
     """
 
     name: str
@@ -38,23 +38,23 @@ class Table(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """What standardizes columns: their means and standard deviations over the training rows, `[D]` each."""
+    """The means and standard deviations of columns over the training rows, `[D]` each, for standardization."""
 
     mean: np.ndarray
     scale: np.ndarray
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Scaling":
-        """Return that of some rows; a column that never varies keeps its unit."""
+        """Return the scaling of the given rows. A column that never varies is only centred."""
         scale = values.std(0)
         return cls(values.mean(0), np.where(scale > 0, scale, 1.0))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
-        """Return the values standardized, float32."""
+        """Standardize values, as float32."""
         return ((values - self.mean) / self.scale).astype(np.float32)
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """Return standardized values in their own units."""
+        """Return standardized values in their original units."""
         return self.mean + self.scale * values
 
 
@@ -62,13 +62,13 @@ class Split(NamedTuple):
     """One division of a table.
 
     Attributes:
-      train: standardized `Given(y, x)`.
-      valid: likewise, for early stopping.
-      test: likewise.
-      x: the test rows' in their own units, `[N, D]`.
-      y: likewise, `[N, E]`.
-      x_scaling: of x.
-      y_scaling: of y.
+      train: Standardized training rows, `Given(y, x)`.
+      valid: Standardized validation rows, for early stopping.
+      test: Standardized test rows.
+      x: x of the test rows in the original units, `[N, D]`.
+      y: y of the test rows in the original units, `[N, E]`.
+      x_scaling: The scaling of x.
+      y_scaling: The scaling of y.
     """
 
     train: Given
@@ -81,7 +81,7 @@ class Split(NamedTuple):
 
     @property
     def log_unit(self) -> float:
-        """Nats by which log p(y | x) of standardized y exceeds that of y itself: log |dy / d standardized y|."""
+        """The excess of log p(y | x) of standardized y over that of y, in nats: log |dy / d standardized y|."""
         return float(np.sum(np.log(self.y_scaling.scale)))
 
 
@@ -89,7 +89,7 @@ def named(name: str, data_dir: str | None) -> Table:
     """Load a registered table.
 
     Raises:
-      DatasetError: it cannot be had, or has no arrays x and y.
+      DatasetError: If it cannot be loaded, or has no arrays x and y.
     """
     splits = [load(name, split, data_dir).arrays for split in ("train", "test")]
     _check_names(name, splits[0])
@@ -105,7 +105,7 @@ def own(path: str) -> Table:
     """Read a `.npz` file of x, `[N, D]` or `[N]`, and y, `[N, E]` or `[N]`.
 
     Raises:
-      DatasetError: it cannot be read, or is no such table.
+      DatasetError: If it cannot be read, or does not hold such a table.
     """
     arrays = read_npz(Path(path).expanduser())
     _check_names(path, arrays)
@@ -113,19 +113,20 @@ def own(path: str) -> Table:
     if len(x) != len(y):
         raise DatasetError(f"{path} has {len(x)} rows of x and {len(y)} of y")
     if len(x) < _FEWEST_ROWS:
-        raise DatasetError(f"{path} has {len(x)} rows: to train, validate and test takes {_FEWEST_ROWS} or more")
+        raise DatasetError(f"{path} has {len(x)} rows: training, validation and testing need at least {_FEWEST_ROWS}")
     return Table(Path(path).stem, x, y)
 
 
 def split(table: Table, seed: int) -> Split:
-    """Divide a table at random, by a seed.
+    """Divide a table at random with a seed.
 
-    A fifth is for testing, and a fifth of the rest for validation; a tenth where the table has test rows of its own.
+    A fifth of the rows is for testing and a fifth of the rest for validation. A table with its own test rows gives a
+    tenth of the others to validation.
 
     Raises:
-      DatasetError: y does not vary.
+      DatasetError: If y does not vary.
     """
-    # RandomState's streams are frozen for good; those of NumPy's newer generators may change between versions.
+    # RandomState's streams are frozen; those of NumPy's newer generators may change between versions.
     random, size = np.random.RandomState(seed), len(table.y)
     if table.num_test is None:
         order = random.permutation(size)
@@ -137,7 +138,7 @@ def split(table: Table, seed: int) -> Split:
     num_valid = int(_VALID_SHARE * len(rest)) if table.num_test is None else len(rest) // 10
     valid, train = rest[:num_valid], rest[num_valid:]
     if np.any(table.y[train].std(0) == 0):
-        raise DatasetError(f"y of {table.name} is the same in all training rows: there is nothing to learn")
+        raise DatasetError(f"y of {table.name} is constant over the training rows: there is nothing to learn")
     x_scaling, y_scaling = Scaling.of(table.x[train]), Scaling.of(table.y[train])
     parts = [Given(y_scaling.forward(table.y[rows]), x_scaling.forward(table.x[rows])) for rows in (train, valid, test)]
     return Split(parts[0], parts[1], parts[2], table.x[test], table.y[test], x_scaling, y_scaling)
@@ -147,13 +148,13 @@ def _check_names(name: str, arrays: Mapping[str, np.ndarray]) -> None:
     missing = [each for each in "xy" if each not in arrays]
     if missing:
         raise DatasetError(
-            f"{name} has no {' and no '.join(missing)}, but {', '.join(arrays)}: a table for regression has "
-            f"x [N, D] and y [N] or [N, E]"
+            f"{name} has no {' and no '.join(missing)}, but {', '.join(arrays)}: regression needs x [N, D] and y [N] "
+            f"or [N, E]"
         )
 
 
 def _columns(name: str, key: str, values: np.ndarray) -> np.ndarray:
-    """Return `[N, D]` float64 of an array of numbers, checked."""
+    """Check an array of numbers and return it as `[N, D]` float64."""
     if values.dtype.kind not in "buif" or values.ndim not in (1, 2) or not values.size:
         raise DatasetError(
             f"{key} of {name} must be numbers [N] or [N, D], got dtype {values.dtype} and shape {values.shape}"

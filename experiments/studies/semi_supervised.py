@@ -1,4 +1,4 @@
-"""Errors of M1, M2 and M1+M2 with few labels and the published ones. The command is `experiments.semi_supervised`."""
+"""Classify with few labels by M1, M2 and M1+M2 (Kingma et al. 2014). The command is `experiments.semi_supervised`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 
-# Of Kingma et al. 2014, Table 1, MNIST, 100 labels, in %. The machine of their M1 is a transductive one.
+# Kingma et al. 2014, Table 1: errors on MNIST with 100 labels, in %. Their M1 uses a transductive SVM.
 _PUBLISHED = {"m1": "11.82 +- 0.25", "m2": "11.97 +- 1.71", "m1_m2": "3.33 +- 0.14"}
 _TITLES = {"m1": "M1, support vector machine", "m2": "M2", "m1_m2": "M1+M2"}
 
@@ -30,30 +30,34 @@ def run() -> None:
     flags.DEFINE_list("model", ["m1", "m1_m2"], f"Comma-separated subset of {', '.join(_TITLES)}.")
     flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "The data set.")
     flags.DEFINE_integer(
-        "num_labels", 100, "Training images whose labels are used, as many of each class.", lower_bound=1
+        "num_labels", 100, "Number of labelled training images, the same for every class.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_valid_images",
         1000,
-        "Training images, with their labels, that are held out to choose settings.",
+        "Number of labelled training images held out to choose settings.",
         lower_bound=1,
     )
-    flags.DEFINE_list("seed", ["0"], "Comma-separated seeds of the labelled images and initial weights.")
+    flags.DEFINE_list("seed", ["0"], "Comma-separated seeds for choosing labelled images and initial weights.")
     flags.DEFINE_list(
-        "classifier_weight", ["1"], "Weight of log q(y|x); of several, validation images choose with the first seed."
+        "classifier_weight",
+        ["1"],
+        "Weight of log q(y|x); validation images choose among several, with the first seed.",
     )
-    flags.DEFINE_integer("num_trial_epochs", 10, "Epochs of each run that chooses a weight.", lower_bound=1)
+    flags.DEFINE_integer("num_trial_epochs", 10, "Epochs of each trial of a weight.", lower_bound=1)
     for name, kind in (
         ("latent_dim", "Size of z"),
         ("hidden_dim", "Units of each hidden layer"),
-        ("num_epochs", "Epochs"),
-        ("batch_size", "Images in a minibatch"),
+        ("num_epochs", "Training epochs"),
+        ("batch_size", "Images per minibatch"),
     ):
         flags.DEFINE_integer(name, None, f"{kind}; the model's own by default.", lower_bound=1)
-    flags.DEFINE_float("learning_rate", None, "Adam's first step size; the model's own by default.", lower_bound=0)
+    flags.DEFINE_float(
+        "learning_rate", None, "Initial learning rate of Adam; the model's own by default.", lower_bound=0
+    )
     flags.DEFINE_integer("num_m1_epochs", 50, "Epochs of M1.", lower_bound=1)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where runs are kept; under runs/semi_supervised if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default under runs/semi_supervised.")
     launch.start(_run_all)
 
 
@@ -87,8 +91,8 @@ def _run_all() -> None:
         write_csv(workdir / f"{model}.csv", rows)
         table.append(_row(model, rows))
     print(
-        f"\n{_FLAGS.dataset}, {_FLAGS.num_labels} labels, error in %; {_FLAGS.num_valid_images} more labels, of "
-        f"validation images, chose settings:"
+        f"\n{_FLAGS.dataset}, {_FLAGS.num_labels} labels, error in %; {_FLAGS.num_valid_images} labelled validation "
+        f"images chose the settings:"
     )
     print_table(table)
     print(f"written: {workdir}")
@@ -113,7 +117,7 @@ def _settings(model: str, seed: int, weight: float) -> "Settings":
 def _train_all(
     workdir: Path, model: str, splits: "dict[int, FewLabels]", m1: "Features | None", weights: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Train one model with every seed, at the weight that validation images choose with the first."""
+    """Train one model with every seed, at the weight that validation images choose with the first seed."""
     from experiments.studies import few_labels
 
     def job(settings: "Settings") -> "Job":

@@ -1,4 +1,4 @@
-"""One series of numbers along time: read, differenced by season, divided in time, and forecast without a model."""
+"""One time series: reading, seasonal differences, windows, and a seasonal naive forecast."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -15,11 +15,11 @@ class Series(NamedTuple):
     """A series, in its own units.
 
     Attributes:
-      name: for people.
-      values: `[T, D]` float64, NaN where nothing was observed.
-      num_test: so many steps, the last ones, are for testing.
-      times: `[T]`, of each step.
-      time_name: what `times` are.
+      name: The name shown in tables and figures.
+      values: The values `[T, D]` float64, NaN where nothing was observed.
+      num_test: The number of final steps to test on.
+      times: The time of each step, `[T]`.
+      time_name: The axis label of `times`.
     """
 
     name: str
@@ -33,11 +33,11 @@ def named(name: str, data_dir: str | None, source_dir: str | None) -> Series:
     """Load a registered series, whose test split follows its training split.
 
     Raises:
-      DatasetError: it cannot be had, or is not one series in time.
+      DatasetError: If it cannot be loaded, or is not a single time series.
     """
     splits = [load(name, split, data_dir, source_dir) for split in ("train", "test")]
     if not all(each.is_sequences and len(each.images) == 1 for each in splits) or splits[0].images.dtype.kind != "f":
-        raise DatasetError(f"{name} is not one series of numbers, whose later part is its test split: co2 is")
+        raise DatasetError(f"{name} is not a single time series with its later part as the test split; co2 is one")
     arrays = splits[0].arrays
     parts = [each.sequences()[0, : each.arrays["lengths"][0]] for each in splits]
     values = np.concatenate(parts).astype(np.float64)
@@ -48,14 +48,16 @@ def named(name: str, data_dir: str | None, source_dir: str | None) -> Series:
 
 
 def own(path: str, num_test: int | None) -> Series:
-    """Read a `.npz` file of values, `[T]`, `[T, D]` or `[1, T, D]`; by default a fifth is for testing.
+    """Read a `.npz` file of values, `[T]`, `[T, D]` or `[1, T, D]`. By default the last fifth is for testing.
 
     Raises:
-      DatasetError: it cannot be read, or is no such series.
+      DatasetError: If it cannot be read, or does not hold such a series.
     """
     arrays = read_npz(Path(path).expanduser())
     if "values" not in arrays:
-        raise DatasetError(f"{path} has no values, but {', '.join(arrays)}: a series is values [T] or [T, D]")
+        raise DatasetError(
+            f"{path} has no array `values`, but {', '.join(arrays)}: a series is an array values, [T] or [T, D]"
+        )
     values = arrays["values"]
     if values.ndim == 3 and len(values) == 1:
         values = values[0, : int(np.ravel(arrays["lengths"])[0])] if "lengths" in arrays else values[0]
@@ -66,17 +68,17 @@ def own(path: str, num_test: int | None) -> Series:
         )
     values = values.astype(np.float64).reshape(len(values), -1)
     if np.any(np.isinf(values)):
-        raise DatasetError(f"values of {path} are infinite somewhere: what was not observed is NaN")
+        raise DatasetError(f"values of {path} are infinite somewhere: mark missing values with NaN")
     return Series(Path(path).stem, values, num_test or len(values) // 5, np.arange(1, len(values) + 1), "step")
 
 
 class Differences(NamedTuple):
-    """Changes against the step a season before, standardized: y_t = (x_t - x_{t-season} - mean) / scale.
+    """Standardized seasonal differences, y_t = (x_t - x_{t-season} - mean) / scale.
 
     Attributes:
-      season: steps; 1 is the step before.
-      mean: `[D]`, of the changes in the part that is fitted.
-      scale: `[D]`, their standard deviation there.
+      season: Steps per season; 1 compares with the step before.
+      mean: The mean of the changes in the fitted part, `[D]`.
+      scale: Their standard deviation in the fitted part, `[D]`.
     """
 
     season: int
@@ -85,16 +87,16 @@ class Differences(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray, season: int, name: str) -> "Differences":
-        """Return those of values `[T, D]` to fit.
+        """Fit to values `[T, D]`.
 
         Raises:
-          DatasetError: changes do not vary, or none was observed.
+          DatasetError: If the changes do not vary, or too few were observed.
         """
         changes = values[season:] - values[:-season]
         seen = np.sum(~np.isnan(changes), axis=0)
         if np.any(seen < 2) or np.any(np.nanstd(changes, axis=0) == 0):
             raise DatasetError(
-                f"changes of {name} over {season} steps are the same, or too few were observed, to learn from"
+                f"cannot learn from changes of {name} over {season} steps: they are constant, or too few were observed"
             )
         return cls(season, np.nanmean(changes, axis=0), np.nanstd(changes, axis=0))
 
@@ -104,9 +106,9 @@ class Differences(NamedTuple):
         return ((changes - self.mean) / self.scale).astype(np.float32)
 
     def back(self, draws: np.ndarray, histories: np.ndarray) -> np.ndarray:
-        """Return draws of changes, `[N, S, H, D]`, as values that go on from `histories`, `[N, T, D]`.
+        """Convert draws of changes, `[N, S, H, D]`, to values that continue `histories`, `[N, T, D]`.
 
-        Beyond one season the value before is the draw's own.
+        Beyond one season the changes are added to the draw's own values.
         """
         base = np.stack([filled(each, self.season, self.mean)[-self.season :] for each in histories])
         values = np.empty(draws.shape)
@@ -117,7 +119,10 @@ class Differences(NamedTuple):
 
 
 def filled(values: np.ndarray, season: int, change: np.ndarray) -> np.ndarray:
-    """Return values `[T, D]` with what is missing at the value a season before and the mean change, or after."""
+    """Fill missing values `[T, D]` with the value a season before plus the mean change, or else a season after less it.
+
+    Values with neither become the mean of the series.
+    """
     found = values.copy()
     for steps, sign in ((range(season, len(found)), 1), (range(len(found) - season - 1, -1, -1), -1)):
         for step in steps:
@@ -127,31 +132,31 @@ def filled(values: np.ndarray, season: int, change: np.ndarray) -> np.ndarray:
 
 
 def windows(values: np.ndarray, length: int) -> np.ndarray:
-    """Return every stretch of `length` steps of `[T, D]`, `[N, length, D]`, without those that are NaN throughout."""
+    """Return all windows of `length` steps of `[T, D]`, `[N, length, D]`, except those that are NaN throughout."""
     found = np.moveaxis(np.lib.stride_tricks.sliding_window_view(values, length, axis=0), -1, 1)
     return found[~np.all(np.isnan(found), axis=(1, 2))]
 
 
 def histories(values: np.ndarray, origins: np.ndarray, length: int) -> np.ndarray:
-    """Return the `length` steps up to each origin, `[N, length, D]`: steps before it, an origin being a position."""
+    """Return the `length` steps before each origin, `[N, length, D]`; origins are positions in the series."""
     return values[origins[:, None] + np.arange(-length, 0)]
 
 
 def futures(values: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
-    """Return the `horizon` steps from each origin on, `[N, H, D]`, NaN after the end."""
+    """Return the `horizon` steps from each origin, `[N, H, D]`, NaN after the end."""
     longer = np.pad(values, ((0, horizon), (0, 0)), constant_values=np.nan)
     return longer[origins[:, None] + np.arange(horizon)]
 
 
 class SeasonalNaive(NamedTuple):
-    """The value a season before, and a drift; its intervals are quantiles of its own errors where it was fitted.
+    """The seasonal naive forecast with drift. Its intervals are quantiles of its own errors on the fitted part.
 
     Attributes:
-      drift: "mean" adds the mean change over a season of the part that was fitted; "last" the change of the mean of the
-        last season against that of the season before it.
-      change: `[D]`, the mean change.
-      season: steps.
-      errors: by horizon, `[R, H, D]`; NaN where one is not known.
+      drift: "mean" adds the mean change over a season in the fitted part; "last" adds the difference between the means
+        of the last two seasons.
+      change: The mean change over a season, `[D]`.
+      season: Steps per season.
+      errors: Errors by horizon, `[R, H, D]`; NaN where unknown.
     """
 
     drift: Drift
@@ -161,7 +166,7 @@ class SeasonalNaive(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray, season: int, horizon: int, drift: Drift) -> "SeasonalNaive":
-        """Fit to values `[T, D]`: its errors from every origin that has two seasons before it."""
+        """Fit to values `[T, D]`. Errors are taken from every origin with at least two seasons before it."""
         change = np.nanmean(values[season:] - values[:-season], axis=0)
         naive = cls(drift, change, season, np.empty(0))
         origins = np.arange(2 * season, len(values))
@@ -169,7 +174,7 @@ class SeasonalNaive(NamedTuple):
         return naive._replace(errors=futures(values, origins, horizon) - points)
 
     def points(self, histories: np.ndarray, horizon: int) -> np.ndarray:
-        """Return forecasts `[N, H, D]` from what was before, `[N, T, D]`, two seasons of it at least."""
+        """Return forecasts `[N, H, D]` from histories `[N, T, D]` of at least two seasons."""
         base = np.stack([filled(each, self.season, self.change) for each in histories])
         last, before = base[:, -self.season :], base[:, -2 * self.season : -self.season]
         change = self.change if self.drift == "mean" else (last - before).mean(axis=1, keepdims=True)
@@ -177,13 +182,13 @@ class SeasonalNaive(NamedTuple):
         return last[:, steps % self.season] + (steps // self.season + 1)[:, None] * change
 
     def draws(self, histories: np.ndarray, horizon: int, num_samples: int) -> np.ndarray:
-        """Return `num_samples` quantiles of each forecast, `[N, S, H, D]`, of equal weight and in no order."""
+        """Return `num_samples` equally weighted quantiles of each forecast in random order, `[N, S, H, D]`."""
         levels = (np.random.RandomState(0).permutation(num_samples) + 0.5) / num_samples
         return self.points(histories, horizon)[:, None] + np.nanquantile(self.errors, levels, axis=0)
 
 
 def check(series: Series, season: int, window: int, horizon: int, num_valid: int) -> None:
-    """Raise `DatasetError` unless a series is long enough for windows, validation and tests."""
+    """Raise `DatasetError` if a series is too short for training windows, validation and testing."""
     fit = len(series.values) - series.num_test - num_valid
     needed: dict[str, Any] = {
         f"to fit a season of {season} and two windows of {window}": (season + 2 * window, fit),
@@ -199,4 +204,4 @@ def check(series: Series, season: int, window: int, horizon: int, num_valid: int
                 f"{series.name} is too short: {max(found, 0)} steps are left {what}, which takes {least}"
             )
     if not 1 <= series.num_test < len(series.values):
-        raise DatasetError(f"{series.name} has {len(series.values)} steps: {series.num_test} for testing are too many")
+        raise DatasetError(f"{series.name} has {len(series.values)} steps: it cannot have {series.num_test} test steps")

@@ -1,4 +1,4 @@
-"""The cross product of any settings: one table, one figure. The command is `experiments.sweep`."""
+"""Train every combination of settings and compare them in a table and a figure. The command is `experiments.sweep`."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,28 +20,32 @@ from experiments.runs.folder import DamagedError, how_to_repair
 from experiments.runs.run import Options
 
 _FLAGS = flags.FLAGS
-_BELOW_THE_AXIS = 40  # per cent of values: one step size out of three may be hopeless
+_BELOW_THE_AXIS = 40  # per cent of values: one learning rate out of three may fail
 _CROSSED = {"latent_dim": (3, 5, 10, 20, 200), "learning_rate": (0.01, 0.02, 0.1), "seed": (0,)}
-_OF_A_PANEL = ("learning_rate", "seed")  # curves of one panel, and runs of one curve
+_OF_A_PANEL = ("learning_rate", "seed")  # the curves of a panel, and the runs of a curve
 
 
 def run() -> None:
     """Define the flags and run."""
     settings = ConfigFlags(defaults.of("mnist"), _CROSSED, has_defaults=False)
     flags.DEFINE_multi_string(
-        "sweep", [], "A setting and its values, latent_dim=3,5 or optimizer.learning_rate=0.01,0.1; can be repeated."
+        "sweep",
+        [],
+        "A setting and its values, such as latent_dim=3,5 or optimizer.learning_rate=0.01,0.1; can be repeated.",
     )
-    flags.DEFINE_integer("num_seeds", None, "Seeds 0, 1, ... of each, in place of --seed.", lower_bound=1)
+    flags.DEFINE_integer("num_seeds", None, "Number of seeds, 0, 1, ..., instead of --seed.", lower_bound=1)
     for old in ("latent_dim", "learning_rate"):
         flags.DEFINE_alias(f"{old}s", old)
     members.define_sharing("runs/sweep")
-    flags.DEFINE_bool("keep_all_checkpoints", True, "Keep every checkpoint of each run, not the last few and the best.")
-    flags.DEFINE_bool("draw_pictures", False, "Draw the pictures of each run in its folder.")
+    flags.DEFINE_bool(
+        "keep_all_checkpoints", True, "Keep every checkpoint of each run, not only the last few and the best."
+    )
+    flags.DEFINE_bool("draw_pictures", False, "Draw the pictures of each run into its folder.")
     launch.start(lambda: main(settings))
 
 
 def main(settings: ConfigFlags) -> None:
-    """Train what is missing, draw the figure and print the table."""
+    """Train the missing runs, draw the figure and print the table."""
     wanted, axes = _wanted(settings)
     options = Options(
         keep_all_checkpoints=_FLAGS.keep_all_checkpoints,
@@ -55,17 +59,17 @@ def main(settings: ConfigFlags) -> None:
 
 
 def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
-    """Return the configurations, and the flags that they differ by."""
+    """Return the configurations, and the flags in which they differ."""
     more = list(_FLAGS.sweep)
     if _FLAGS.num_seeds:
         more.append(f"seed={','.join(map(str, range(_FLAGS.num_seeds)))}")
     if _FLAGS.data and _FLAGS.dataset:
-        raise ValueError("--data and --dataset both say what to train on: give one of them")
+        raise ValueError("--data and --dataset are alternatives: give one of them")
     own = defaults.OWN_SEQUENCES if _FLAGS.model and takes_sequences(_FLAGS.model) else defaults.OWN_IMAGES
     start = defaults.of(own if _FLAGS.data else _FLAGS.dataset or "mnist", eval_every="log")
     if not (_FLAGS.num_epochs or _FLAGS.num_train_samples):
         start = configs.change(start, num_train_samples=members.default_budget())
-    if not _FLAGS.sweep:  # as it was before there was --sweep: sizes and steps are crossed unless one is named
+    if not _FLAGS.sweep:  # as before --sweep existed: latent sizes and learning rates are crossed unless one is given
         more += [f"{flag}={','.join(map(str, _CROSSED[flag]))}" for flag in _defaults_left(start)]
     wanted = settings.crossed(more, start)
     if _FLAGS.data:
@@ -74,7 +78,7 @@ def _wanted(settings: ConfigFlags) -> tuple[list[Config], tuple[str, ...]]:
 
 
 def _defaults_left(config: Config) -> Iterator[str]:
-    """Yield the flags that nothing was said of and whose default values suit the model."""
+    """Yield the flags that are not given and whose default values suit the model."""
     config = configs.change(config, model=_FLAGS.model or config.model.name)
     known = {field.flag: field.kind for field in configs.fields_of(config)}
     for flag, values in _CROSSED.items():
@@ -98,7 +102,7 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     drawn = [
         figures.Panel(
             _title(config, axes),
-            [pictures.curve(f"step size {rate:g}", seeds) for rate, seeds in curves.items()],
+            [pictures.curve(f"learning rate {rate:g}", seeds) for rate, seeds in curves.items()],
         )
         for config, curves in panels.items()
     ]
@@ -120,7 +124,7 @@ def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
 def _histories(
     wanted: Sequence[Config], axes: Sequence[str]
 ) -> tuple[dict[Config, Sequence[Evaluation] | None], dict[Config, str]]:
-    """Return the history of each run that has one, and what is wrong with those that are damaged."""
+    """Return the history of each run, `None` if it has none, and the errors of damaged runs."""
     histories: dict[Config, Sequence[Evaluation] | None] = {}
     damaged: dict[Config, str] = {}
     for config in wanted:
@@ -144,7 +148,7 @@ def _cell(value: Any) -> Any:
 
 
 def _row(config: Config, axes: Sequence[str], history: Sequence | None, has_valid: bool) -> dict[str, Any]:
-    """Return a row of the table, whose names are those of metrics.csv and of the flags."""
+    """Return a row of the table. Its columns are named as in metrics.csv and as the flags."""
     end = history[-1] if history else None
     bound = lambda name: round(getattr(end, name), 4) if end and math.isfinite(getattr(end, name)) else None
     validation = {"valid_elbo": bound("valid_elbo")} if has_valid else {}

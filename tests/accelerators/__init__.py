@@ -1,1 +1,1 @@
-"""The library's programs compiled for accelerators that need not be there."""
+"""Compile the library's programs for accelerators that need not be present."""

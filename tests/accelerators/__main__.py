@@ -1,11 +1,11 @@
-"""Compile what a run spends its time in for accelerators that are not there, and print what their compilers say.
+"""Compile the main programs of a run for accelerators that are not present, and print the compilers' statistics.
 
     make accelerators                       # installs the compilers first: 440 MB
     python -m tests.accelerators --quick    # without the slice of 256 chips
 
-Nothing is run and nothing is measured: operations, memory and collectives are the compiler's; bytes per step are
-counted from the shapes and layouts of its instructions; times are a roofline of both. Fails where a loop does not stay
-on the device or a state is not updated in place.
+Nothing is run or measured. Operations, memory and collectives are reported by the compiler. Bytes per step are counted
+from the shapes and layouts of its instructions. Times are roofline estimates from both. The command fails if a loop
+does not stay on the device or a state is not updated in place.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
 
     from tests.accelerators import report
 
-    print("| program | chip | operations a step | MB a step | MB at most | sent a step | µs a step by roofline |")
+    print("| program | chip | operations per step | MB per step | peak MB | sent per step | µs per step by roofline |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for case in report.cases(wide=not flags.quick):
         if flags.only not in f"{case.name}, {case.target.name}":

@@ -1,4 +1,4 @@
-"""Programs and arguments that are shapes alone."""
+"""Programs with abstract arguments, which have shapes but no values."""
 
 from typing import Any, NamedTuple
 
@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 
 class Program(NamedTuple):
-    """A jitted function and what it is traced with.
+    """A jitted function and the arguments to trace it with.
 
     Attributes:
-      function: what `jax.jit` returns, or a `DonatingProgram`.
-      arguments: positional ones, shapes.
-      options: static ones, by name.
-      donates: whether the buffers of the first argument become those of the result.
+      function: A function returned by `jax.jit`, or a `DonatingProgram`.
+      arguments: The shapes of the positional arguments.
+      options: Static arguments, by name.
+      donates: Whether the buffers of the first argument are donated to the result.
     """
 
     function: Any
@@ -22,7 +22,7 @@ class Program(NamedTuple):
     donates: bool = False
 
     def trace(self) -> jax.stages.Traced:
-        """Trace it."""
+        """Trace the function."""
         return self.function.trace(*self.arguments, **(self.options or {}))
 
 
@@ -37,12 +37,12 @@ def array(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 
 
 def count() -> jax.ShapeDtypeStruct:
-    """Return the shape of a number of something."""
+    """Return the shape of an integer scalar."""
     return array(dtype=jnp.int32)
 
 
 def shapes_of(data: Any, first: int | None = -1) -> Any:
-    """Return the shapes of data `[N, ...]`, of the `first` of them, or with `None` of one datapoint."""
+    """Return the shapes of data `[N, ...]`, or of their first `first` datapoints; `None` means a single datapoint."""
     cut = lambda leaf: leaf.shape[1:] if first is None else (len(leaf) if first < 0 else first, *leaf.shape[1:])
     as_device = lambda leaf: jax.dtypes.canonicalize_dtype(leaf.dtype)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(cut(leaf), as_device(leaf)), data)

@@ -1,4 +1,4 @@
-"""What a compiled program does in its loops, read from the text of its optimised module."""
+"""Read the instructions in the loops of a compiled program from the text of its optimised module."""
 
 import collections
 import math
@@ -13,11 +13,11 @@ _SHAPE = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 
 
 class Loop(NamedTuple):
-    """One `while` of a module.
+    """One `while` instruction of a module.
 
     Attributes:
-      inside: the computation that it is in.
-      body: the computation that it repeats.
+      inside: The computation that contains it.
+      body: The computation that it repeats.
     """
 
     inside: str
@@ -25,7 +25,7 @@ class Loop(NamedTuple):
 
 
 def computations(text: str) -> dict[str, list[str]]:
-    """Return the instructions of each computation of a module, by its name."""
+    """Return the instructions of each computation of a module by name."""
     found: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in text.splitlines():
@@ -39,22 +39,22 @@ def computations(text: str) -> dict[str, list[str]]:
 
 
 def loops(module: dict[str, list[str]]) -> list[Loop]:
-    """Return all `while` of a module."""
+    """Return all `while` instructions of a module."""
     body = lambda line: re.search(r"body=%?([\w.\-]+)", line)[1]  # pyright: ignore[reportOptionalSubscript]
     return [Loop(name, body(line)) for name, lines in module.items() for line in lines if operation(line) == "while"]
 
 
 def innermost(module: dict[str, list[str]]) -> list[str]:
-    """Return the instructions of the longest loop body that has no loop in it: those of a step."""
+    """Return the instructions of a step: the longest loop body that contains no loop."""
     bodies = [module[loop.body] for loop in loops(module)]
     without = [lines for lines in bodies if all(operation(line) != "while" for line in lines)]
     return max(without, key=len)
 
 
 def operation(line: str) -> str:
-    """Return what an instruction does, `fusion` say."""
+    """Return the operation of an instruction, such as `fusion`."""
     right = line.split(" = ", 1)[1]
-    if right.startswith("("):  # a tuple's type, in which there are parentheses
+    if right.startswith("("):  # a tuple type, which contains parentheses
         depth = end = 0
         for end, letter in enumerate(right):  # noqa: B007
             depth += (letter == "(") - (letter == ")")
@@ -68,12 +68,12 @@ def operation(line: str) -> str:
 
 
 def is_launched(line: str) -> bool:
-    """Return whether a device runs an instruction: not what renames a buffer, nor the end of what began before."""
+    """Return whether a device runs an instruction, unlike renamings of buffers and ends of asynchronous operations."""
     return operation(line) not in _FREE and not operation(line).endswith("-done")
 
 
 def collectives(lines: list[str]) -> dict[str, int]:
-    """Return how many bytes the collectives of a step send, by kind, counted once each."""
+    """Return the bytes that the collectives of a step send, by kind, each counted once."""
     found: collections.Counter[str] = collections.Counter()
     for line in lines:
         kind = operation(line).removesuffix("-start")

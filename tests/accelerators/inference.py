@@ -1,4 +1,4 @@
-"""What is done with trained models: estimates of log p(x), posteriors, sequences, classes, hidden Markov models."""
+"""Inference programs: estimates of log p(x), posteriors, sequences, classification, hidden Markov models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ _HIDDEN = hidden_markov.bernoulli()
 
 
 def _of(program: Any, case: Any, *arguments: Any, data: Any = None, positions: bool = True, **options: Any) -> Program:
-    """Return a program of `(params, key, data of 8, positions, ...)`."""
+    """Return a program that takes `(params, key, data, positions, ...)` with 8 datapoints."""
     params = jax.eval_shape(case.model.init, key())
     data = shapes_of(case.data, 8) if data is None else data
     places = (_POSITIONS,) if positions else ()

@@ -1,7 +1,7 @@
-"""Every program of the library as a jitted function with abstract arguments: nothing is computed.
+"""Every program of the library as a jitted function with abstract arguments. Nothing is computed.
 
-`PROGRAMS` is the one list. tests/test_accelerators.py lowers each of them for CUDA and TPU, and fails where a compiled
-function of `aevb` is in none; the report, `python -m tests.accelerators`, compiles those that a run spends its time in.
+`PROGRAMS` lists them all. tests/test_accelerators.py lowers each of them for CUDA and TPU, and fails if a compiled
+function of `aevb` is in none of them. The report, `python -m tests.accelerators`, compiles the main programs of a run.
 """
 
 import dataclasses
@@ -22,15 +22,15 @@ from tests.models import CASES, Case
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Of the networks of the paper, and of what they are trained on.
+    """Sizes of the paper's networks and their training data.
 
     Attributes:
-      num_rows: N.
-      data_shape: of one datapoint.
-      hidden: units of the hidden layers.
-      latent: J.
-      batch: M.
-      members: of a population.
+      num_rows: The number of datapoints, N.
+      data_shape: The shape of a datapoint.
+      hidden: Units per hidden layer.
+      latent: The number of latents, J.
+      batch: Datapoints per minibatch, M.
+      members: Members of a population.
     """
 
     num_rows: int = 60_000
@@ -53,7 +53,7 @@ def training_program(
     make: MakeAlgorithm = aevb.auto_encoding,
     **model_options: Any,
 ) -> Program:
-    """Return whole epochs of the paper's network."""
+    """Return the program for whole epochs of the paper's network."""
     model = aevb.mlp_vae(sizes.data_shape, sizes.latent, sizes.hidden, **model_options)
     algorithm = make(model, aevb.paper_optimizer(), sizes.num_rows, True)
     program = aevb.make_train_epochs(algorithm, sizes.batch, binarization)
@@ -62,7 +62,7 @@ def training_program(
 
 
 def population_program(sizes: Sizes, binarization: Any = "grey") -> Program:
-    """Return whole epochs of members side by side, whose latent sizes may differ."""
+    """Return the program for whole epochs of members side by side, whose latent sizes may differ."""
     model = aevb.mlp_vae(sizes.data_shape, sizes.latent, sizes.hidden)
     optimizer = padding.padded(aevb.paper_optimizer(), model)
     algorithm = aevb.auto_encoding(model, optimizer, sizes.num_rows)
@@ -74,7 +74,7 @@ def population_program(sizes: Sizes, binarization: Any = "grey") -> Program:
 
 
 def evaluation_program(sizes: Sizes, binarization: Any = "grey") -> Program:
-    """Return the evaluation of a split, three chunks of it: of one chunk no loop is left."""
+    """Return the evaluation program for a split of three chunks; a single chunk would leave no loop."""
     model = aevb.mlp_vae(sizes.data_shape, sizes.latent, sizes.hidden)
     params = jax.eval_shape(model.init, key())
     arguments = (params, key(), array(3 * sizes.num_rows // 6, *sizes.data_shape), count())
@@ -84,14 +84,14 @@ def evaluation_program(sizes: Sizes, binarization: Any = "grey") -> Program:
 
 
 def case_training(case: Case) -> Program:
-    """Return whole epochs of any kind of model on its data."""
+    """Return the program for whole epochs of a model on its data."""
     algorithm = aevb.auto_encoding(case.model, aevb.paper_optimizer(), 24, estimator=case.estimator, map_prior=False)
     state = jax.eval_shape(algorithm.init, key(), shapes_of(case.data, first=None))
     return Program(aevb.make_train_epochs(algorithm, 6), (state, shapes_of(case.data), count()), donates=True)
 
 
 def case_evaluation(case: Case) -> Program:
-    """Return the evaluation of any kind of model on its data."""
+    """Return the evaluation program for a model on its data."""
     params = jax.eval_shape(case.model.init, key())
     options = _evaluated(case.model, case.estimator, 8)
     return Program(evaluation._evaluate_chunks, (params, key(), shapes_of(case.data), count()), options)

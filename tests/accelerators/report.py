@@ -1,4 +1,4 @@
-"""What the compilers of accelerators make of the programs that a run spends its time in."""
+"""Compile the main programs of a run for accelerators, and read the compilers' statistics."""
 
 import dataclasses
 import time
@@ -15,22 +15,22 @@ from tests.accelerators.programs import Sizes, evaluation_program, population_pr
 from tests.accelerators.targets import Target
 from tests.accelerators.traffic import traffic
 
-# The paper's network on all of MNIST: fewer rows would lie on a TPU's chip, and are not gathered from memory.
+# The paper's network on all of MNIST. A smaller data set would fit on a TPU's chip and not be gathered from memory.
 SIZES = Sizes()
 
 
 class Measured(NamedTuple):
-    """What a compiler says of a program on one chip.
+    """Statistics of a compiled program on one chip.
 
     Attributes:
-      loops: how many `while` there are.
-      operations: that a step launches.
-      bytes_per_step: of the chip's memory that a step reads and writes, estimated.
-      peak: bytes of memory that the program holds at most.
-      aliased: bytes of the result that lie where the arguments were.
-      collectives: bytes that a step sends between chips, by kind.
-      seconds: that a step takes by a roofline, estimated.
-      compile_seconds: that the compiler took.
+      loops: The number of `while` instructions.
+      operations: Operations launched per step.
+      bytes_per_step: Estimated bytes of the chip's memory that a step reads and writes.
+      peak: Peak memory of the program, in bytes.
+      aliased: Bytes of the result that reuse buffers of the arguments.
+      collectives: Bytes that a step sends between chips, by kind.
+      seconds: Roofline estimate of the time per step.
+      compile_seconds: Compile time.
     """
 
     loops: int
@@ -47,12 +47,14 @@ class Case(NamedTuple):
     """A row of the table.
 
     Attributes:
-      name: for people.
-      target: the chip.
-      program: made under the mesh that it is for.
-      flops: of a step, on one chip.
-      loops: how many there must be.
-      topology: the slice, and over how many parts members and minibatches are split.
+      name: The name in the table.
+      target: The chip.
+      program: A function that makes the program; it is called under the program's mesh.
+      flops: Floating-point operations per step on one chip.
+      loops: The required number of loops.
+      topology: The slice of chips.
+      members: The number of parts that members are split into.
+      chips: The number of chips.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Case(NamedTuple):
 
 
 def step_flops(sizes: Sizes, rows: int) -> float:
-    """Return the operations of a step's matrix products: forward, and backward twice as many but for the first."""
+    """Return the operations of a step's matrix products: forward, and twice as many backward except for the first."""
     data = sizes.data_shape[0] * sizes.data_shape[1]
     encoder, decoder = data * sizes.hidden, sizes.hidden * data
     middle = 2 * sizes.latent * sizes.hidden + sizes.latent * sizes.hidden
@@ -74,7 +76,7 @@ def step_flops(sizes: Sizes, rows: int) -> float:
 
 
 def cases(wide: bool) -> list[Case]:
-    """Return what is compiled: on one chip, four of them and, where `wide`, 256."""
+    """Return the cases to compile, on one chip, on four and, if `wide`, on 256."""
     one, many = step_flops(SIZES, SIZES.batch), step_flops(SIZES, SIZES.batch * SIZES.members)
     found = []
     for target in (targets.V5E, targets.H100):
@@ -82,7 +84,7 @@ def cases(wide: bool) -> list[Case]:
             Case("training, grey", target, lambda: training_program(SIZES), one, 2),
             Case("training, stochastic", target, lambda: training_program(SIZES, "stochastic"), one, 2),
             Case("30 members side by side", target, lambda: population_program(SIZES), many, 2),
-            Case("evaluation, 10,000 rows a step", target, lambda: evaluation_program(SIZES), one * 100 / 3, 1),
+            Case("evaluation, 10,000 rows per step", target, lambda: evaluation_program(SIZES), one * 100 / 3, 1),
         ]
     wider = dataclasses.replace(SIZES, batch=400)
     found.append(Case("data parallel, M = 400", targets.V5E, lambda: training_program(wider), one, 2, "2x2", 1, 4))
@@ -99,10 +101,10 @@ def cases(wide: bool) -> list[Case]:
 
 
 def measure(case: Case) -> Measured:
-    """Compile a program and read what came of it.
+    """Compile a program and return its statistics.
 
     Raises:
-      AssertionError: a loop left the device, or a state is not updated in place.
+      AssertionError: If a loop does not stay on the device, or a state is not updated in place.
     """
     start = time.perf_counter()
     compiled = _compiled(case)
@@ -128,7 +130,7 @@ def measure(case: Case) -> Measured:
 
 
 def _roofline(case: Case, moved: int, operations: int, sent: int) -> float:
-    """Return the seconds of a step by what takes longest: products, memory or launches; and the links after that."""
+    """Return the seconds per step: the longest of products, memory traffic and launches, plus the links."""
     target = case.target
     alone = max(case.flops / target.flops, moved / target.bandwidth, operations * target.launch)
     return alone + 2 * sent * (1 - 1 / case.chips) / target.link

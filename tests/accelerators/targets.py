@@ -1,4 +1,4 @@
-"""Accelerators that programs are compiled for without one being there, and what each can do at most."""
+"""Accelerators to compile for, which need not be present, and their peak performance."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 _HERE = Path(__file__).parent
 
-# No backend but the host's is ever started; libtpu asks no metadata server, and does not mind a second process.
+# Only the host's backend is started. libtpu queries no metadata server and allows a second process.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -20,12 +20,12 @@ class Target(NamedTuple):
     """A kind of chip.
 
     Attributes:
-      name: in tables.
+      name: The name in tables.
       platform: "tpu" or "cuda".
-      flops: the most that its matrix units do per second, at the precision that programs have by default.
-      bandwidth: bytes per second of its memory.
-      link: bytes per second from one chip to the others, all of its links together.
-      launch: seconds from the start of one operation to that of the next at the least; 0 where a program is one launch.
+      flops: Peak operations per second of its matrix units at the default precision of programs.
+      bandwidth: Memory bandwidth, in bytes per second.
+      link: Bandwidth from one chip to the others over all links, in bytes per second.
+      launch: Least time between the starts of two operations, in seconds; 0 if a program is a single launch.
     """
 
     name: str
@@ -36,19 +36,19 @@ class Target(NamedTuple):
     launch: float
 
 
-# From the makers' data sheets: bfloat16 products on the TPU, TF32 on the H100 SXM; a kernel of a CUDA graph.
+# From the vendors' data sheets: bfloat16 products on the TPU, TF32 on the H100 SXM. A launch is one CUDA graph kernel.
 V5E = Target("TPU v5e", "tpu", 197e12, 819e9, 200e9, 0.0)
 H100 = Target("H100 SXM", "cuda", 494e12, 3352e9, 450e9, 1.5e-6)
 
 
 def prepare() -> None:
-    """Set what must be set before JAX is imported."""
+    """Set the environment variables that must be set before JAX is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def devices(target: Target, topology: str = "") -> list[Any]:
-    """Return the devices of a slice that need not be there, `2x2` or `16x16` of a TPU, or one GPU."""
+    """Return the abstract devices of a TPU slice, `2x2` or `16x16`, or one GPU."""
     from jax.experimental import topologies
 
     if target.platform == "tpu":

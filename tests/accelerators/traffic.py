@@ -1,7 +1,7 @@
-"""How many bytes of a device's memory a step reads and writes, by the shapes and layouts of a compiled module.
+"""Estimate the memory traffic of a step from the shapes and layouts of a compiled module.
 
-An estimate: what each operation takes and gives, once each. Rows that are gathered count with the whole tiles that
-they lie in, `{0,2,1:T(8,128)}` say; what lies on the chip, `S(1)` on a TPU, does not count.
+The estimate counts the inputs and outputs of each operation once. Gathered rows count with the whole tiles that contain
+them, such as `{0,2,1:T(8,128)}`. Arrays on the chip, `S(1)` on a TPU, do not count.
 """
 
 import math
@@ -15,7 +15,7 @@ _PICKS = ("gather", "dynamic-slice")
 
 
 class _Array(NamedTuple):
-    """An array in memory: its item's bytes, shape, axes from the innermost on, and the tile of the innermost two."""
+    """An array in memory: bytes per item, shape, axes starting at the innermost, and tile of the innermost axes."""
 
     item: int
     shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class _Array(NamedTuple):
     on_chip: bool
 
     def size(self, shape: tuple[int, ...] | None = None) -> int:
-        """Return the bytes of the whole, or of a piece of some shape, with the tiles that it lies in."""
+        """Return the bytes of the array, or of a piece of some shape, rounded up to whole tiles."""
         if self.on_chip:
             return 0
         sizes = list(self.shape if shape is None else shape)
@@ -41,7 +41,7 @@ def traffic(module: dict[str, list[str]], lines: list[str]) -> int:
 
 def _of_instruction(module: dict[str, list[str]], types: dict[str, str], line: str) -> int:
     kind, operands = operation(line), [_arrays(types.get(name, "")) for name in _operands(line)]
-    if kind.endswith("-start"):  # its type is what is read and what is written
+    if kind.endswith("-start"):  # its type lists what is read and what is written
         return sum(2 * array.size() for array in _arrays(_type(line))[1:2]) or sum(
             array.size(shape) for array, shape in _moved(line)
         )
@@ -56,13 +56,13 @@ def _of_instruction(module: dict[str, list[str]], types: dict[str, str], line: s
 
 
 def _moved(line: str) -> list[tuple[_Array, tuple[int, ...]]]:
-    """Return what a copy onto the chip reads: the source, and the shape of the part that is copied."""
+    """Return the array that a copy onto the chip reads, and the shape of the copied part."""
     source, target, *_ = _arrays(_type(line))
     return [(source, target.shape)]
 
 
 def _read(inside: list[str], number: int, arrays: list[_Array]) -> int:
-    """Return the bytes that a fusion reads of an operand: where it only picks from it, what it picks."""
+    """Return the bytes that a fusion reads of an operand; if it only picks from it, the bytes picked."""
     whole = sum(array.size() for array in arrays)
     parameter = next((_name(line) for line in inside if f" parameter({number})" in line), None)
     users = [line for line in inside if parameter in _operands(line)]
