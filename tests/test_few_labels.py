@@ -11,7 +11,7 @@ from tests.processes import assert_one_line_error, experiment, kill, read_csv, s
 from tests.test_experiments import size_of_png
 
 SMALL = ("--dataset=digits", "--num_labels=50", "--num_valid_images=200", "--hidden_dim=30", "--latent_dim=3",
-         "--num_m1_epochs=2", "--num_epochs=20", "--batch_size=100")  # fmt: skip
+         "--num_m1_epochs=20", "--num_epochs=20", "--batch_size=100")  # fmt: skip
 
 
 def splits(seed: int, num_labels: int = 30):
