@@ -186,8 +186,12 @@ def test_equal_arguments_give_the_same_model():
     [
         ({"data_shape": (784,)}, ValueError, r"data_shape must be \[H, W\] or \[H, W, C\], an image's, got \[784\]"),
         ({"data_shape": (1, 2, 3, 4)}, ValueError, r"data_shape must be \[H, W\] or \[H, W, C\].*\[1, 2, 3, 4\]"),
-        ({"data_shape": 28}, TypeError, "data_shape must be a sequence of sizes, as an array's shape is, got 28"),
-        ({"data_shape": "28"}, TypeError, "data_shape must be a sequence of sizes, as an array's shape is, got '28'"),
+        ({"data_shape": 28}, TypeError, "data_shape must be a sequence of sizes, like the shape of an array, got 28"),
+        (
+            {"data_shape": "28"},
+            TypeError,
+            "data_shape must be a sequence of sizes, like the shape of an array, got '28'",
+        ),
         ({"data_shape": (28, 0)}, ValueError, r"data_shape\[1\] must be at least 1, got 0"),
         ({"data_shape": (28, 28.0)}, TypeError, r"data_shape\[1\] must be an integer, got 28.0"),
         ({"latent_dim": 0}, ValueError, "latent_dim must be at least 1, got 0"),

@@ -132,10 +132,10 @@ MISTAKES: dict[str, Mistake] = {
         "an old-style key",
         of_key(OLD_KEY),
         TypeError,
-        "key must be one typed key, as jax.random.key(0) makes it, got an old-style key",
+        "key must be one typed key, such as jax.random.key(0), got an old-style key",
         "jax.random.wrap_key_data converts it",
     ),
-    **everywhere("a seed as the key", of_key(0), TypeError, "as jax.random.key(0) makes it, got 0"),
+    **everywhere("a seed as the key", of_key(0), TypeError, "such as jax.random.key(0), got 0"),
     **everywhere("a batch of keys", of_key(KEYS), TypeError, "got keys of shape (3,): jax.vmap over them, or take one"),
     "one key for a population": wrong(
         lambda: population(keys=KEY), TypeError, "keys must be typed keys, one per member"
@@ -215,7 +215,7 @@ MISTAKES: dict[str, Mistake] = {
             "monte_carlo_em": lambda: monte_carlo_em(LINEAR, "adam", SIZE),
         },
         TypeError,
-        "optimizer must be an optax transformation, got 'adam': optax.adam(1e-3), say",
+        "optimizer must be an optax transformation, got 'adam': pass optax.adam(1e-3), for example",
     ),
     **everywhere(
         "an optimizer that was not called",

@@ -59,7 +59,7 @@ AGAIN: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("again", AGAIN)
 @pytest.mark.parametrize("first", ["a step", "epochs", "fit", "fit, kept from a callback"])
 def test_a_state_that_was_given_away_is_not_used_again(used, first, again):
-    answer = "a training step that was given them reused them"
+    answer = "because a training step reused them"
     assert_answered(wrong(lambda: AGAIN[again](used[first]), ValueError, answer))
 
 
