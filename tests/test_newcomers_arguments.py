@@ -114,7 +114,7 @@ MISTAKES: dict[str, Mistake] = {
         "parameters and key swapped",
         {"elbo": lambda: elbo(params=KEY, key=WEIGHTS), "iwae_bound": lambda: iwae(params=KEY, key=WEIGHTS)},
         TypeError,
-        "got a key, and key is a dict with the entries decoder, encoder: params come before the key",
+        "got a key, and key is a dict with the entries decoder, encoder: params come before key",
     ),
     **everywhere(
         "parameters and key swapped",

@@ -125,7 +125,7 @@ MISTAKES: dict[str, Mistake] = {
             "encode": lambda: encoded(data=XS[0]),
         },
         ValueError,
-        "one datapoint alone must have a leading axis too, x[None]",
+        "a single datapoint needs a leading axis, x[None]",
     ),
     "data as a list of datapoints": wrong(lambda: evaluate(data=[*XS]), ValueError, "numpy.asarray makes one array"),
     "data as a list of lists": wrong(lambda: fit(data=XS.tolist()), TypeError, "data must be arrays of numbers"),

@@ -289,7 +289,7 @@ def test_what_can_not_be_saved_is_refused_before_anything_is_written(tmp_path):
     for arguments, words in (
         ((LINEAR, LINEAR.init(KEY)), r"not built by name.*register it with @aevb\.models\.register\(\"name\"\)"),
         ((model, other), r"params are not the parameters of this model: params\['decoder'\]"),
-        ((model, params["encoder"]), "their structure is another than init's"),
+        ((model, params["encoder"]), "their structure differs from that of init"),
     ):
         with pytest.raises(ValueError, match=words):
             aevb.save(tmp_path / "saved", *arguments)
