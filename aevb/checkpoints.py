@@ -160,7 +160,7 @@ class Checkpoints:
         if step is None:
             return jax.tree.map(jnp.asarray, self._last_usable()[1]["params"])
         if step not in steps:
-            raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {steps}")
+            raise RunError(f"no checkpoint {step} in {self._manager.directory}; available: {steps}")
         return jax.tree.map(jnp.asarray, self._restore(step)["params"])
 
     def close(self) -> None:

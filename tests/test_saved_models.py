@@ -191,10 +191,10 @@ def describing(**arguments: Any) -> Callable[[Path], None]:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no folder": (shutil.rmtree, "is no saved model"),
-    "an empty folder": (lambda folder: (shutil.rmtree(folder), folder.mkdir()), "is no saved model"),
+    "no folder": (shutil.rmtree, "is not a saved model"),
+    "an empty folder": (lambda folder: (shutil.rmtree(folder), folder.mkdir()), "is not a saved model"),
     "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("")), "model.json cannot be read"),
-    "parameters alone": (lambda folder: (folder / "model.json").unlink(), "is no saved model"),
+    "parameters alone": (lambda folder: (folder / "model.json").unlink(), "is not a saved model"),
     "a folder for the description": (
         lambda folder: ((folder / "model.json").unlink(), (folder / "model.json").mkdir()),
         "model.json cannot be read",
@@ -206,7 +206,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "null": (written(b"null"), "model.json cannot be read"),
     "brackets": (written(b"[" * 100_000), "model.json cannot be read"),
     "no format": (described(format_version=None), "it has no 'format_version'"),
-    "a newer format": (described(format_version=99), "was written in format 99, this version reads format 1"),
+    "a newer format": (described(format_version=99), "was written in format 99, but this version reads format 1"),
     "no checksums": (described(sha256=None), "it has no 'sha256'"),
     "checksums that are none": (described(sha256=3), "model.json cannot be read"),
     "no model": (described(model=None), "describes no model: it has no 'model'"),
@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a file that is gone": (lambda folder: largest(folder).unlink(), "is damaged"),
     "no parameters": (lambda folder: shutil.rmtree(folder / "params"), "is damaged"),
     "no parameters and no checksums": (nothing_promised, "cannot be read"),
-    "parameters of another size": (describing(hidden_dim=5), "holds parameters of another model than it describes"),
+    "parameters of another size": (describing(hidden_dim=5), "holds parameters of another model: params"),
     "parameters of another structure": (describing(posterior="flow"), "cannot be read"),
 }
 
@@ -265,7 +265,7 @@ def test_saving_over_what_is_there_is_refused(saved, tmp_path, what):
     else:
         path.symlink_to(tmp_path / "nowhere")
     before = contents(path.parent)
-    with pytest.raises(FileExistsError, match="there is there already: save into a new folder"):
+    with pytest.raises(FileExistsError, match="there already exists: save to a new folder"):
         aevb.save(path, *small())
     assert contents(path.parent) == before
 
@@ -383,10 +383,13 @@ OLDER_TRAINING = {
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (FORMATS[2] | {"format_version": FORMAT_VERSION + 1}, f"in format {FORMAT_VERSION + 1}, this version reads"),
+        (
+            FORMATS[2] | {"format_version": FORMAT_VERSION + 1},
+            f"in format {FORMAT_VERSION + 1}, but this version reads",
+        ),
         (FORMATS[1] | {"model": FORMATS[2]["model"]}, "describes no model: the model family 'mlp' takes no"),
         (FORMATS[2] | {"model": ARGUMENTS}, "describes no model: it has no 'name'"),
-        (FORMATS[1] | {"model": ARGUMENTS | {"latent_dim": 3}}, "holds parameters of another model than it describes"),
+        (FORMATS[1] | {"model": ARGUMENTS | {"latent_dim": 3}}, "holds parameters of another model: params"),
     ],
 )
 def test_a_run_folder_of_something_else_is_refused(trained, config, words):
