@@ -62,7 +62,7 @@ MISTAKES: dict[str, Mistake] = {
     "grey pixels for numpyro's Bernoulli": wrong(
         lambda: fit(linear(decode=lambda params, z: bits(params["decoder"] @ z))),
         ValueError,
-        'binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are',
+        'draw pixels with binarization="stochastic", or use aevb.likelihoods.GreyBernoulli',
     ),
     **{
         f"NaN to be binarized, {binarization}": wrong(
