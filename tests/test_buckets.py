@@ -125,7 +125,7 @@ def test_refused():
         fit(aevb.Model(model.init, model.encode, model.decode, model.prior), data, bucketed([3]))
     with refused(match="keeps latents of every datapoint cannot train in length buckets"):
         fit(model, data, bucketed([3], aevb.algorithms.monte_carlo_em))
-    with pytest.raises(TypeError, match="length buckets are made of data in memory"):
+    with pytest.raises(TypeError, match="length buckets need data in memory"):
         fit(model, aevb.Stream(Records(data), block_size=10), bucketed([3]))
 
 

@@ -236,7 +236,7 @@ MISTAKES: dict[str, Mistake] = {
         lambda: fit(algorithm=wake_sleep(LINEAR, OPTIMIZER, SIZE)), TypeError, "that makes one, got an Algorithm"
     ),
     "a function that makes no algorithm": wrong(
-        lambda: fit(algorithm=lambda *arguments: 3), TypeError, "algorithm must make an aevb.Algorithm, got 3"
+        lambda: fit(algorithm=lambda *arguments: 3), TypeError, "algorithm must return an aevb.Algorithm, got 3"
     ),
     "a function where an algorithm belongs": wrong(
         lambda: aevb.make_train_epochs(aevb.auto_encoding, 10),

@@ -228,5 +228,7 @@ def test_a_support_that_depends_on_parameters_is_checked_with_them():
 
 def test_a_bound_that_is_not_a_number_says_what_encode_must_not_see():
     model = linear(decode=lambda params, z: Observed(GreyBernoulli(params["decoder"] @ z)))
-    with pytest.raises(aevb.DivergedError, match=r"at step 0, .* encode must not see: aevb\.distributions\.zeros_and"):
+    with pytest.raises(
+        aevb.DivergedError, match=r"at step 0, .* encode must not see: use aevb\.distributions\.zeros_and"
+    ):
         fit(model, WITH_GAPS)

@@ -296,7 +296,7 @@ def test_members_end_and_go_on_in_mid_epoch(x64, execution):
 def test_members_in_mid_epoch_and_others_are_not_mixed():
     state = cut().state
     states = [copied(state), copied(state)._replace(shuffle_key=None)]
-    with pytest.raises(ValueError, match="some of the members to go on from have a shuffle_key, in mid-epoch"):
+    with pytest.raises(ValueError, match="some of the members to resume from have a shuffle_key, in mid-epoch"):
         aevb.fit_population(FLOATS, MODEL, keys=jax.random.split(jax.random.key(0), 2), states=states, num_steps=20)
 
 
