@@ -199,7 +199,7 @@ MISTAKES: dict[str, Mistake] = {
     "a state of another optimizer": wrong(
         lambda: fit(optimizer=OPTIMIZER, state=state_of(optax.sgd(1e-3))),
         ValueError,
-        "state is of another model, optimizer or algorithm: its optimizer_state",
+        "state is of another model, optimizer or algorithm: the structure or shapes of its optimizer_state",
     ),
     "a state of another model": wrong(
         lambda: fit(PIXEL_MODEL, optimizer=OPTIMIZER, state=state_of()), ValueError, "algorithm: its params"
@@ -230,10 +230,10 @@ MISTAKES: dict[str, Mistake] = {
     "the name of an algorithm": wrong(
         lambda: fit(algorithm="wake_sleep"),
         TypeError,
-        "algorithm must be a function that makes one, got 'wake_sleep': aevb.algorithms.wake_sleep, say",
+        "algorithm must be a function that returns one, got 'wake_sleep': pass aevb.algorithms.wake_sleep, for example",
     ),
     "an algorithm that was made already": wrong(
-        lambda: fit(algorithm=wake_sleep(LINEAR, OPTIMIZER, SIZE)), TypeError, "that makes one, got an Algorithm"
+        lambda: fit(algorithm=wake_sleep(LINEAR, OPTIMIZER, SIZE)), TypeError, "that returns one, got an Algorithm"
     ),
     "a function that makes no algorithm": wrong(
         lambda: fit(algorithm=lambda *arguments: 3), TypeError, "algorithm must return an aevb.Algorithm, got 3"
@@ -244,7 +244,7 @@ MISTAKES: dict[str, Mistake] = {
         "aevb.auto_encoding(model, optimizer, dataset_size)",
     ),
     "an estimator beside an algorithm": wrong(
-        lambda: fit(estimator=Estimator(), algorithm=wake_sleep), ValueError, "an algorithm carries its own estimator"
+        lambda: fit(estimator=Estimator(), algorithm=wake_sleep), ValueError, "an algorithm has its own estimator"
     ),
 }
 

@@ -140,7 +140,9 @@ MISTAKES: dict[str, Mistake] = {
     "no data": wrong(lambda: fit(data=XS[:0]), ValueError, "the data are empty"),
     "no data to evaluate": wrong(lambda: evaluate(data=XS[:0]), ValueError, "the data are empty"),
     "a minibatch larger than the data": wrong(
-        lambda: fit(batch_size=100), ValueError, "batch_size must be between 1 and the data set's 40, got 100"
+        lambda: fit(batch_size=100),
+        ValueError,
+        "batch_size must be between 1 and the size of the data set, 40, got 100",
     ),
     "arrays of different numbers of rows": wrong(
         lambda: fit(CONDITIONAL, Given(XS, LABELS[:5])),
