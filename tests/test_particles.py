@@ -505,7 +505,7 @@ def test_the_bootstrap_filter_needs_no_encoder():
                 of_paths(BY_STEP), optax.adam(1e-3), 10, estimator=aevb.Estimator(5, bound="fivo"), free_bits=1.0
             ),
             ValueError,
-            "free_bits are of the KL, which FIVO does not have",
+            "free_bits need a KL, which FIVO does not have",
         ),
     ],
 )
