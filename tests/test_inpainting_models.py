@@ -203,8 +203,14 @@ def test_mistakes(function, changes, error, words):
     ("decode", "xs", "noise", "error", "words"),
     [
         (tied, np.where(XS > 0.9, np.nan, XS), None, ValueError, "NaN, which counts as not observed only under"),
-        (tied, XS, posterior.gaussian(1.0), TypeError, "noise is of independent values, which MultivariateNormal ties"),
-        (LINEAR.decode, XS, posterior.flips(0.1), TypeError, "under a Bernoulli likelihood, not"),
+        (
+            tied,
+            XS,
+            posterior.gaussian(1.0),
+            TypeError,
+            "noise needs a likelihood of independent values, got MultivariateNormal",
+        ),
+        (LINEAR.decode, XS, posterior.flips(0.1), TypeError, "under a Bernoulli likelihood, got"),
         (in_order, PAIRS, None, ValueError, "level 'b' of p(x|z) depends on the values before it, which are missing"),
     ],
 )
