@@ -84,7 +84,7 @@ def checked(params: Params, key: jax.Array, xs: Datapoint, model: Model, noise: 
     if dependent := _dependent_level(params, row, model):
         has_gaps = any(bool(jnp.any(jnp.isnan(leaf))) for leaf in jax.tree.leaves(value_of(xs)))
         if noise is not None or has_gaps:
-            what = "seen through noise" if noise is not None else "partly missing"
+            what = "seen through noise" if noise is not None else "missing in part"
             raise ValueError(f"level {dependent!r} of p(x|z) depends on the values before it, which are {what}")
 
     def check(row: Datapoint) -> None:
