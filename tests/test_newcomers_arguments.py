@@ -180,12 +180,12 @@ MISTAKES: dict[str, Mistake] = {
     ),
     # Parameters
     "parameters of another model": wrong(
-        lambda: elbo(PIXEL_MODEL), ValueError, "params are not the parameters of this model", "init's"
+        lambda: elbo(PIXEL_MODEL), ValueError, "params are not the parameters of this model", "that of init"
     ),
     "parameters of another size": wrong(
         lambda: evaluate(PIXEL_MODEL, parameters(aevb.mlp_vae((DATA_DIM,), LATENT_DIM, 9))),
         ValueError,
-        "params['decoder']['Dense_0']['bias'] has shape (9,), the model's has shape (8,)",
+        "params['decoder']['Dense_0']['bias'] has shape (9,), but the model's has shape (8,)",
     ),
     "a training state as the parameters": wrong(
         lambda: evaluate(params=state_of()), ValueError, "pass the .params of the TrainState"
@@ -202,7 +202,7 @@ MISTAKES: dict[str, Mistake] = {
         "state is of another model, optimizer or algorithm: the structure or shapes of its optimizer_state",
     ),
     "a state of another model": wrong(
-        lambda: fit(PIXEL_MODEL, optimizer=OPTIMIZER, state=state_of()), ValueError, "algorithm: its params"
+        lambda: fit(PIXEL_MODEL, optimizer=OPTIMIZER, state=state_of()), ValueError, "shapes of its params"
     ),
     # Optimizers and algorithms
     **everywhere(

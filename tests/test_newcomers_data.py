@@ -153,10 +153,12 @@ MISTAKES: dict[str, Mistake] = {
         lambda: evaluate(data={"a": XS, "b": XS[:3]}), ValueError, "['a'] has 40, ['b'] has 3"
     ),
     "test data of another shape": wrong(
-        lambda: fit(test_data=XS[:, :5]), ValueError, "datapoints of test_data have shape (5,), those of data (12,)"
+        lambda: fit(test_data=XS[:, :5]), ValueError, "test_data have shape (5,), but those of data have shape (12,)"
     ),
     "test data without the condition": wrong(
-        lambda: fit(CONDITIONAL, LABELLED, test_data=XS), ValueError, "those of data Given(value=(12,), condition=())"
+        lambda: fit(CONDITIONAL, LABELLED, test_data=XS),
+        ValueError,
+        "those of data have shape Given(value=(12,), condition=())",
     ),
     "empty test data": wrong(lambda: fit(test_data=XS[:0]), ValueError, "test_data is empty: leave it out instead"),
 }

@@ -219,7 +219,10 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an unknown argument": (of_arguments(latents=3), "the model family 'mlp' takes no 'latents'"),
     "an argument out of range": (of_arguments(latent_dim=0), "latent_dim must be at least 1, got 0"),
     "an unknown dtype": (of_arguments(param_dtype="float33"), "describes no model"),
-    "an argument of another size": (of_arguments(latent_dim=3), "where params['decoder']['Dense_0']['kernel'] has"),
+    "an argument of another size": (
+        of_arguments(latent_dim=3),
+        "another model: params['decoder']['Dense_0']['kernel'] has",
+    ),
     "a byte": (flip, "is damaged: its files are not those that were written"),
     "a file that is gone": (lambda folder: largest(folder).unlink(), "is damaged"),
     "no parameters": (lambda folder: shutil.rmtree(folder / "params"), "is damaged"),
