@@ -202,7 +202,7 @@ class Checkpoints:
             manifest = read_manifest(self._folder(step))
             # Only existing files are hashed: a path taken from a manifest is never opened.
             if manifest is not None and not manifest.sha256.items() <= checksums(self._folder(step)).items():
-                raise RunError(f"{name} is damaged: its files are not those that were written")
+                raise RunError(f"{name} is damaged: its files have changed since they were written")
             return quietly(lambda: self._read(step, template))
         except RunError:
             raise
@@ -288,7 +288,7 @@ def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Param
     """
     try:
         if not sha256.items() <= checksums(folder).items():
-            raise RunError(f"{folder} is damaged: its files are not those that were written")
+            raise RunError(f"{folder} is damaged: its files have changed since they were written")
         return jax.tree.map(jnp.asarray, quietly(lambda: _read_tree(folder, template)))
     except RunError:
         raise

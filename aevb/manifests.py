@@ -84,7 +84,8 @@ def unsealed(found: Any) -> dict[str, Any]:
     contents = {name: value for name, value in found.items() if name != CHECKSUM}
     if CHECKSUM in found and found[CHECKSUM] != _sha256_of(contents):
         raise ValueError(
-            f"it has changed since it was written, by its {CHECKSUM} (delete that entry to read the file anyway)"
+            f"it has changed since it was written: its {CHECKSUM} does not match (delete that entry to read the file "
+            "anyway)"
         )
     return contents
 

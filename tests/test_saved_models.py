@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
         of_arguments(latent_dim=3),
         "another model: params['decoder']['Dense_0']['kernel'] has",
     ),
-    "a byte": (flip, "is damaged: its files are not those that were written"),
+    "a byte": (flip, "is damaged: its files have changed since they were written"),
     "a file that is gone": (lambda folder: largest(folder).unlink(), "is damaged"),
     "no parameters": (lambda folder: shutil.rmtree(folder / "params"), "is damaged"),
     "no parameters and no checksums": (nothing_promised, "cannot be read"),

@@ -49,8 +49,7 @@ class DivergedError(FloatingPointError):
         """
         of_split = "" if split == "train" else f" of the {split} data"
         what = f"the bound{of_split} became {bound} at step {step}{_of_member(member)}"
-        use = "use aevb.distributions.zeros_and_mask(x)"
-        hint = f"; they have NaN, which encode must not see: {use}" if missing else ""
+        hint = "; they have NaN, which encode must not see: use aevb.distributions.zeros_and_mask(x)" if missing else ""
         return cls(step, f"{what}, because of {_named(indices)}{hint}", indices, member)
 
 
