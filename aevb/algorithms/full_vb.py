@@ -85,7 +85,7 @@ def posterior_mean(params: Params) -> Params:
 
 
 def kl_from_prior(params: Params) -> jax.Array:
-    """Return KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as Appendix B)."""
+    """Return KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as in Appendix B)."""
 
     def divergence(mean: jax.Array, log_scale: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_scale) - 1 - 2 * log_scale)
