@@ -115,7 +115,7 @@ def test_refused():
         bucketed(3)
     with refused(match=r"lengths\[1\] must be at least 1, got 0"):
         bucketed([3, 0])
-    with refused(match="lengths must be at most 8, that of the model's sequences, got 9"):
+    with refused(match="lengths must be at most 8, the length of the model's sequences, got 9"):
         fit(model, data, bucketed([9]))
     with refused(match="'mlp' depend on the length"):
         fit(aevb.mlp_vae((LENGTH, 3), 2, 4), data, bucketed([3]))
