@@ -81,7 +81,7 @@ __all__ = [
     "sharding",
 ]
 
-# Imported when they are asked for: Orbax takes a second to import, Flax a third, and few need both.
+# Imported lazily: importing Orbax takes a second and Flax a third of one, and few users need both.
 _LATE = {
     "load": "aevb.saved",
     "load_run": "aevb.saved",

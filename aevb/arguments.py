@@ -1,4 +1,4 @@
-"""Checks of arguments that several files share. Each fails before anything is compiled, with one clear line."""
+"""Argument checks shared by several files. Each raises a one-line error before anything is compiled."""
 
 import operator
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-_LONGEST = 60  # characters of a value in a message
+_LONGEST = 60  # characters of a value shown in a message
 
 
 def check_integers(**values: Any) -> None:
-    """Raise `TypeError` unless every one of `values` is an integer; NumPy's are."""
+    """Raise `TypeError` unless all `values` are Python or NumPy integers."""
     for name, value in values.items():
         if not is_integer(value):
             hint = ": bind it with functools.partial before jax.jit" if isinstance(value, Tracer) else ""
@@ -22,7 +22,7 @@ def check_integers(**values: Any) -> None:
 
 
 def check_counts(minimum: int, **counts: Any) -> None:
-    """Raise `TypeError` or `ValueError` unless every one of `counts` is an integer of at least `minimum`."""
+    """Raise `TypeError` or `ValueError` unless all `counts` are integers of at least `minimum`."""
     check_integers(**counts)
     for name, count in counts.items():
         if count < minimum:
@@ -30,9 +30,9 @@ def check_counts(minimum: int, **counts: Any) -> None:
 
 
 def check_shape(name: str, shape: Any) -> None:
-    """Raise `TypeError` or `ValueError` unless `shape` is a sequence of positive integers, which may be empty."""
+    """Raise `TypeError` or `ValueError` unless `shape` is a possibly empty sequence of positive integers."""
     if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise TypeError(f"{name} must be a sequence of sizes, as an array's shape is, got {describe(shape)}")
+        raise TypeError(f"{name} must be a sequence of sizes, like the shape of an array, got {describe(shape)}")
     check_counts(1, **{f"{name}[{axis}]": size for axis, size in enumerate(shape)})
 
 
@@ -40,7 +40,7 @@ def float_dtype(name: str, dtype: Any) -> str:
     """Return the name of a floating-point dtype.
 
     Raises:
-      ValueError: there is no such dtype, or it holds no real numbers.
+      ValueError: the dtype is unknown or not floating-point.
     """
     try:
         found = jnp.dtype(dtype)
@@ -53,7 +53,7 @@ def float_dtype(name: str, dtype: Any) -> str:
 
 def check_key(key: Any, name: str = "key") -> None:
     """Raise `TypeError` unless `key` is one typed key."""
-    wanted = f"{name} must be one typed key, as jax.random.key(0) makes it"
+    wanted = f"{name} must be one typed key, such as jax.random.key(0)"
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if dtype == np.uint32 and shape == (2,):
@@ -70,8 +70,8 @@ def check_not_donated(tree: Any, name: str) -> None:
     buffers = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
     if any(not isinstance(buffer, Tracer) and buffer.is_deleted() for buffer in buffers):
         raise ValueError(
-            f"the buffers of {name} are gone, because a training step that was given them reused them: go on from the "
-            f"state that it returned, or keep a copy, jax.tree.map(jnp.copy, {name})"
+            f"the buffers of {name} are gone because a training step reused them: continue from the state that it "
+            f"returned, or keep a copy, jax.tree.map(jnp.copy, {name})"
         )
 
 
@@ -82,7 +82,7 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 
 def describe_shapes(shapes: Any) -> str:
-    """Write the shapes of a pytree, or where that would be long how many arrays it has: "x has ..."."""
+    """Describe the shapes of a pytree, or only how many arrays it has if the shapes would be too long."""
     text = f"shape {shapes}"
     is_long = len(text) > _LONGEST or isinstance(shapes, list)
     return f"{len(jax.tree.leaves(shapes, is_leaf=_is_shape))} arrays in {describe(shapes)}" if is_long else text
@@ -92,12 +92,12 @@ def check_optimizer(optimizer: Any) -> None:
     """Raise `TypeError` unless `optimizer` is an optax transformation."""
     if not isinstance(optimizer, optax.GradientTransformation):
         called = f"{optimizer.__name__}(1e-3)" if callable(optimizer) and hasattr(optimizer, "__name__") else None
-        example = f"call it, optax.{called}" if called else "optax.adam(1e-3), say"
+        example = f"call it, optax.{called}" if called else "pass optax.adam(1e-3), for example"
         raise TypeError(f"optimizer must be an optax transformation, got {describe(optimizer)}: {example}")
 
 
 def describe(value: Any) -> str:
-    """Say in a few words what `value` is, whatever its size."""
+    """Describe `value` in a few words, whatever its size."""
     if isinstance(value, str | bool | int | float | np.generic | None):
         text = repr(value)
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
@@ -112,7 +112,7 @@ def describe(value: Any) -> str:
 
 
 def is_integer(value: Any) -> bool:
-    """Tell whether `value` is an integer, of Python or NumPy, that a compiled program can depend on."""
+    """Return whether `value` is a Python or NumPy integer, which a compiled program can take as a static argument."""
     if isinstance(value, bool | np.bool_ | jax.Array):
         return False
     try:

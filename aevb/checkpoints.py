@@ -1,4 +1,4 @@
-"""Training states and trained models on disk: the only file that knows Orbax."""
+"""Training states and trained models on disk. This is the only file that uses Orbax directly."""
 
 import errno
 import glob
@@ -23,27 +23,27 @@ NUM_KEPT = 3
 _LONGEST_REASON = 200
 _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 
-_KEYS = ("key", "shuffle_key")  # of a state
+_KEYS = ("key", "shuffle_key")  # entries of a state that are typed keys
 
 CHECKPOINT_FOLDER = "checkpoints"
 SET_ASIDE_FOLDER = "set_aside"
-"""Beside the checkpoints: those that could not be read, and that the run went on without."""
+"""The folder, next to the checkpoints, for those that could not be read and that the run continued without."""
 
 
 class RunError(Exception):
-    """A run folder that cannot be used. The message says which, and why."""
+    """A run folder cannot be used. The message says which one and why."""
 
 
 class RunWarning(UserWarning):
-    """Something in a run folder is damaged and was passed over. The message says what, and what is used instead."""
+    """A damaged item in a run folder was skipped. The message names it and what is used instead."""
 
 
 class Restored(NamedTuple):
-    """What comes back of a run.
+    """A restored checkpoint.
 
     Attributes:
-      state: as it was saved.
-      seconds: of training up to then; `None` where an older version saved it.
+      state: the training state, as it was saved.
+      seconds: the training time up to the checkpoint; `None` if an older version saved it.
     """
 
     state: TrainState
@@ -51,53 +51,52 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last few and the best by validation bound, each written whole or not at all.
+    """The checkpoints of one run: the last few and the best by validation bound. Each is written atomically.
 
-    Orbax writes a step's folder under another name and renames it. The checksums of its files come into it after that,
-    in `MANIFEST_FILE`: a checkpoint without them, of an older version or of a process that was killed in between, is
-    used if Orbax can read it.
+    Orbax writes the folder of a step under another name and then renames it. After that the checksums of its files are
+    added in `MANIFEST_FILE`. A checkpoint without checksums, from an older version or a process that was killed in
+    between, is used if Orbax can read it.
     """
 
     def __init__(self, folder: str | os.PathLike, keep_all: bool = False, read_only: bool = False):
-        """Opens `folder`, making it if it is not there; `keep_all` keeps every checkpoint, `read_only` writes none.
+        """Open `folder` and create it if necessary. `keep_all` keeps every checkpoint; `read_only` writes none.
 
         Raises:
-          RunError: the folder cannot be listed; or as for `check_folder`, where it is not `read_only`.
+          RunError: the folder cannot be listed; or, unless `read_only`, as for `check_folder`.
         """
         self._keep_all = keep_all
         if not read_only:
             check_folder(folder)
             make_folder(Path(folder).absolute())
         _check_listing(Path(folder))
-        self._passed_over: set[int] = set()  # steps that could not be used: set aside, and never deleted
+        self._passed_over: set[int] = set()  # unusable steps, which are set aside and never deleted
         self._manager = ocp.CheckpointManager(
             Path(folder).absolute(),
             options=ocp.CheckpointManagerOptions(
                 enable_async_checkpointing=False,
                 multiprocessing_options=_one_writer(),
                 create=False,
-                cleanup_tmp_directories=not read_only,  # what a killed process left half-written
-                lightweight_initialize=True,  # what is damaged is met when it is read, not here
+                cleanup_tmp_directories=not read_only,  # delete what a killed process left half-written
+                lightweight_initialize=True,  # damage is found when a checkpoint is read, not here
             ),
-            item_handlers=ocp.StandardCheckpointHandler(),  # which can say what a checkpoint holds
+            item_handlers=ocp.StandardCheckpointHandler(),  # lets `item_metadata` list the contents of a checkpoint
         )
 
     def save(self, state: TrainState, valid_bound: float, seconds: float) -> None:
-        """Saves everything that `state` holds.
+        """Save everything in `state`. On return it is on the disk.
 
-        Checkpoints of this step and later ones go: the run went back to before them. Those that it went back from
-        because they could not be read are moved to `SET_ASIDE_FOLDER`: what cannot be read today may be tomorrow. On
-        return the state is on the disk.
+        Existing checkpoints of this step and later ones are deleted, because the run went back to before them. Those
+        that could not be read are moved to `SET_ASIDE_FOLDER` instead: they may become readable again.
 
         Args:
-          state: to save.
-          valid_bound: nats, decides which is the best; not a number where there is none.
-          seconds: of training so far.
+          state: the training state to save.
+          valid_bound: the validation bound in nats, by which the best checkpoint is chosen; NaN if there is none.
+          seconds: the training time so far.
 
         Raises:
-          RunError: it cannot be written. Those that were there still are.
+          RunError: the checkpoint cannot be written. Earlier checkpoints are kept.
         """
-        # From the host: what is saved from eight devices could be loaded on eight devices alone.
+        # Saved from the host: a checkpoint saved from eight devices could only be loaded on eight devices.
         step, arrays = int(state.step), jax.device_get(_to_arrays(state))
         self._check_room(step, arrays)
         try:
@@ -111,22 +110,20 @@ class Checkpoints:
             bound = valid_bound if np.isfinite(valid_bound) else None  # JSON has no NaN
             write_manifest(self._folder(step), Manifest(bound, seconds, checksums(self._folder(step))))
         except Exception as error:
-            # A full disk comes out of Orbax and TensorStore as nearly anything.
+            # On a full disk Orbax and TensorStore raise exceptions of nearly any class.
             self._remove_unfinished(step)
             raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {_reason(error)}") from None
         if not self._keep_all:
             self._delete_old()
 
     def restore_latest(self, template: TrainState) -> Restored | None:
-        """The last state saved that is whole, or `None` where none was saved yet.
-
-        Warns of each later one that it had to pass over.
+        """Return the last intact state, or `None` if none was saved yet. Warn about each later one that was skipped.
 
         Args:
-          template: a state of the same model and optimizer, whose values are not used.
+          template: a state of the same model and optimizer. Its values are not used.
 
         Raises:
-          RunError: none of those that are there fits the template and can be read.
+          RunError: there are checkpoints, but none can be read and fits the template.
         """
         if not self.steps():
             return None
@@ -136,26 +133,26 @@ class Checkpoints:
         """Return the state saved at `step`.
 
         Raises:
-          RunError: it does not fit the template, or cannot be read.
+          RunError: the state cannot be read or does not fit the template.
         """
         return self._restored(step, self._restore(step, template), template)
 
     def steps(self) -> list[int]:
-        """The steps whose states are kept, in order."""
+        """Return the steps of the checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """The step of the highest validation bound, the first of equals; `None` where no bound is known."""
+        """Return the first step with the highest validation bound; `None` if no bound is known."""
         manifests = {step: self._manifest_or_none(step) for step in self.steps()}
         known = {step: found.valid_bound for step, found in manifests.items() if found}
         known = {step: bound for step, bound in known.items() if bound is not None}
         return max(known, key=lambda step: known[step], default=None)
 
     def restore_params(self, step: int | None = None) -> Params:
-        """Return the parameters alone of the state saved at `step`, or of the last that is whole.
+        """Return only the parameters of the state saved at `step`, by default of the last intact one.
 
         Raises:
-          RunError: it is not there, or damaged.
+          RunError: the checkpoint does not exist or is damaged.
         """
         steps = self.steps()
         if not steps:
@@ -163,11 +160,11 @@ class Checkpoints:
         if step is None:
             return jax.tree.map(jnp.asarray, self._last_usable()[1]["params"])
         if step not in steps:
-            raise RunError(f"no checkpoint {step} in {self._manager.directory}: there are {steps}")
+            raise RunError(f"no checkpoint {step} in {self._manager.directory}; available: {steps}")
         return jax.tree.map(jnp.asarray, self._restore(step)["params"])
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Wait for unfinished writes."""
         self._manager.close()
 
     def _restored(self, step: int, arrays: Any, template: TrainState) -> Restored:
@@ -203,9 +200,9 @@ class Checkpoints:
         name = f"checkpoint {step} in {self._manager.directory}"
         try:
             manifest = read_manifest(self._folder(step))
-            # Looked for among the files that are there: a path in a manifest is never opened.
+            # Only existing files are hashed: a path taken from a manifest is never opened.
             if manifest is not None and not manifest.sha256.items() <= checksums(self._folder(step)).items():
-                raise RunError(f"{name} is damaged: its files are not those that were written")
+                raise RunError(f"{name} is damaged: its files have changed since they were written")
             return quietly(lambda: self._read(step, template))
         except RunError:
             raise
@@ -217,7 +214,7 @@ class Checkpoints:
         return {**arrays, "params": arrays["params"]}
 
     def _delete_old(self) -> None:
-        """Keeps the last `NUM_KEPT`, the best, and those of older versions, among them their best by the test bound.
+        """Keep the last `NUM_KEPT`, the best, and those of older versions, which include their best by the test bound.
 
         Orbax's own policy forgets the bounds when a run is resumed.
         """
@@ -234,15 +231,15 @@ class Checkpoints:
             return None
 
     def _check_room(self, step: int, arrays: Any) -> None:
-        """Looks before Orbax does, whose threads each print a traceback on a full disk."""
+        """Check the free space before Orbax writes: on a full disk each of its threads prints a traceback."""
         needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + _ROOM_FOR_METADATA
         disk = shutil.disk_usage(self._manager.directory)
-        if disk.total and disk.free < needed:  # a total of 0 is of file systems that do not say
+        if disk.total and disk.free < needed:  # some file systems do not report their size: the total is 0
             reason = f"{os.strerror(errno.ENOSPC)}, {needed:,} bytes are needed"
             raise RunError(f"cannot save checkpoint {step} in {self._manager.directory}: {reason}")
 
     def _remove_unfinished(self, step: int) -> None:
-        """Gives the room back that a checkpoint takes which could not be written whole, under Orbax's own name."""
+        """Delete an incomplete checkpoint, which Orbax keeps under a temporary name, to free its space."""
         for path in Path(self._manager.directory).glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -256,14 +253,14 @@ class Checkpoints:
 
 
 def check_folder(folder: str | os.PathLike) -> None:
-    """Raise `RunError` for a folder that Orbax would lose checkpoints in, by reading its path as a pattern."""
+    """Raise `RunError` for a folder in which Orbax would lose checkpoints because it reads its path as a pattern."""
     path = str(Path(folder).absolute())
     if glob.escape(path) != path or "\\" in path:
         raise RunError(f"checkpoints cannot be saved in {path}: choose a path without any of * ? [ \\")
 
 
 def _check_listing(folder: Path) -> None:
-    """Raise `RunError` for a folder that cannot be listed, where Orbax would fail in a thread of its own."""
+    """Raise `RunError` for a folder that cannot be listed: Orbax would fail in one of its own threads."""
     try:
         with os.scandir(folder):
             pass
@@ -272,7 +269,7 @@ def _check_listing(folder: Path) -> None:
 
 
 def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
-    """Write a pytree of arrays into a new `folder`; return the SHA-256 of each file, by its path in there.
+    """Write a pytree of arrays into a new `folder` and return the SHA-256 of each file by its path in the folder.
 
     Raises:
       RunError: as for `check_folder`.
@@ -284,14 +281,14 @@ def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
 
 
 def read_arrays(folder: Path, template: Params, sha256: dict[str, str]) -> Params:
-    """Read what `write_arrays` wrote, in the structure of `template`.
+    """Read arrays that `write_arrays` wrote, in the structure of `template`.
 
     Raises:
-      RunError: it is damaged, or of another structure.
+      RunError: the folder is damaged, or its arrays have another structure.
     """
     try:
         if not sha256.items() <= checksums(folder).items():
-            raise RunError(f"{folder} is damaged: its files are not those that were written")
+            raise RunError(f"{folder} is damaged: its files have changed since they were written")
         return jax.tree.map(jnp.asarray, quietly(lambda: _read_tree(folder, template)))
     except RunError:
         raise
@@ -305,10 +302,10 @@ def _read_tree(folder: Path, template: Params) -> Params:
 
 
 def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
-    """Return the checkpoints of a run folder, to read.
+    """Open the checkpoints of a run folder for reading.
 
     Raises:
-      RunError: there are none yet.
+      RunError: the run folder has no checkpoints yet.
     """
     folder = Path(workdir) / CHECKPOINT_FOLDER
     if not folder.is_dir():
@@ -317,7 +314,7 @@ def open_checkpoints(workdir: str | os.PathLike) -> Checkpoints:
 
 
 def _one_writer() -> ocp.options.MultiprocessingOptions:
-    """Of several processes that train one run, whose states are the same, one saves and waits for no other."""
+    """Return options by which a process saves alone and waits for no other: all processes of a run hold its state."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
     index = jax.process_index()
@@ -325,13 +322,13 @@ def _one_writer() -> ocp.options.MultiprocessingOptions:
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
-    """Plain arrays: typed keys are saved as their bits, a carry and a shuffle key only where there is one."""
+    """Return plain arrays: typed keys as their bits; a carry and a shuffle key only if the state has one."""
     arrays = state._asdict()
     for name in ("carry", "shuffle_key"):
         if not jax.tree.leaves(arrays[name]):
             del arrays[name]
     arrays |= {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
-    # Of several processes each has all of a state, but none may use it as a device array by itself.
+    # With several processes, each holds the whole state, but none may use it as a device array on its own.
     return arrays if jax.process_count() == 1 else jax.device_get(arrays)
 
 
@@ -341,9 +338,9 @@ def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
 
 
 def _reason(error: Exception) -> str:
-    """An error in one line, not too long for one."""
+    """Return the message of an error, shortened to one line."""
     line = " ".join(str(error).split()) or type(error).__name__
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        if os.strerror(number) in line:  # somewhere in the middle of where TensorStore was
+        if os.strerror(number) in line:  # TensorStore's message has it in the middle of a long trace
             return os.strerror(number)
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."

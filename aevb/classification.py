@@ -1,9 +1,8 @@
-"""Classification by Bayes' rule on the bounds of a model given a label.
+"""Classification by Bayes' rule from the bounds of a model given a label.
 
 p(y | x)  is proportional to  p(y) p(x | y),     log p(x | y) >= L(x | y)
 
-`bayes_rule` is the same of log p(x | y) that something else computed, and `reliability` says how far its probabilities
-can be trusted.
+`bayes_rule` does the same for any log p(x | y). `reliability` measures how well the probabilities are calibrated.
 """
 
 import functools
@@ -28,12 +27,12 @@ from aevb.support import check_data
 
 
 class Classification(NamedTuple):
-    """What is known of the class of each datapoint, NumPy arrays.
+    """The classes of a data set, as NumPy arrays.
 
     Attributes:
       log_joint: `[N, K]`, log p(y) plus the bound on log p(x|y), in nats: lower bounds on log p(x, y). Their
         log-sum-exp over classes is a lower bound on log p(x).
-      probabilities: `[N, K]`, p(y|x) where the bounds are exact; each row sums to one.
+      probabilities: `[N, K]`, p(y|x) if the bounds are exact; each row sums to one.
       labels: `[N]`, the most probable class.
     """
 
@@ -55,29 +54,29 @@ def classify(
     chunk_size: int = 1000,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Classification:
-    """Return the class of every datapoint by a model of x given a label, whatever it was trained for.
+    """Classify every datapoint with a model of x given a label, whatever the model was trained for.
 
     The bound on log p(x|y) is estimated once for each class y, with the same noise for all classes of a datapoint
-    (common random numbers): what the classes have in common cancels in their differences, noise included, and these
-    are all that the answer depends on. A tighter bound, `aevb.Estimator(K, "sampled", bound="iwae")`, brings it closer
-    to Bayes' rule. The noise depends on `key` and on the position of the datapoint alone, so that `chunk_size`, which
-    bounds memory, does not change the result.
+    (common random numbers). The result depends only on differences between classes, in which everything that the
+    classes have in common cancels, noise included. A tighter bound, `aevb.Estimator(K, "sampled", bound="iwae")`,
+    brings the result closer to Bayes' rule. The noise of a datapoint depends only on `key` and its position, so
+    `chunk_size`, which limits memory, does not change the result.
 
     Args:
       params: parameters of `model`.
       key: a typed key.
-      xs: what is classified, a pytree of arrays `[N, ...]` without labels, after `binarize_once`; or a `Stream`.
+      xs: the data to classify, a pytree of arrays `[N, ...]` without labels, after `binarize_once`; or a `Stream`.
       model: a model whose condition is a label, an integer from 0 to `num_classes - 1`.
       num_classes: K.
       log_prior: `[K]`, log p(y); by default all classes are equally probable.
-      estimator: of the bound; by default of the ELBO, by one draw of z and the analytic KL.
-      binarization: "stochastic" redraws the targets by `key`, one draw for all classes of a datapoint.
-      chunk_size: datapoints at a time in the one compiled program.
+      estimator: the estimator of the bound; by default the ELBO with one draw of z and the analytic KL.
+      binarization: "stochastic" redraws the targets with `key`, one draw for all classes of a datapoint.
+      chunk_size: the number of datapoints per call of the compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Raises:
-      ValueError: `xs` are empty, of another shape or outside of the likelihood's support; a class that the model
-        refuses; or a `log_prior` that is not of K classes or does not sum to one.
+      ValueError: `xs` are empty, have another shape or lie outside the likelihood's support; the model refuses a
+        class; or `log_prior` does not have K entries or does not sum to one.
       TypeError: the model takes no condition, `xs` have one, or as for `aevb.elbo`.
     """
     check_model(model)
@@ -99,7 +98,7 @@ def classify(
     for start, block, size in _blocks(params, xs, model, int(num_classes), binarization):
         in_chunk = min(int(chunk_size), size)
         for first in range(0, size, in_chunk):
-            # The last chunk is filled up with the first datapoints, whose values are cut off.
+            # The last chunk is filled up with the first datapoints, whose values are dropped.
             chosen = np.arange(first, first + in_chunk) % size
             bounds = jax.device_get(program(params, key, rows(block, chosen), start + chosen))
             found.append(bounds[: size - first])
@@ -110,16 +109,16 @@ def classify(
 
 
 def bayes_rule(log_likelihoods: Any, log_prior: Any = None) -> Classification:
-    """Return the class of every datapoint from log p(x|y), whatever it was computed by.
+    """Classify every datapoint from log p(x|y), however it was computed.
 
     Args:
-      log_likelihoods: `[N, K]`, log p(x|y) of every datapoint and class, or bounds on it, in nats; -inf where a class
-        cannot make x.
+      log_likelihoods: `[N, K]`, log p(x|y) of every datapoint and class, or bounds on it, in nats; -inf where x is
+        impossible under a class.
       log_prior: `[K]`, log p(y); by default all classes are equally probable.
 
     Raises:
-      ValueError: another shape, NaN or +inf, a datapoint that no class can make, or a `log_prior` that is not of K
-        classes or does not sum to one.
+      ValueError: `log_likelihoods` have another shape or contain NaN or +inf, a datapoint is impossible under every
+        class, or `log_prior` does not have K entries or does not sum to one.
     """
     values = np.asarray(log_likelihoods, np.float64)
     if values.ndim != 2 or not values.size:
@@ -130,21 +129,21 @@ def bayes_rule(log_likelihoods: Any, log_prior: Any = None) -> Classification:
     log_joint = values + _checked_prior(log_prior, values.shape[1])
     highest = log_joint.max(axis=1, keepdims=True)
     if not np.isfinite(highest).all():
-        raise ValueError(f"no class can make datapoint {int(np.argmin(np.isfinite(highest)))}")
+        raise ValueError(f"datapoint {int(np.argmin(np.isfinite(highest)))} is impossible under every class")
     weights = np.exp(log_joint - highest)
     return Classification(log_joint, weights / weights.sum(axis=1, keepdims=True), log_joint.argmax(axis=1))
 
 
 class Reliability(NamedTuple):
-    """How often the most probable class is the right one, by how probable it was said to be. NumPy arrays.
+    """Accuracy as a function of confidence, the predicted probability of the most probable class. NumPy arrays.
 
     Attributes:
-      edges: `[B + 1]`, of the bins of the highest probability, from 0 to 1.
-      counts: `[B]`, datapoints in each bin.
-      confidence: `[B]`, their mean highest probability; NaN in an empty bin.
-      accuracy: `[B]`, the share whose most probable class is right; NaN in an empty bin.
-      expected_error: the mean over datapoints of |accuracy - confidence| of their bin, the expected calibration error
-        (Guo et al. 2017); 0 is calibrated.
+      edges: `[B + 1]`, the edges of the bins of confidence, from 0 to 1.
+      counts: `[B]`, the number of datapoints per bin.
+      confidence: `[B]`, the mean confidence per bin; NaN in an empty bin.
+      accuracy: `[B]`, the share of datapoints whose most probable class is right; NaN in an empty bin.
+      expected_error: the expected calibration error (Guo et al. 2017), the mean over datapoints of
+        |accuracy - confidence| of their bin; 0 if calibrated.
     """
 
     edges: np.ndarray
@@ -158,12 +157,12 @@ def reliability(probabilities: Any, labels: Any, num_bins: int = 10) -> Reliabil
     """Return how well the probabilities of classes are calibrated.
 
     Args:
-      probabilities: `[N, K]`, p(y|x), as of a `Classification`.
+      probabilities: `[N, K]`, p(y|x), as in a `Classification`.
       labels: `[N]` integers, the right classes.
-      num_bins: B, of equal width.
+      num_bins: B, the number of bins, which have equal width.
 
     Raises:
-      ValueError: shapes that do not belong together, no datapoints, or rows that are no probabilities.
+      ValueError: the shapes do not match, there are no datapoints, or rows are not probabilities.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     check_counts(1, num_bins=num_bins)
@@ -172,7 +171,7 @@ def reliability(probabilities: Any, labels: Any, num_bins: int = 10) -> Reliabil
             f"probabilities and labels must have shapes [N, K] and [N], got {probabilities.shape} and {labels.shape}"
         )
     if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or np.any(probabilities < 0):
-        raise ValueError("probabilities must be such that each row sums to one")
+        raise ValueError("probabilities must be nonnegative and each row must sum to one")
     highest = np.clip(probabilities.max(axis=1), 0, 1)
     is_right = probabilities.argmax(axis=1) == labels
     bins = np.minimum((highest * num_bins).astype(int), num_bins - 1)
@@ -190,7 +189,7 @@ def _checked_prior(log_prior: Any, num_classes: int) -> np.ndarray:
         return np.full(num_classes, -math.log(num_classes))
     found = np.asarray(log_prior, np.float64)
     if found.shape != (num_classes,):
-        raise ValueError(f"log_prior must be of {num_classes} classes, [{num_classes}], got shape {found.shape}")
+        raise ValueError(f"log_prior must have shape [{num_classes}], one entry per class, got shape {found.shape}")
     total = float(np.sum(np.exp(found)))
     if not abs(total - 1) < 1e-3:
         raise ValueError(f"log_prior must be logarithms of probabilities that sum to one, got a sum of {total:g}")
@@ -199,18 +198,18 @@ def _checked_prior(log_prior: Any, num_classes: int) -> np.ndarray:
 
 def _check_takes_label(model: Model, xs: Any) -> None:
     if isinstance(xs, Given):
-        raise TypeError("xs are what is classified, without labels: pass the value of the Given alone")
+        raise TypeError("xs must have no labels, got a Given: pass its value alone")
     try:
         bind(model, Given(None, 0))
     except TypeError:
-        what = "classes are compared by their bounds on log p(x|y)"
-        raise TypeError(f"the model takes no condition: {what}, which need a model given a label") from None
+        needed = "classes are compared by bounds on log p(x|y), which need a model given a label"
+        raise TypeError(f"the model takes no condition: {needed}") from None
 
 
 def _blocks(
     params: Params, xs: Any, model: Model, num_classes: int, binarization: Binarization
 ) -> Iterable[tuple[int, Any, int]]:
-    """Yield all datapoints, checked: where each block starts, the block, and how many of it count."""
+    """Check all datapoints and yield the start of each block, the block, and how many of its datapoints count."""
 
     def check(block: Any, size: int) -> None:
         counting = block if num_rows(block) == size else rows(block, slice(size))
@@ -245,7 +244,7 @@ def _bounds_of_classes(
     """Return the bound on log p(x|y) of each datapoint and class, `[n, K]`."""
 
     def bound(position: jax.Array, x: Any, label: jax.Array) -> jax.Array:
-        # Of the position alone, and not of the class: common random numbers.
+        # The key depends on the position and not on the class: common random numbers.
         binarize_key, bound_key = jax.random.split(jax.random.fold_in(fused(key), position))
         datapoint = Given(binarize_batch(binarize_key, x, binarization), label)
         check_arguments(params, bound_key, datapoint, model)
@@ -255,6 +254,6 @@ def _bounds_of_classes(
         terms = elbo_terms_of(draws, estimator, differentiable=False)
         return terms.reconstruction - terms.kl
 
-    # One class after the other: side by side they would take K times the memory.
+    # One class at a time: all classes at once would take K times the memory.
     of_class = lambda label: jax.vmap(bound, (0, 0, None))(positions, xs, label)
     return jax.lax.map(of_class, jnp.arange(num_classes)).T

@@ -1,10 +1,10 @@
 """Models whose first level of z is a class: the bound with that class summed out, and the classifier in q.
 
-Of a posterior q(y|x) q(z|x, y) the bound is, with a sum and no draw over y (Kingma et al. 2014, eq. 7),
+For a posterior q(y|x) q(z|x, y), the bound with a sum over y instead of a draw is (Kingma et al. 2014, eq. 7)
 
     U(x) = sum_y q(y|x) ( L(x|y) + log p(y) - log q(y|x) ),     L(x|y) the bound on log p(x|y)
 
-No gradient has to pass through a discrete draw, and none varies with it.
+The gradient does not pass through a discrete draw and has no variance from one.
 """
 
 import functools
@@ -38,23 +38,23 @@ from aevb.support import check_data
 def summed_out_elbo(
     params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int = 1, kl: KL = "analytic"
 ) -> jax.Array:
-    """Return an unbiased estimate of the bound at one datapoint, exact in the class, and pathwise in the other levels.
+    """Return an unbiased estimate of the bound at one datapoint: exact in the class, pathwise in the other levels.
 
-    All classes see the same noise.
+    All classes share the same noise.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       x: one datapoint, or a `Given`.
-      model: z is a `Chain` in q and in p, and its first level, of the same name in both, a class.
+      model: a model in which z is a `Chain` in q and in p, whose first level is a class with the same name in both.
       num_samples: L, draws of the other levels for each class.
-      kl: of the other levels, as for `aevb.elbo`.
+      kl: the estimator of the KL of the other levels, as for `aevb.elbo`.
 
     Returns:
       `[]`, nats.
 
     Raises:
-      TypeError: z has no such first level, or as for `aevb.elbo`.
+      TypeError: the first level of z is not such a class, or as for `aevb.elbo`.
       ValueError: as for `aevb.elbo`.
     """
     estimator = Estimator(num_samples, kl)
@@ -81,15 +81,15 @@ def first_level(distribution: Distribution, function: str, name: str | None = No
 
     Args:
       distribution: q(z|x) or p(z).
-      function: the model's function that made it, for the message.
-      name: of the level, where it is known.
+      function: the model's function that returned it, for the message.
+      name: the name of the level, if it is known.
 
     Raises:
-      TypeError: it is no `Chain` of a class and other levels.
+      TypeError: the distribution is not a `Chain` of a class and other levels.
     """
     if not isinstance(distribution, Chain) or len(distribution.levels) < 2:
         raise TypeError(
-            f"{function} must return an aevb.Chain of a class and other levels, for a class to be summed out"
+            f"{function} must return an aevb.Chain of a class and other levels so that the class can be summed out"
         )
     found, level = next(iter(distribution.levels.items()))
     if not isinstance(level, Distribution) or not level.has_enumerate_support:
@@ -100,7 +100,7 @@ def first_level(distribution: Distribution, function: str, name: str | None = No
 
 
 def class_log_probabilities(params: Params, x: Datapoint, model: Model) -> jax.Array:
-    """Return log q(y|x) of every class at one datapoint, `[K]`, differentiable."""
+    """Return log q(y|x) of every class at one datapoint, `[K]`. The result is differentiable."""
     bound, value = bind(model, x)
     _, level = first_level(posterior_of(bound, params, value), "encode")
     return jnp.asarray(jax.vmap(level.log_prob)(level.enumerate_support()))
@@ -111,12 +111,12 @@ def class_probabilities(params: Params, xs: Datapoint, model: Model, chunk_size:
 
     Args:
       params: parameters of `model`.
-      xs: leaves `[N, ...]`. Of a `semi_supervised_vae` a `Given` whose labels are -1; a known class is certain.
+      xs: leaves `[N, ...]`. For a `semi_supervised_vae`, a `Given` with labels of -1; a known label has probability 1.
       model: as for `summed_out_elbo`.
-      chunk_size: datapoints at a time in the one compiled program.
+      chunk_size: the number of datapoints per call of the compiled program.
 
     Raises:
-      ValueError: `xs` are of another shape or outside of the likelihood's support.
+      ValueError: `xs` have another shape or lie outside the likelihood's support.
       TypeError: as for `summed_out_elbo`.
     """
     check_model(model)
@@ -127,7 +127,7 @@ def class_probabilities(params: Params, xs: Datapoint, model: Model, chunk_size:
     chunk_size = min(int(chunk_size), size)
     chunks = []
     for first in range(0, size, chunk_size):
-        # The last chunk is filled up with the first datapoints, whose values are cut off.
+        # The last chunk is filled up with the first datapoints, whose values are dropped.
         chunk = rows(xs, np.arange(first, first + chunk_size) % size)
         chunks.append(np.asarray(_probabilities(params, chunk, model)))
     return np.concatenate(chunks)[:size]
@@ -139,7 +139,7 @@ def _probabilities(params: Params, xs: Datapoint, model: Model) -> jax.Array:
 
 
 def _at_class(model: Model, name: str, label: jax.Array) -> Model:
-    """Return the model of x given the class, whose z are the other levels."""
+    """Return the model of x given the class, in which z is the other levels."""
 
     def rest(distribution: Any) -> Chain:
         def given(level: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What must outlive a power cut: files, and the folders that name them, are on the disk before anyone says so.
+"""Durable writes: when a function here returns, the file and the folder entry that names it are on the disk.
 
-A kill loses nothing that was written; a power cut loses what the kernel still held. Every write that matters goes
-through here, in an order that makes each prefix of it recoverable.
+A killed process loses nothing that it has written; a power cut loses what the kernel still holds in memory. Every
+write that matters goes through here, in an order such that an interruption at any point can be recovered from.
 """
 
 import contextlib
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file whole or not at all, and wait until it is on the disk under its name.
+    """Write a file atomically and wait until it is on the disk under its name.
 
     Raises:
-      OSError: it cannot be written; what was there before still is.
+      OSError: the file cannot be written. Any earlier file at `path` is still there.
     """
     partial = path.with_name(f".{path.name}.part")
     try:
@@ -30,7 +30,7 @@ def write_whole(path: Path, contents: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk.
+    """Wait until a file, or the entries of a folder, are on the disk.
 
     Raises:
       OSError: the disk reports an error.
@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until everything under a folder is on the disk, and the folder's own name last.
+    """Wait until everything under a folder is on the disk, and last the folder's own entry.
 
     Raises:
       OSError: the disk reports an error.
@@ -56,10 +56,10 @@ def sync_tree(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, with names that are on the disk.
+    """Make a folder and its parents, and wait until their entries are on the disk.
 
     Raises:
-      OSError: one cannot be made.
+      OSError: a folder cannot be made.
     """
     if folder.is_dir():
         return

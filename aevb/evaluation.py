@@ -1,4 +1,4 @@
-"""Bounds over a whole split, by level, and how many latent dimensions a model uses."""
+"""Bounds over a whole split, by level, and the number of latent dimensions that a model uses."""
 
 import functools
 import itertools
@@ -24,28 +24,29 @@ from aevb.random_bits import fused
 from aevb.support import check_data
 
 ACTIVE_UNIT_THRESHOLD = 0.01
-"""A latent dimension is active when its posterior mean varies by more than this over the data (Burda et al. 2016).
+"""A latent dimension is active if the variance of its posterior mean over the data is above this (Burda et al. 2016).
 
-It presupposes latents of unit scale: where the scale of the prior is learned, the count means little."""
+This assumes latents of unit scale. If the scale of the prior is learned, the count means little."""
 
 _POSTERIOR_MEAN_SAMPLES = 16
 _CHUNK_SIZE = 1000
 
 
 class Bound(NamedTuple):
-    """A bound over a split, in nats per datapoint, whatever weights the training put on its terms.
+    """A bound over a split, in nats per datapoint. Weights on its terms during training have no effect on it.
 
     Attributes:
       elbo: the mean evidence lower bound, `reconstruction - kl`.
       reconstruction: the mean of E_q[log p(x|z)].
       kl: the mean KL(q(z|x) || p(z)).
-      active_units: how many latent dimensions the model uses; `None` where that was not asked for.
-      kl_by_level: the mean KL of each level, of a path by step, `[T]`; their sum is `kl`.
+      active_units: the number of latent dimensions that the model uses; `None` if they were not counted.
+      kl_by_level: the mean KL of each level; for a path, of each step, `[T]`. Their sum is `kl`.
       active_units_by_level: the active units of each level.
-      iwae: the mean importance weighted bound; NaN unless the estimator is of that bound.
-      fivo: the mean filtering variational objective; NaN unless the estimator is of that bound.
-      reconstruction_by_step: the mean of E_q[log p(x_t|z)], `[T]`, to which a step after the end of a sequence adds 0.
-        Its sum is `reconstruction`. `None` unless z is a path and the likelihood an `Observed` of as many steps.
+      iwae: the mean importance weighted bound; NaN unless the estimator is for that bound.
+      fivo: the mean filtering variational objective; NaN unless the estimator is for that bound.
+      reconstruction_by_step: the mean of E_q[log p(x_t|z)], `[T]`. Steps after the end of a sequence count as 0. The
+        sum is `reconstruction`. `None` unless z is a path and the likelihood an `Observed` with the same number of
+        steps.
     """
 
     elbo: float
@@ -60,22 +61,22 @@ class Bound(NamedTuple):
 
     @property
     def elbo_by_step(self) -> Any:
-        """What each step adds to `elbo`, `[T]`; `None` where `reconstruction_by_step` is."""
+        """The contribution of each step to `elbo`, `[T]`; `None` if `reconstruction_by_step` is."""
         reconstruction = self.reconstruction_by_step
         return None if reconstruction is None else reconstruction - self.kl_by_level[ONE_LEVEL]
 
 
 class _PerDatapoint(NamedTuple):
-    """What is computed for each datapoint.
+    """The values computed per datapoint.
 
     Attributes:
       reconstruction: `[N]`.
       kl: `[N]`.
-      kl_by_level: `[N]` each, of a path `[N, T]`.
+      kl_by_level: `[N]` per level; for a path, `[N, T]`.
       reconstruction_by_step: `[N, T]`, or `None`.
       iwae: `[N]`, or `None`.
       fivo: `[N]`, or `None`.
-      posterior_means: by level, two estimates of E_q[z], leaves `[N, ...]`, independent where not exact; or `None`.
+      posterior_means: two estimates of E_q[z] by level, leaves `[N, ...]`, independent unless exact; or `None`.
     """
 
     reconstruction: Any
@@ -98,30 +99,30 @@ def evaluate(
     chunk_size: int = _CHUNK_SIZE,
     active_units: bool | None = None,
 ) -> Bound:
-    """Return the bound over every datapoint of a split, the odd-sized end included.
+    """Return the bound averaged over all datapoints of a split, an incomplete last chunk included.
 
-    The noise of a datapoint depends on `key` and on its position alone, so that `chunk_size`, which bounds memory,
-    does not change the result.
+    The noise of a datapoint depends only on `key` and its position, so `chunk_size`, which limits memory, does not
+    change the result.
 
     Args:
       params: parameters of `model`.
       key: a typed key.
-      data: a pytree of arrays `[N, ...]`, after `binarize_once`; or a `Stream`, evaluated block by block, whose
-        datapoints are not binarized once.
+      data: a pytree of arrays `[N, ...]`, after `binarize_once`; or a `Stream`, which is evaluated block by block and
+        whose datapoints are not binarized once.
       model: the four functions.
-      estimator: how to estimate it; by default one draw of z and the analytic KL. Its gradient plays no part, so any
-        posterior will do.
-      binarization: "stochastic" redraws the targets by `key`.
-      chunk_size: datapoints at a time in the one compiled program.
-      active_units: whether to count them. By default they are counted where the posterior knows its mean; where it does
-        not, 32 draws per datapoint more are needed.
+      estimator: the estimator of the bound; by default one draw of z and the analytic KL. Its gradient is not used, so
+        any posterior is allowed.
+      binarization: "stochastic" redraws the targets with `key`.
+      chunk_size: the number of datapoints per call of the compiled program.
+      active_units: whether to count active units. By default they are counted if the mean of the posterior is known;
+        otherwise they need 32 more draws per datapoint.
 
     Returns:
       A `Bound` of Python numbers, averaged in float64.
 
     Raises:
-      ValueError: `data` are empty, have rows of different numbers or values outside of the likelihood's support or, if
-        they are to be drawn, of [0, 1]; or as for `elbo`.
+      ValueError: `data` are empty, have leaves of different lengths or values outside the likelihood's support (outside
+        [0, 1] if targets are to be drawn); or as for `elbo`.
       TypeError: as for `elbo`.
     """
     check_model(model)
@@ -134,7 +135,7 @@ def evaluate(
 def start_evaluation(params: Params, key: jax.Array, data: Any, model: Model, **settings: Any) -> Callable[[], Bound]:
     """Start an evaluation and return a function that waits for its result. Arguments as for `evaluate`.
 
-    Meanwhile something else can be compiled. A `Stream` is not read before the result is asked for.
+    The caller can compile something else in the meantime. A `Stream` is not read until the function is called.
     """
     blocks = _blocks(params, key, data, model, **settings)
 
@@ -168,12 +169,12 @@ def non_finite_datapoints(params: Params, key: jax.Array, data: Any, model: Mode
 
 
 class _Block(NamedTuple):
-    """Consecutive datapoints whose evaluation is under way.
+    """Consecutive datapoints whose evaluation has been started.
 
     Attributes:
-      start: the position of the first of them in the split.
-      values: theirs, and after these any number that do not count.
-      size: how many there are.
+      start: the position of the first datapoint in the split.
+      values: the values of the datapoints, followed by any number that do not count.
+      size: the number of datapoints.
     """
 
     start: int
@@ -181,7 +182,7 @@ class _Block(NamedTuple):
     size: int
 
     def to_host(self) -> _PerDatapoint:
-        """Return the values as NumPy arrays, as soon as they are there."""
+        """Wait for the values and return them as NumPy arrays."""
         return jax.tree.map(lambda a: np.asarray(a)[: self.size], self.values)
 
 
@@ -196,7 +197,7 @@ def _blocks(
     chunk_size: int = _CHUNK_SIZE,
     check_values: bool = False,
 ) -> Iterable[_Block]:
-    """Evaluate an array as one block, dispatched at once, and a stream block by block as they are asked for."""
+    """Evaluate an array as one block, dispatched immediately; evaluate a stream block by block, lazily."""
     if num_rows(data) == 0:
         raise ValueError("there is nothing to evaluate: the data are empty")
     check_counts(1, chunk_size=chunk_size)
@@ -217,11 +218,11 @@ def _blocks(
 
 
 class _Moments(NamedTuple):
-    """What is kept, in float64, of the datapoints evaluated so far.
+    """Running moments, in float64, of the datapoints evaluated so far.
 
     Attributes:
-      size: how many.
-      means: of everything, without the leading axis.
+      size: the number of datapoints.
+      means: the mean of every value, without the leading axis.
       co_moments: by level, the sum of products of the two estimates' deviations from their means; or `None`.
     """
 
@@ -231,8 +232,8 @@ class _Moments(NamedTuple):
 
 
 def _moments(values: _PerDatapoint) -> _Moments:
-    # Over datapoints, the covariance of two independent estimates of a posterior mean is its variance, without the
-    # estimates' own noise. Where the mean is exact the two are equal and this is the plain variance.
+    # The covariance over datapoints of two independent estimates of the posterior mean is the variance of that mean,
+    # without the noise of the estimates. If the mean is exact, both are equal and this is the plain variance.
     values = jax.tree.map(lambda a: a.astype(np.float64), values)
     means = jax.tree.map(lambda a: np.mean(a, axis=0), values)
     co_moments = None
@@ -244,7 +245,7 @@ def _moments(values: _PerDatapoint) -> _Moments:
 
 
 def _merge(one: _Moments, other: _Moments) -> _Moments:
-    """Return the moments of both together (Chan, Golub and LeVeque 1983)."""
+    """Return the moments of the union of both sets (Chan, Golub and LeVeque 1983)."""
     size = one.size + other.size
     share = other.size / size
     differences = jax.tree.map(lambda a, b: b - a, one.means, other.means)
@@ -261,7 +262,7 @@ def _merge(one: _Moments, other: _Moments) -> _Moments:
 
 
 def _count_active(variances: Any, is_path: bool) -> int:
-    """Count the dimensions that vary; those of a path `[T, J]` once for all times."""
+    """Count the active dimensions. A dimension of a path `[T, J]` counts once, not once per step."""
     leaves = (leaf.sum(0) if is_path else leaf for leaf in jax.tree.leaves(variances))
     return sum(int(np.sum(leaf > ACTIVE_UNIT_THRESHOLD)) for leaf in leaves)
 
@@ -278,7 +279,7 @@ def _evaluate_chunks(
     active_units: bool | None,
     chunk_size: int,
 ) -> _PerDatapoint:
-    """Put every chunk through one program; the last is filled up with the first datapoints, whose values are cut off.
+    """Evaluate every chunk with one program. The last is filled up with the first datapoints, whose values are dropped.
 
     `start` is the position of the first of `data` in the split.
     """
@@ -308,7 +309,7 @@ def _evaluate_chunk(
     binarization: Binarization,
     active_units: bool | None,
 ) -> _PerDatapoint:
-    """Evaluate one chunk. Compiled for itself, though only called where it is inlined, so that it is traced once."""
+    """Evaluate one chunk. It is jitted, though only called inside a jitted function, so that it is traced only once."""
 
     def datapoint(position: jax.Array, x: Any) -> _PerDatapoint:
         binarize_key, bound_key, mean_key = jax.random.split(jax.random.fold_in(fused(key), position), 3)
@@ -329,7 +330,7 @@ def _evaluate_chunk(
 def _posterior_means(
     params: Params, key: jax.Array, x: Any, model: Model, active_units: bool | None
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return E_q[z] by level twice: exact where the family knows its mean, else two independent estimates if asked."""
+    """Return E_q[z] by level twice: exact if the family knows its mean, else two independent estimates on request."""
     if active_units is False:
         return None
     bound, value = bind(model, x)

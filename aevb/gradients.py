@@ -1,12 +1,12 @@
-"""Estimators of a bound's gradient, over one sampling core.
+"""Estimators of the gradient of a bound, over one sampling core.
 
-Which one it is changes the gradient alone: the value of a bound is the same for all, and all are unbiased.
+The choice changes only the gradient: all are unbiased, and the value of the bound is the same for all.
 
-    "pathwise"                      through z = g(noise, x), the paper's (section 2.4)
-    "sticking_the_landing"          without the score, whose mean is 0, in the pathwise one (Roeder et al. 2017)
+    "pathwise"                      through z = g(noise, x), as in the paper (section 2.4)
+    "sticking_the_landing"          pathwise without the score term, whose mean is 0 (Roeder et al. 2017)
     "doubly_reparameterized"        the same idea for the importance weighted bound (Tucker et al. 2018)
-    "score_function"                f(z) grad log q(z|x): needs no g, varies most (section 2.1; Paisley et al. 2012)
-    "score_function_leave_one_out"  with the other samples' mean, or bound, as a baseline (Mnih & Rezende 2016)
+    "score_function"                f(z) grad log q(z|x): no g, highest variance (section 2.1; Paisley et al. 2012)
+    "score_function_leave_one_out"  with the mean, or bound, of the other samples as baseline (Mnih & Rezende 2016)
 """
 
 import math
@@ -35,17 +35,17 @@ SCORE_FUNCTION: tuple[Gradient, ...] = ("score_function", "score_function_leave_
 
 
 class Draws(NamedTuple):
-    """Samples of z and the log densities there, in nats.
+    """Samples of z and the log densities at them, in nats.
 
     Attributes:
       posterior: q(z|x).
       prior: p(z).
-      z: leaves `[L, ...]`, differentiable in phi unless the gradient is a score function's.
+      z: leaves `[L, ...]`, differentiable in phi unless the gradient estimator is a score function.
       log_likelihood: `[L]`, log p(x|z).
-      log_prior: log p(z) by level, `[L]` each, of a path `[L, T]`.
-      log_posterior: log q(z|x) by level: differentiable in phi and z ("pathwise"), in z alone ("sticking_the_landing",
-        "doubly_reparameterized") or in phi alone, which is the score (the score functions).
-      log_likelihood_by_step: `[L, T]`, log p(x_t|z), where z is a path and the likelihood an `Observed` of its length.
+      log_prior: log p(z) by level, `[L]` per level; for a path, `[L, T]`.
+      log_posterior: log q(z|x) by level. It is differentiable in phi and z ("pathwise"), in z only
+        ("sticking_the_landing", "doubly_reparameterized"), or in phi only (score functions; this is the score).
+      log_likelihood_by_step: `[L, T]`, log p(x_t|z), if z is a path and the likelihood an `Observed` of its length.
     """
 
     posterior: Distribution
@@ -60,20 +60,21 @@ class Draws(NamedTuple):
 def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Any:
     """Draw z = g(noise), differentiable in the parameters of `distribution` (section 2.4).
 
-    All three of the paper's families are covered: a tractable inverse CDF (exponential, Cauchy, Weibull...), location
+    All three of the paper's approaches are covered: a tractable inverse CDF (exponential, Cauchy, Weibull...), location
     and scale (normal, Laplace, Student t...), and composition (log-normal, gamma, Dirichlet, normalizing flows...).
 
     Args:
-      distribution: what to draw from.
+      distribution: the distribution to draw from.
       key: a typed key.
       sample_shape: leading axes of independent draws.
 
     Returns:
-      `sample_shape + distribution.batch_shape + distribution.event_shape`; of a `Chain` a dict by level.
+      An array of shape `sample_shape + distribution.batch_shape + distribution.event_shape`; for a `Chain`, a dict of
+      such arrays by level.
 
     Raises:
-      TypeError: the distribution, or a level of it, has no differentiable transformation of noise, as a discrete one
-        has none; or `key` is not one typed key.
+      TypeError: the distribution, or a level of it, is no differentiable transformation of noise, for example because
+        it is discrete; or `key` is not one typed key.
     """
     check_key(key)
     return _reparameterize(distribution, key, sample_shape)[0]
@@ -82,7 +83,7 @@ def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tup
 def draw(
     params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int, gradient: Gradient | None
 ) -> Draws:
-    """Draw `num_samples` z from q(z|x): what is differentiated, and in what, is decided here.
+    """Draw `num_samples` z from q(z|x). The gradient estimator decides which terms are differentiable, and in what.
 
     Args:
       params: parameters of `model`.
@@ -90,7 +91,7 @@ def draw(
       x: one datapoint, with its condition if it has one.
       model: the four functions.
       num_samples: L.
-      gradient: which estimator; `None` where nobody differentiates, so that any posterior will do.
+      gradient: the gradient estimator; `None` if the result is not differentiated, which any posterior allows.
     """
     check_value(params, x, model)
     bound, value = bind(model, x)
@@ -112,9 +113,9 @@ def draw(
 
 
 def log_posterior_of_z_alone(params: Params, x: Datapoint, model: Model, z: Latents) -> dict[str, jax.Array]:
-    """Return log q(z|x) by level as a constant in phi: its gradient reaches phi through z and no other way.
+    """Return log q(z|x) by level, differentiable in z only: its gradient reaches phi through z alone.
 
-    The condition's path to phi is cut like the datapoint's.
+    Gradients through the datapoint and its condition are stopped, too.
     """
     frozen_params, frozen_x = jax.lax.stop_gradient((params, x))
     model, value = bind(model, frozen_x)
@@ -122,9 +123,9 @@ def log_posterior_of_z_alone(params: Params, x: Datapoint, model: Model, z: Late
 
 
 def expectation(values: jax.Array, draws: Draws, gradient: Gradient | None) -> jax.Array:
-    """Return the mean over draws of `values` f(z_l) `[L, ...]`, with the gradient that the estimator asks for.
+    """Return the mean over draws of `values` f(z_l), `[L, ...]`, with the gradient of the given estimator.
 
-    Where z is not a function of noise, that is the term f(z_l) grad log q(z_l|x) as well.
+    For a score function, the gradient includes the term f(z_l) grad log q(z_l|x).
     """
     mean = jnp.mean(values, axis=0)
     if gradient not in SCORE_FUNCTION:
@@ -140,22 +141,22 @@ def expectation(values: jax.Array, draws: Draws, gradient: Gradient | None) -> j
 def weighted_bound(
     params: Params, x: Datapoint, model: Model, draws: Draws, gradient: Gradient | None, kl_weight: Any = None
 ) -> jax.Array:
-    """Return log 1/K sum_k w_k, `[]`, with the gradient that the estimator asks for.
+    """Return log 1/K sum_k w_k, `[]`, with the gradient of the given estimator.
 
     Args:
       params: parameters of `model`.
       x: one datapoint, with its condition if it has one.
       model: the four functions.
-      draws: K of them.
-      gradient: which estimator.
-      kl_weight: the exponent b of the weights w = p(x|z) (p(z) / q(z|x))^b; `None` is 1.
+      draws: K draws.
+      gradient: the gradient estimator.
+      kl_weight: the exponent b in the weights w = p(x|z) (p(z) / q(z|x))^b; `None` is 1.
     """
     log_weights = _log_weights(draws.log_likelihood, draws.log_posterior, draws.log_prior, kl_weight)
     bound = _log_mean_exp(log_weights)
     if gradient == "doubly_reparameterized":
         return with_gradient_of(bound, _doubly_reparameterized(params, x, model, draws, log_weights, kl_weight))
     if gradient in SCORE_FUNCTION:
-        # All of the bound answers for each sample; the baseline is the bound that the others make without it.
+        # The learning signal of each sample is the whole bound; the baseline is the bound from the other samples.
         baseline = _leave_one_out_bounds(log_weights) if gradient == "score_function_leave_one_out" else 0.0
         signals = jax.lax.stop_gradient(bound - baseline)
         return with_gradient_of(bound, bound + jnp.sum(signals * total(draws.log_posterior)))
@@ -170,15 +171,16 @@ def _log_weights(log_likelihood: jax.Array, log_posterior: dict, log_prior: dict
 def _doubly_reparameterized(
     params: Params, x: Datapoint, model: Model, draws: Draws, log_weights: jax.Array, kl_weight: Any
 ) -> jax.Array:
-    """Return what to differentiate: theta weighs sample k by its normalized weight v_k, the path through z by v_k^2.
+    """Return a surrogate whose gradient is the doubly reparameterized one.
 
-    With an exponent b the score that is left out has the factor b, and the path through z the weight (1 - b) v + b v^2.
+    Sample k has its normalized weight v_k in the gradient in theta, and v_k^2 in the gradient through z. With an
+    exponent b, the omitted score term has the factor b, so the weight through z is (1 - b) v_k + b v_k^2.
     """
     weights = jax.nn.softmax(jax.lax.stop_gradient(log_weights))
     of_path = weights if kl_weight is None else (1 - kl_weight) + kl_weight * weights
     z = jax.tree.map(lambda z: with_gradient_of(z, jax.vmap(jnp.multiply)(of_path, z)), draws.z)
     bound, value = bind(model, x)
-    # The densities of `draw` once more, at the same points: a compiler computes them once.
+    # The same densities at the same points as in `draw`: the compiler computes them only once.
     log_likelihood, log_prior = _log_likelihood(params, value, bound, z), log_densities(draws.prior, z)
     if kl_weight is None:
         log_joint = log_likelihood + total(log_prior)
@@ -188,15 +190,15 @@ def _doubly_reparameterized(
 
 
 def _log_likelihood(params: Params, x: Datapoint, model: Model, z: Latents) -> jax.Array:
-    """Return log p(x|z), `[L]`, at each of `z` `[L, ...]`; `model` and `x` without a condition."""
-    x = jax.tree.map(jnp.asarray, x)  # numpyro takes a NumPy array for one whose support is known without tracing
+    """Return log p(x|z), `[L]`, for each of `z`, `[L, ...]`. `model` and `x` are without a condition."""
+    x = jax.tree.map(jnp.asarray, x)  # numpyro assumes that the support of a NumPy array is known without tracing
     return jax.vmap(lambda z: jnp.asarray(likelihood_of(model, params, z).log_prob(x)))(z)
 
 
 def _log_likelihood_by_step(
     params: Params, x: Datapoint, model: Model, z: Latents, prior: Distribution
 ) -> jax.Array | None:
-    """Return log p(x_t|z), `[L, T]`, where it is known; a compiler leaves out what nobody asks for."""
+    """Return log p(x_t|z), `[L, T]`, if it is known. The compiler removes the computation if it is not used."""
     if not isinstance(prior, Markov):
         return None
 
@@ -214,9 +216,9 @@ def _log_mean_exp(log_weights: jax.Array) -> jax.Array:
 
 
 def _leave_one_out_bounds(log_weights: jax.Array) -> jax.Array:
-    """Return for each of K samples the bound of the other K - 1, `[K]`."""
+    """Return the bound from the other K - 1 samples for each of K samples, `[K]`."""
     size = len(log_weights)
-    # Masked, not subtracted from the whole: the largest weight is often all of the sum.
+    # Masked rather than subtracted from the sum, because the largest weight often makes up nearly the whole sum.
     others = jnp.where(jnp.eye(size, dtype=bool), -jnp.inf, log_weights[None, :])
     return jax.nn.logsumexp(others, axis=-1) - math.log(size - 1)
 
@@ -238,14 +240,14 @@ def _reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tu
 
 
 def _reparameterizable(distribution: Distribution) -> Any:
-    """Return the distribution's sampling function, with the intermediate values that a flow's density is known from."""
+    """Return the distribution's sampling function, which also returns intermediates for the density of a flow."""
     if not distribution.has_rsample:
         name = family_name(distribution)
         if isinstance(distribution, Chain):
             levels = distribution.levels_without_rsample.items()
             name = ", ".join(f"level {level!r} ({family})" for level, family in levels)
         raise TypeError(
-            f"{name} cannot be reparameterized: no differentiable z = g(noise) is known; "
-            f'gradient="score_function" needs none'
+            f"{name} cannot be reparameterized: no differentiable z = g(noise) is known; use "
+            f'gradient="score_function", which needs none'
         )
     return distribution.sample_with_intermediates

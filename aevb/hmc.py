@@ -1,8 +1,8 @@
-"""Hamiltonian Monte Carlo over z as a vector, one chain of one datapoint; callers `vmap` it.
+"""Hamiltonian Monte Carlo over z as a vector: one chain of one datapoint. Callers `vmap` it.
 
-Monte Carlo EM (Appendix E) and the estimators of the marginal likelihood (Appendix D) draw from p(z|x) with it. Written
-out rather than taken from BlackJAX, whose leapfrog computes the density at every step: only the last one's is used, and
-of a Bernoulli decoder it costs more than the gradient does.
+Monte Carlo EM (Appendix E) and the estimators of the marginal likelihood (Appendix D) use it to draw from p(z|x). It is
+written here rather than taken from BlackJAX, whose leapfrog computes the density at every step. Only the density at the
+last step is used, and for a Bernoulli decoder the density costs more than its gradient.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from numpyro.distributions import Distribution
 from aevb.distributions.levels import ONE_LEVEL, is_discrete
 
 LogDensity: TypeAlias = Callable[[jax.Array], jax.Array]
-"""`z [J] -> []`, nats, up to a constant."""
+"""A function `z [J] -> []`: the log density in nats, up to a constant."""
 
 
 class HMCState(NamedTuple):
-    """Where a chain is.
+    """The state of a chain.
 
     Attributes:
-      position: `[J]`.
-      log_density: `[]`, there.
-      gradient: `[J]`, of it.
+      position: `[J]`, z.
+      log_density: `[]`, the log density at `position`.
+      gradient: `[J]`, the gradient of the log density.
     """
 
     position: jax.Array
@@ -33,29 +33,29 @@ class HMCState(NamedTuple):
 
 
 def init(position: jax.Array, log_density: LogDensity) -> HMCState:
-    """Return a chain at `position` `[J]`: also how a chain goes on when the density has changed under it."""
+    """Return the state of a chain at `position` `[J]`. Call it again to continue a chain after the density changed."""
     return HMCState(position, *jax.value_and_grad(log_density)(position))
 
 
 def transition(
     key: jax.Array, state: HMCState, log_density: LogDensity, step_size: jax.Array | float, num_leapfrogs: int = 10
 ) -> tuple[HMCState, jax.Array]:
-    """Propose by `num_leapfrogs` leapfrog steps with unit masses, and accept or reject.
+    """Propose a move by `num_leapfrogs` leapfrog steps with unit masses, and accept or reject it.
 
     Args:
       key: a typed key.
-      state: where to start.
-      log_density: of the target.
-      step_size: of one leapfrog step.
-      num_leapfrogs: the length of the trajectory in steps.
+      state: the current state of the chain.
+      log_density: the log density of the target.
+      step_size: the size of one leapfrog step.
+      num_leapfrogs: the number of leapfrog steps.
 
     Returns:
-      The chain, and the acceptance probability of the proposal, `[]`.
+      The new state, and the acceptance probability of the proposal, `[]`.
     """
     momentum_key, accept_key = jax.random.split(key)
     momentum = jax.random.normal(momentum_key, state.position.shape, state.position.dtype)
     proposal, end_momentum = _trajectory(state, momentum, log_density, step_size, num_leapfrogs)
-    # The energy is -log p(z) + |momentum|^2 / 2; where a trajectory overflowed it is not a number, and rejected.
+    # The energy is -log p(z) + |momentum|^2 / 2. A trajectory that overflows has an energy of NaN and is rejected.
     before, after = _energy(state, momentum), _energy(proposal, end_momentum)
     acceptance = jnp.nan_to_num(jnp.minimum(jnp.exp(before - after), 1))
     is_accepted = jax.random.bernoulli(accept_key, acceptance)
@@ -68,7 +68,7 @@ def adapted(step_size: jax.Array, acceptance: jax.Array, target: float, rate: ja
 
 
 def check_continuous(distribution: Distribution, method: str) -> None:
-    """Raise `TypeError` if a level of z is discrete: there is no trajectory through it."""
+    """Raise `TypeError` if a level of z is discrete, because a discrete level has no trajectories."""
     discrete = [level for level, found in is_discrete(distribution).items() if found]
     if discrete:
         which = "z is" if discrete == [ONE_LEVEL] else f"level {', '.join(map(repr, discrete))} is"
@@ -78,7 +78,7 @@ def check_continuous(distribution: Distribution, method: str) -> None:
 def _trajectory(
     state: HMCState, momentum: jax.Array, log_density: LogDensity, step_size: jax.Array | float, num_leapfrogs: int
 ) -> tuple[HMCState, jax.Array]:
-    """Integrate by leapfrogs; the density itself is computed at the last one only."""
+    """Integrate by leapfrog steps. The density itself is computed at the last step only."""
 
     def leapfrog(gradient_at: Callable, position: jax.Array, momentum: jax.Array, gradient: jax.Array) -> tuple:
         momentum = momentum + 0.5 * step_size * gradient

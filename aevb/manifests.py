@@ -1,4 +1,4 @@
-"""Checksums: beside Orbax's files of a checkpoint, with its bound and seconds, and within JSON files."""
+"""Checksums of checkpoints, stored next to Orbax's files with the bound and training time, and of JSON files."""
 
 import hashlib
 import json
@@ -9,11 +9,12 @@ from aevb.durable import write_whole
 
 MANIFEST_FILE = "sha256.json"
 CHECKSUM = "sha256"
-"""The entry of a JSON file that is the checksum of the others: it is written with them, so that no kill parts them."""
+"""The entry of a JSON file with the checksum of the other entries. It is written with them, in the same file, so that
+an interruption cannot separate them."""
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file under `folder` but the manifest, by its path there."""
+    """Return the SHA-256 of every file under `folder` except the manifest, by its path in the folder."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_FILE]
     return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
 
@@ -24,13 +25,13 @@ def _sha256(path: Path) -> str:
 
 
 class Manifest(NamedTuple):
-    """What stands beside Orbax's files of a checkpoint.
+    """The manifest of a checkpoint, stored next to Orbax's files.
 
     Attributes:
-      valid_bound: nats; `None` where there is none.
-      seconds: of training so far.
-      sha256: of each file, by its path in the checkpoint.
-      is_older: whether a version wrote it that chose the best by the test bound.
+      valid_bound: the validation bound in nats; `None` if there is none.
+      seconds: the training time so far.
+      sha256: the checksum of each file, by its path in the checkpoint.
+      is_older: whether an older version wrote it, which chose the best checkpoint by the test bound.
     """
 
     valid_bound: float | None
@@ -40,20 +41,20 @@ class Manifest(NamedTuple):
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write what stands beside a checkpoint.
+    """Write the manifest of a checkpoint.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     contents = {name: value for name, value in manifest._asdict().items() if name != "is_older"}
     write_whole(folder / MANIFEST_FILE, json.dumps(contents, indent=2).encode())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return what stands beside a checkpoint, `None` where nothing does.
+    """Return the manifest of a checkpoint; `None` if it has none.
 
     Raises:
-      OSError, ValueError: it is damaged.
+      OSError, ValueError: the manifest is damaged.
     """
     try:
         found = json.loads((folder / MANIFEST_FILE).read_text())
@@ -68,22 +69,23 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def sealed(contents: dict[str, Any]) -> dict[str, Any]:
-    """Return the contents of a JSON file and the checksum of them."""
+    """Return the contents of a JSON file with their checksum added."""
     return {**contents, CHECKSUM: _sha256_of(contents)}
 
 
 def unsealed(found: Any) -> dict[str, Any]:
-    """Return the contents of a JSON file without their checksum; files of older versions have none.
+    """Return the contents of a JSON file without their checksum. Files of older versions have none.
 
     Raises:
-      ValueError: the file holds no object, or something in it has changed since it was written.
+      ValueError: the file holds no object, or its contents have changed since it was written.
     """
     if not isinstance(found, dict):
-        raise ValueError("it holds no entries")
+        raise ValueError("it is not a JSON object")
     contents = {name: value for name, value in found.items() if name != CHECKSUM}
     if CHECKSUM in found and found[CHECKSUM] != _sha256_of(contents):
         raise ValueError(
-            f"it has changed since it was written, as its {CHECKSUM} says (without that entry it is read as it is)"
+            f"it has changed since it was written: its {CHECKSUM} does not match (delete that entry to read the file "
+            "anyway)"
         )
     return contents
 

@@ -1,7 +1,7 @@
-"""What a datapoint and a model are.
+"""Definitions of a datapoint and a model.
 
 The paper's three ingredients (section 2.1) are the likelihood p(x|z), the prior p(z) and the recognition model q(z|x).
-Everything else in this library is a function of a `Model` and of the parameters that its `init` makes.
+Everything else in this library is a function of a `Model` and of the parameters that its `init` returns.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ Params: TypeAlias = Any
 """A pytree of arrays. By convention `params["encoder"]` is phi and `params["decoder"]` is theta."""
 
 Datapoint: TypeAlias = Any
-"""A pytree of arrays, or a `Given` of two. A data set has N on the leading axis of every leaf."""
+"""A pytree of arrays, or a `Given` of two. In a data set, the leading axis of every leaf has length N."""
 
 Latents: TypeAlias = Any
-"""A pytree of arrays: of one level `[J]`, of a path `[T, J]`, of a `Chain` a dict by level."""
+"""A pytree of arrays: `[J]` for one level, `[T, J]` for a path, a dict by level for a `Chain`."""
 
 
 class Given(NamedTuple):
-    """A datapoint that is modelled given another: a bound of it is one on log p(value | condition).
+    """A datapoint that is modelled given a condition. Its bounds are bounds on log p(value | condition).
 
     `encode`, `decode` and `prior` of its model take the condition last: `encode(params, value, condition)`,
-    `decode(params, z, condition)`, `prior(params, condition)`. Labels are integers, and are left alone: binarization
-    and checks of support concern the value only.
+    `decode(params, z, condition)`, `prior(params, condition)`. Labels are integers. Binarization and checks of the
+    support apply to the value only.
 
     Attributes:
-      value: what is modelled, a pytree of arrays.
-      condition: what it is modelled given, a pytree of arrays.
+      value: the modelled part, a pytree of arrays.
+      condition: the part that it is modelled given, a pytree of arrays.
     """
 
     value: Datapoint
@@ -42,12 +42,12 @@ class Given(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a model can be built again, in this process or another.
+    """A recipe to build a model again, in this process or another.
 
     Attributes:
       build: `(family, arguments) -> Model`.
-      family: its registered name.
-      arguments: its arguments as JSON.
+      family: the registered name of the model family.
+      arguments: the arguments of the family, as JSON.
     """
 
     build: Callable[[str, str], "Model"]
@@ -61,16 +61,16 @@ class Model:
     """Four pure functions of one datapoint; callers `vmap` them over minibatches.
 
     A model is hashable and has no array leaves, so it passes through `jax.jit`, `jax.vmap` and `jax.grad` as a static
-    argument without being marked as one. Two models are equal, and share compiled programs, when their four functions
+    argument without being marked as one. Two models are equal, and share compiled programs, if their four functions
     are equal.
 
     Attributes:
       init: `key -> params`, the initial parameters.
-      encode: `(params, x) -> q(z|x)`, a distribution over one z. It receives the whole of `params`, so that sharing
-        weights with the decoder or learning a prior is no special case.
+      encode: `(params, x) -> q(z|x)`, a distribution over one z. It receives all of `params`, so sharing weights with
+        the decoder or learning a prior is not a special case.
       decode: `(params, z) -> p(x|z)`, a distribution whose event shape is the shape of one datapoint.
-      prior: `params -> p(z)`, a distribution of the same event shape as q(z|x).
-      recipe: how to build it again; `None` for a model that was not built by name. A model with a recipe can be
+      prior: `params -> p(z)`, a distribution with the same event shape as q(z|x).
+      recipe: the recipe to build the model again; `None` if it was not built by name. A model with a recipe can be
         pickled and saved.
     """
 
@@ -89,10 +89,10 @@ class Model:
 def bind(model: Model, x: Datapoint) -> tuple[Model, Datapoint]:
     """Return the model at the condition of `x`, and the part of `x` that is modelled.
 
-    This is the first line of every public entry point: nothing below it knows of conditions.
+    Every public entry point calls this first, so the code below it does not deal with conditions.
 
     Raises:
-      TypeError: `model` is not a `Model`, or it takes a condition and `x` has none, or the other way round.
+      TypeError: `model` is not a `Model`, or only one of `model` and `x` has a condition.
     """
     check_model(model)
     conditions = (x.condition,) if isinstance(x, Given) else ()
@@ -124,17 +124,17 @@ def prior_of(model: Model, params: Params) -> Distribution:
 
 
 def latent_template(model: Model, params: Params) -> Latents:
-    """Return the shapes and dtypes of one z, as the prior declares them. Computes nothing."""
+    """Return the shapes and dtypes of one z, as the prior declares them, by tracing alone."""
     return jax.eval_shape(lambda params: prior_of(model, params).sample(jax.random.key(0)), params)
 
 
 def latent_shape(model: Model, params: Params) -> Any:
-    """Return the shape of one z, or a pytree of shapes, as the prior declares it. Computes nothing."""
+    """Return the shape of one z, or a pytree of shapes, as the prior declares it, by tracing alone."""
     return shapes(latent_template(model, params))
 
 
 def data_shape(model: Model, params: Params) -> Any:
-    """Return the shape of one x, or a pytree of shapes, as the decoder declares it. Computes nothing."""
+    """Return the shape of one x, or a pytree of shapes, as the decoder declares it, by tracing alone."""
 
     def look(params: Params) -> Any:
         z = prior_of(model, params).sample(jax.random.key(0))
@@ -164,26 +164,26 @@ def check_model(model: Any) -> None:
 
 
 def check_arguments(params: Params, key: jax.Array, x: Datapoint, model: Model) -> None:
-    """Check what every function of one datapoint takes, at trace time.
+    """Check, at trace time, the arguments that every function of one datapoint takes.
 
     Raises:
-      TypeError: `model` is no `Model`, or `key` is not one typed key.
-      ValueError: `x` has another shape than the decoder declares, or `params` are not the model's.
+      TypeError: `model` is not a `Model`, or `key` is not one typed key.
+      ValueError: `x` does not have the shape that the decoder declares, or `params` are not the model's.
     """
     value = bind(model, x)[1]
     if isinstance(params, jax.Array) and jnp.issubdtype(params.dtype, jax.dtypes.prng_key):
-        raise TypeError(f"params must be parameters, got a key, and key is {describe(key)}: params come before the key")
+        raise TypeError(f"params must be parameters, got a key, and key is {describe(key)}: params come before key")
     check_key(key)
     check_not_donated(params, "params")
     found, expected = shapes(value), _declared_shape(model, params, x)
     if found != expected:
         batch = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], value) == expected
-        hint = "; this function takes one datapoint, jax.vmap it over a batch" if batch else _hint(found)
+        hint = "; this function takes one datapoint: jax.vmap it over a batch" if batch else _hint(found)
         raise ValueError(f"x has {describe_shapes(found)}, {_expected(expected)}{hint}")
 
 
 def check_rows(params: Params, data: Datapoint, model: Model, name: str = "data") -> None:
-    """Check that a data set has datapoints of the model's shape.
+    """Check that the datapoints of a data set have the shape that the model declares.
 
     Raises:
       TypeError: as for `check_arguments`.
@@ -193,18 +193,18 @@ def check_rows(params: Params, data: Datapoint, model: Model, name: str = "data"
     found, expected = shapes(bind(model, row)[1]), _declared_shape(model, params, row)
     if found != expected:
         is_one = shapes(bind(model, data)[1]) == expected
-        hint = "; one datapoint alone must have a leading axis too, x[None]" if is_one else _hint(found)
+        hint = "; a single datapoint needs a leading axis, x[None]" if is_one else _hint(found)
         raise ValueError(f"datapoints of {name} have {describe_shapes(found)}, {_expected(expected)}{hint}")
 
 
 def check_decoder(params: Params, model: Model) -> None:
-    """Check what functions need that take no datapoint: `model` without a condition."""
+    """Check the arguments of functions that take no datapoint. `model` is without a condition."""
     check_not_donated(params, "params")
     _declared_shape(model, params)
 
 
 def check_params(model: Model, params: Params) -> None:
-    """Raise `ValueError` unless `params` have the structure and shapes of what the model's `init` makes."""
+    """Raise `ValueError` unless `params` have the structure and shapes that the model's `init` returns."""
     reason = _other_params(model, params)
     if reason is not None:
         raise ValueError(reason)
@@ -220,7 +220,7 @@ def check_latents(posterior: Distribution, prior: Distribution) -> None:
 def _declared_shape(model: Model, params: Params, x: Datapoint = None) -> Any:
     """Return `data_shape` at the condition of `x`.
 
-    Where the model's own functions fail, raise what explains it better, if anything does.
+    If the model's own functions fail, raise an error that explains the failure better, if one is known.
     """
     try:
         return _traced(lambda params, x: data_shape(bind(model, x)[0], params), params, x)
@@ -232,7 +232,7 @@ def _declared_shape(model: Model, params: Params, x: Datapoint = None) -> Any:
 
 
 def _reason(model: Model, params: Params, x: Datapoint) -> str | None:
-    """Return why functions of a model may have failed: they are given other parameters, or latents of another shape."""
+    """Return why functions of a model may have failed: parameters of another model, or latents of different shapes."""
 
     def latents(params: Params, x: Datapoint) -> tuple[Any, Any]:
         bound, value = bind(model, x)
@@ -241,7 +241,7 @@ def _reason(model: Model, params: Params, x: Datapoint) -> str | None:
     try:
         reason = _other_params(model, params)
         return reason or (None if x is None else _other_latents(*_traced(latents, params, x)))
-    except Exception:  # the error that is there already says as much
+    except Exception:  # the original error is as informative
         return None
 
 
@@ -251,11 +251,11 @@ def _other_params(model: Model, params: Params) -> str | None:
     if jax.tree.structure(params) != jax.tree.structure(expected):
         place = next((place for place in ("state.params", "params") if hasattr(params, place.split(".")[0])), None)
         hint = "" if place is None else f": pass the .{place} of the {type(params).__name__}"
-        return f"{what}, their structure is another than init's{hint}"
+        return f"{what}: their structure differs from that of init{hint}"
     for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(expected), strict=True):
         if jnp.shape(one) != other.shape:
             where = f"params{jax.tree_util.keystr(path)}"
-            return f"{what}: {where} has shape {jnp.shape(one)}, the model's has shape {other.shape}"
+            return f"{what}: {where} has shape {jnp.shape(one)}, but the model's has shape {other.shape}"
     return None
 
 
@@ -263,11 +263,11 @@ def _other_latents(found: Any, expected: Any) -> str | None:
     if found == expected:
         return None
     shown = describe_shapes(found), describe_shapes(expected)
-    return f"encode returns a distribution over z of {shown[0]}, prior one of {shown[1]}"
+    return f"encode returns a distribution over z of {shown[0]}, but prior returns one of {shown[1]}"
 
 
 def _traced(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what `function` returns, which need not be arrays, without computing anything."""
+    """Return the result of `function`, which need not be arrays, by tracing alone."""
     found = []
     jax.eval_shape(lambda *arguments: found.append(function(*arguments)), *arguments)
     return found[0]
@@ -284,8 +284,8 @@ def _hint(found: Any) -> str:
 def _checked(function: str, distribution: Any) -> Distribution:
     if not isinstance(distribution, Distribution):
         raise TypeError(
-            f"{function} must return one numpyro distribution, got {describe(distribution)}: return "
-            f"dist.Normal(mean, scale).to_event(1), say"
+            f"{function} must return one numpyro distribution, got {describe(distribution)}: return, for example, "
+            f"dist.Normal(mean, scale).to_event(1)"
         )
     if distribution.batch_shape:
         raise ValueError(
@@ -296,7 +296,7 @@ def _checked(function: str, distribution: Any) -> Distribution:
 
 
 def _check_takes(model: Model, conditions: tuple) -> None:
-    """Raise `TypeError` unless each of the model's functions takes a condition where the datapoint has one."""
+    """Raise `TypeError` unless the model's functions take a condition if, and only if, the datapoint has one."""
     signatures = {"prior": "params", "encode": "params, x", "decode": "params, z"}
     wrong = [name for name in signatures if not _takes(model, name, signatures[name], len(conditions))]
     if not wrong:
@@ -313,7 +313,7 @@ def _check_takes(model: Model, conditions: tuple) -> None:
 
 
 def _takes(model: Model, name: str, arguments: str, num_conditions: int) -> bool:
-    """Tell whether a function of the model takes its arguments and so many conditions by position."""
+    """Return whether a function of the model takes its arguments and `num_conditions` conditions by position."""
     try:
         inspect.signature(getattr(model, name)).bind(*arguments.split(", "), *[None] * num_conditions)
     except TypeError:

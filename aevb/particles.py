@@ -1,14 +1,14 @@
-"""Particle filters: unbiased estimates of p(x) of a sequence, one step after the other (Maddison et al. 2017).
+"""Particle filters: unbiased estimates of p(x) for a sequence, computed step by step (Maddison et al. 2017).
 
 K particles z_t^k move by the proposal's step, are weighted by how well they explain x_t, and are resampled in
-proportion to their weights, so that what explains the data badly is given up early:
+proportion to their weights, so that particles which explain the data badly are dropped early:
 
     z_t^k ~ q(z_t | z_{t-1}^k, x),     w_t^k = p(x_t | z_t^k) p(z_t^k | z_{t-1}^k) / q(z_t^k | z_{t-1}^k, x)
     p(x) ~= prod_t sum_k v_{t-1}^k w_t^k,     v_t^k ~ v_{t-1}^k w_t^k, or 1/K after resampling
 
-The log of that product is below log p(x) on average (Jensen): the filtering variational objective, FIVO, where q is the
-recognition model, and the bootstrap filter where it is the prior. One weight for a whole path, as the importance
-weighted bound has, degenerates exponentially in T; the variance of a filter grows like T / K.
+The log of that product is below log p(x) on average (Jensen). With the recognition model as q this is the filtering
+variational objective, FIVO; with the prior as q it is the bootstrap filter. One weight per path, as in the importance
+weighted bound, degenerates exponentially in T; the variance of a filter grows like T / K.
 """
 
 import math
@@ -28,14 +28,14 @@ from aevb.support import check_value
 Proposal: TypeAlias = Literal["posterior", "prior"]
 
 RESAMPLE_BELOW = 0.5
-"""Resample where the effective sample size is below this fraction of K (Maddison et al. 2017, Algorithm 1)."""
+"""Resample if the effective sample size is below this fraction of K (Maddison et al. 2017, Algorithm 1)."""
 
 
 class Particles(NamedTuple):
-    """The particles of every step, weighted for p(z_t | x_1, ..., x_t): before any resampling.
+    """The particles of every step before resampling, weighted to represent p(z_t | x_1, ..., x_t).
 
     Attributes:
-      z: `[T, K, ...]`.
+      z: `[T, K, ...]`, the particles.
       log_weights: `[T, K]`, normalized.
     """
 
@@ -44,14 +44,14 @@ class Particles(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What a filter finds at each step.
+    """The results of a filter at each step.
 
     Attributes:
       log_predictive: `[T]`, nats, estimates of log p(x_t | x_1, ..., x_{t-1}). Their sum is the log of an unbiased
-        estimate of p(x), and so are sums of the first ones, of p(x_1, ..., x_t).
-      effective_sample_size: `[T]`, between 1 and K: how many particles of equal weight are worth as much, before
+        estimate of p(x), and the sum of the first t is that of p(x_1, ..., x_t).
+      effective_sample_size: `[T]`, between 1 and K: the equivalent number of equally weighted particles, before
         resampling.
-      particles: all of them, where they were to be kept.
+      particles: the particles of all steps; `None` unless they were to be kept.
     """
 
     log_predictive: jax.Array
@@ -73,34 +73,34 @@ def run_filter(
 ) -> Filtered:
     """Run one particle filter over a sequence (Maddison et al. 2017, Algorithm 1), with systematic resampling.
 
-    Steps after the last observed one cost nothing, whatever q is there, because the model integrates to one over them;
-    in a gap the weights are p/q of z alone, which is 1 where q is the prior's step.
+    Steps after the last observed one contribute nothing, for any q, because the model integrates to one over them. In a
+    gap the weights are p/q of z alone, which is 1 if q is the prior's step.
 
-    The gradient passes through z and the weights. It does not pass through the choice of those who are resampled, whose
-    score-function term is left out: it is biased, and varies much less.
+    The gradient passes through z and the weights. It leaves out the score-function term of the resampling choices: it
+    is biased, but has much lower variance.
 
     Args:
       params: parameters of `model`.
-      key: a typed key, consumed; the noise of a step depends on it and on the step's position alone.
+      key: a typed key, consumed. The noise of a step depends only on the key and the position of the step.
       x: one sequence, leaves `[T, ...]`, or a `Given`.
-      model: the four functions. Its prior and, unless it is not used, its posterior are `Markov`; `decode` works step
-        by step on a path of any length.
-      num_samples: K, particles, all in memory.
-      proposal: whether particles move by q(z|x) or by p(z); by the latter `encode` is not called.
-      resample_below: the fraction of K below which an effective sample size leads to resampling: 1 is always, 0 never,
-        which is importance sampling.
+      model: the four functions. The prior and, if it is used, the posterior are `Markov`; `decode` works step by step
+        on a path of any length.
+      num_samples: K, the number of particles, all of which are held in memory.
+      proposal: whether particles move by q(z|x) or by p(z). For "prior", `encode` is not called.
+      resample_below: the fraction of K below which the effective sample size triggers resampling. 1 always resamples;
+        0 never does, which is importance sampling.
       kl_weight: the exponent b of p/q in each weight; `None` is 1.
       differentiable: whether z must be a differentiable function of noise.
-      keeps_particles: whether the particles of all steps are returned.
+      keeps_particles: whether to return the particles of all steps.
 
     Raises:
-      TypeError: prior or posterior is no `Markov`, or cannot be reparameterized where it must.
-      ValueError: `x`, z and `decode` do not go step by step together, or an argument is out of range.
+      TypeError: the prior or the posterior is not a `Markov`, or the posterior cannot be reparameterized and must be.
+      ValueError: `x`, z and `decode` do not match step by step, or an argument is out of range.
     """
     check_counts(1, num_samples=num_samples)
     check_choice("proposal", proposal, get_args(Proposal))
     if not 0 <= resample_below <= 1:
-        raise ValueError(f"resample_below is a fraction of the particles, between 0 and 1, got {resample_below}")
+        raise ValueError(f"resample_below must be a fraction of the particles between 0 and 1, got {resample_below}")
     check_value(params, x, model)
     bound, value = bind(model, x)
     prior = _path("prior", prior_of(bound, params))
@@ -109,7 +109,7 @@ def run_filter(
     _check_shapes(params, bound, prior)
     check_by_step(params, x, model)
     if differentiable and not posterior.has_rsample:
-        raise TypeError("the steps of q(z|x) cannot be reparameterized: FIVO can be evaluated, but not ascended")
+        raise TypeError("the steps of q(z|x) cannot be reparameterized: FIVO can be evaluated, but not maximized")
     value = jax.tree.map(jnp.asarray, value)
     length, *event = posterior.event_shape
     uniform = jnp.full(num_samples, -math.log(num_samples))
@@ -128,7 +128,7 @@ def run_filter(
             log_w -= divergence if kl_weight is None else kl_weight * divergence
         log_v += jnp.where(counts, log_w, 0)
         log_mean = jax.nn.logsumexp(log_v)
-        # Where no particle is possible the estimate is 0, and stays so whatever comes after.
+        # If no particle is possible, the estimate is 0 and remains so at all later steps.
         log_v = jnp.where(jnp.isneginf(log_mean), uniform, log_v - log_mean)
         size = jnp.clip(jnp.exp(-jax.nn.logsumexp(2 * log_v)), 1, num_samples)
         resamples = size < resample_below * num_samples
@@ -144,42 +144,44 @@ def run_filter(
 
 
 def systematic(key: jax.Array, log_weights: jax.Array) -> jax.Array:
-    """Return the indices of K particles, each chosen K times its weight on average, from one uniform number.
+    """Return the indices of K resampled particles, using one uniform number (systematic resampling).
+
+    Each particle is chosen K times its weight on average.
 
     Args:
       key: a typed key, consumed.
       log_weights: `[K]`, normalized.
 
     Returns:
-      `[K]` integers, in ascending order, that nothing is differentiated through.
+      `[K]` integers in ascending order. No gradient passes through them.
     """
     size = len(log_weights)
     cumulative = jnp.cumsum(jnp.exp(jax.lax.stop_gradient(log_weights)))
     positions = (jnp.arange(size) + jax.random.uniform(key, dtype=cumulative.dtype)) / size
     chosen = jnp.searchsorted(cumulative / cumulative[-1], positions, side="right")
-    return jnp.minimum(chosen, size - 1)  # where rounding brings a position to 1
+    return jnp.minimum(chosen, size - 1)  # rounding may bring a position to 1
 
 
 def check_by_step(params: Params, x: Datapoint, model: Model) -> None:
-    """Raise `ValueError` if `decode`, whose arguments are known, lets one step of x depend on z of another.
+    """Raise `ValueError` if `decode` lets one step of x depend on z at another step. Skipped if arguments are traced.
 
-    Such a decoder gives every step alone another density than within a path, which no shape shows. NaN in z does, where
-    the likelihood is `Observed` and z continuous.
+    Such a decoder gives a single step another density than the same step within a path, which shapes do not reveal. NaN
+    in z reveals it if the likelihood is `Observed` and z is continuous.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, x))):
         return
-    with jax.ensure_compile_time_eval():  # also where something else is being traced
+    with jax.ensure_compile_time_eval():  # something else may be being traced
         mixes = bool(_mixes_steps(params, jax.random.key(0), x, model))
     if mixes:
         raise ValueError(
-            "decode does not work step by step, which a particle filter needs: its likelihood of one step of x changes "
-            "with z of another"
+            "decode does not work step by step, as a particle filter needs: its likelihood of one step of x depends "
+            "on z at another step"
         )
 
 
 @jax.jit
 def _mixes_steps(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
-    # The key is an argument so that z is traced: numpyro refuses a NaN that it sees.
+    # The key is an argument so that z is traced: numpyro rejects a NaN in a concrete array.
     model, _ = bind(model, x)
     prior = prior_of(model, params)
     if not isinstance(prior, Markov) or prior.event_shape[0] == 1:
@@ -202,9 +204,9 @@ def _mixes_steps(params: Params, key: jax.Array, x: Datapoint, model: Model) -> 
 def _path(function: str, distribution: Distribution) -> Markov:
     if isinstance(distribution, Markov):
         return distribution
-    hint = '; proposal="prior" does without the encoder' if function == "encode" else ""
+    hint = '; proposal="prior" does not use the encoder' if function == "encode" else ""
     found = f"{function} must return an aevb.Markov, got {family_name(distribution)}"
-    raise TypeError(f"a particle filter is for latents along time: {found}{hint}")
+    raise TypeError(f"a particle filter needs latents along time: {found}{hint}")
 
 
 def _check_shapes(params: Params, model: Model, prior: Markov) -> None:
@@ -214,8 +216,8 @@ def _check_shapes(params: Params, model: Model, prior: Markov) -> None:
     length = prior.event_shape[0]
     if any(not shape or shape[0] != length for shape in _leaves(whole)):
         raise ValueError(
-            f"a particle filter weighs x step by step: z has {length} steps, and x, which must have as many on its "
-            f"leading axis, has {describe_shapes(whole)}"
+            f"a particle filter weights x step by step: z has {length} steps, so x must have {length} steps on its "
+            f"leading axis, but it has {describe_shapes(whole)}"
         )
     wanted = jax.tree.map(lambda shape: (1, *shape[1:]), whole, is_leaf=_is_shape)
     needed = "decode must work step by step on a path of any length: decode(params, z[:1]) must have"
@@ -243,7 +245,7 @@ def _is_shape(value: Any) -> bool:
 
 
 def _is_before_the_end(x: Any) -> jax.Array:
-    """Return `[T]`, whether anything at a step or after it was observed."""
+    """Return whether anything was observed at each step or after it, `[T]`."""
     seen: Any = False
     for leaf in jax.tree.leaves(x):
         is_number = ~jnp.isnan(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else jnp.ones(leaf.shape, bool)
@@ -252,7 +254,7 @@ def _is_before_the_end(x: Any) -> jax.Array:
 
 
 def _step(path: Markov, time: jax.Array, previous: jax.Array, inputs: Any) -> Distribution:
-    """Return the distribution of the next state of each particle, from their states before it, `[K, ...]`."""
+    """Return the distribution of the next state of each particle, given their previous states, `[K, ...]`."""
     previous = jnp.where(time == 0, path.start.astype(previous.dtype), previous)
-    # A step that does not look at `previous` has no axis for the particles.
+    # A step that does not depend on `previous` has no axis for the particles.
     return path.step(path.params, previous, inputs).expand(previous.shape[:1])

@@ -1,9 +1,9 @@
-"""How precisely matrices are multiplied in what is reported.
+"""The precision of matrix products in reported numbers.
 
-Left to itself, JAX multiplies float32 matrices on an accelerator in less than float32: on a TPU with factors of 8 bits
-(bfloat16), on a GPU with 11 (TF32). Training takes that as it is, or as `jax.default_matmul_precision` around `fit`
-says; bounds and estimates of log p(x) are sums of hundreds of terms, and are computed in float32 everywhere. On a CPU
-the two are the same.
+By default, JAX multiplies float32 matrices on an accelerator in less than float32: a TPU rounds the factors to 8
+significant bits (bfloat16), a GPU to 11 (TF32). Training uses that default, or what `jax.default_matmul_precision`
+around `fit` sets. Bounds and estimates of log p(x) are sums of hundreds of terms and are computed in float32
+everywhere. On a CPU the two are the same.
 """
 
 import functools
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def at_highest_precision(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return `function`, to be compiled, with its matrix products in full float32."""
+    """Return `function`, which is to be compiled, with its matrix products in full float32."""
 
     @functools.wraps(function)
     def at_highest(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:

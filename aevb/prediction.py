@@ -1,13 +1,14 @@
-"""What a conditional model says of y given x, and whether that is true: p(y | x) = integral of p(y | x, z) p(z | x) dz.
+"""Predictions of y given x by a conditional model, and their calibration: p(y | x) = int p(y | x, z) p(z | x) dz.
 
     found = aevb.prediction.log_likelihood(params, key, aevb.Given(y, x), model)     # nats per datapoint, by IS
     draws = aevb.prediction.predict(params, key, x, model, num_samples=1000)         # [N, S, ...]
     low, high = aevb.prediction.interval(draws, 0.9)
     pit = aevb.prediction.probability_integral_transform(draws, y)
-    aevb.prediction.coverage(pit, [0.5, 0.9])                                        # near 0.5 and 0.9 where calibrated
+    aevb.prediction.coverage(pit, [0.5, 0.9])                                        # near 0.5 and 0.9 if calibrated
     aevb.prediction.ranked_probability_score(draws, y)                               # in the units of y
 
-A datapoint's noise depends on the key and on its position alone; `chunk_size` bounds memory and changes nothing else.
+The noise of a datapoint depends only on the key and its position. `chunk_size` limits memory and does not change the
+result.
 """
 
 import functools
@@ -39,24 +40,25 @@ def log_likelihood(
 ) -> DatasetEstimate:
     """Estimate log p(y | x) of every datapoint by importance sampling from q(z | x, y), in nats.
 
-    On average it is below log p(y | x), by about half the squared `standard_error`; it is exact where there is no z. Of
-    values that were standardized, y = (y' - m) / s, it is that of y: log p(y' | x) is less by the sum of log s.
+    On average the estimate is below log p(y | x) by about half the squared `standard_error`. It is exact if there is no
+    z. For standardized values y = (y' - m) / s it estimates log p(y | x); log p(y' | x) is lower by the sum of log s.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       data: `Given(y, x)`, leaves `[N, ...]`.
       model: the four functions, with a condition.
-      num_samples: draws of z for each datapoint.
-      chunk_size: datapoints at a time in the one compiled program; `None` as for `marginal_likelihood.evaluate`.
+      num_samples: the number of draws of z per datapoint.
+      chunk_size: the number of datapoints per call of the compiled program; `None` as for
+        `marginal_likelihood.evaluate`.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Returns:
-      A `marginal_likelihood.DatasetEstimate`: of each datapoint, their mean, and its errors.
+      A `marginal_likelihood.DatasetEstimate` with the estimate of each datapoint, their mean, and its errors.
 
     Raises:
       ValueError: as for `marginal_likelihood.evaluate`.
-      TypeError: the same, or `data` are no `Given`.
+      TypeError: as for `marginal_likelihood.evaluate`, or `data` are not a `Given`.
     """
     if not isinstance(data, Given):
         raise TypeError(f"data must be aevb.Given(y, x), got {describe(data)}")
@@ -73,17 +75,17 @@ def predict(
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> Any:
-    """Return draws of p(y | x) for every x, leaves `[N, S, ...]` of NumPy arrays: z from p(z | x), y from p(y | x, z).
+    """Draw from p(y | x) for every x: z from p(z | x), then y from p(y | x, z).
 
-    Their mean over axis 1 is the predictive mean.
+    Return NumPy arrays, leaves `[N, S, ...]`. Their mean over axis 1 is the predictive mean.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       conditions: x, leaves `[N, ...]`.
       model: the four functions, with a condition.
-      num_samples: S, draws for each condition.
-      chunk_size: conditions at a time in the one compiled program.
+      num_samples: S, the number of draws per condition.
+      chunk_size: the number of conditions per call of the compiled program.
       on_chunk: called after every chunk with the number of conditions done.
 
     Raises:
@@ -107,12 +109,12 @@ def log_density(
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> np.ndarray:
-    """Estimate log p(y | x) for every x and every one of `values`, `[N, M]`, nats: for pictures of p(y | x).
+    """Estimate log p(y | x) for every x and each of `values`, `[N, M]`, in nats, for plots of p(y | x).
 
         log p(y | x) ~= log 1/S sum_s p(y | x, z_s),     z_s ~ p(z | x)
 
-    The encoder has no part in it: far from all data it knows nothing. Where z has many dimensions, or y says much of z,
-    few draws of the prior matter and `log_likelihood` is the better estimate.
+    The encoder is not used, because it is unreliable far from the data. If z has many dimensions, or y determines z
+    closely, few draws from the prior contribute and `log_likelihood` is the better estimate.
 
     Args:
       params: parameters of `model`.
@@ -120,8 +122,8 @@ def log_density(
       conditions: x, leaves `[N, ...]`.
       values: y, leaves `[M, ...]`, the same for all conditions.
       model: the four functions, with a condition.
-      num_samples: S, draws of z for each condition.
-      chunk_size: conditions in one call of the compiled program.
+      num_samples: S, the number of draws of z per condition.
+      chunk_size: the number of conditions per call of the compiled program.
       on_chunk: called after every chunk with the number of conditions done.
 
     Raises:
@@ -138,14 +140,15 @@ def log_density(
 
 
 def interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the central intervals that hold a share `level` of p(y | x), `[N, ...]` each.
+    """Return the ends of the central intervals that contain a share `level` of p(y | x), `[N, ...]` each.
 
     Args:
-      samples: draws `[N, S, ...]`, as `predict` returns them. With fewer than some 10 / (1 - level) the ends are rough.
-      level: between 0 and 1.
+      samples: draws `[N, S, ...]`, as returned by `predict`. With fewer than about 10 / (1 - level) draws the ends are
+        rough.
+      level: the share, between 0 and 1.
 
     Raises:
-      ValueError: `level` is not between 0 and 1, or `samples` have NaN.
+      ValueError: `level` is not between 0 and 1, or `samples` contain NaN.
     """
     _check_levels([level])
     low, high = np.quantile(_without_nan(samples), [(1 - level) / 2, (1 + level) / 2], axis=1)
@@ -153,17 +156,17 @@ def interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def probability_integral_transform(samples: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Return where each observed value is among the draws, `[N, ...]` in (0, 1): P(Y < y | x), Y by the model.
+    """Return P(Y < y | x) for each observed value y, with Y drawn from the model, `[N, ...]` in (0, 1).
 
-    Of a model that is true these are uniform. Each is (rank + 1/2) / (S + 1); equal draws count half. Values of
-    several coordinates are each looked at alone.
+    Under the true model these are uniform. Each is (rank + 1/2) / (S + 1) of y among the draws; equal draws count half.
+    Coordinates are treated separately.
 
     Args:
-      samples: draws `[N, S, ...]`, as `predict` returns them.
-      observed: y, `[N, ...]`. What is NaN was not observed, and gives NaN.
+      samples: draws `[N, S, ...]`, as returned by `predict`.
+      observed: y, `[N, ...]`. NaN means not observed, and gives NaN.
 
     Raises:
-      ValueError: the shapes do not go together, or `samples` have NaN.
+      ValueError: the shapes do not match, or `samples` contain NaN.
     """
     samples, observed = _paired(samples, observed)
     each = observed[:, None]
@@ -176,22 +179,22 @@ def ranked_probability_score(samples: np.ndarray, observed: np.ndarray) -> np.nd
 
         E|Y - y| - 1/2 E|Y - Y'|,     Y, Y' independent draws of p(y | x)
 
-    It is in the units of y, and the absolute error of a forecast that is one number. Its mean is lowest for the true
-    p(y | x) (Gneiting & Raftery 2007). The estimate from S draws is unbiased. Coordinates are each looked at alone.
+    It has the units of y. For a point forecast it is the absolute error. Its mean is lowest for the true p(y | x)
+    (Gneiting & Raftery 2007). The estimate from S draws is unbiased. Coordinates are treated separately.
 
     Args:
-      samples: draws `[N, S, ...]`, as `predict` returns them, at least 2.
-      observed: y, `[N, ...]`. What is NaN was not observed, and gives NaN.
+      samples: at least 2 draws, `[N, S, ...]`, as returned by `predict`.
+      observed: y, `[N, ...]`. NaN means not observed, and gives NaN.
 
     Raises:
-      ValueError: the shapes do not go together, there is one draw, or `samples` have NaN.
+      ValueError: the shapes do not match, there is only one draw, or `samples` contain NaN.
     """
     samples, observed = _paired(samples, observed)
     size = samples.shape[1]
     if size < 2:
-        raise ValueError("a score of draws needs two of them at least")
+        raise ValueError("the ranked probability score needs at least two draws")
     error = np.mean(np.abs(samples - observed[:, None]), axis=1, dtype=np.float64)
-    # The sum of |Y - Y'| over all pairs, from draws in order: each has as many below it as its rank.
+    # The sum of |Y - Y'| over all pairs, from sorted draws: the rank of a draw is the number of draws below it.
     weights = (2 * np.arange(size) - (size - 1)).reshape(-1, *[1] * (observed.ndim - 1))
     spread = np.sum(weights * np.sort(samples, axis=1), axis=1, dtype=np.float64) / (size * (size - 1))
     return error - spread
@@ -200,11 +203,11 @@ def ranked_probability_score(samples: np.ndarray, observed: np.ndarray) -> np.nd
 def coverage(transform: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Return the share of observed values that lie in the central interval of each level, `[len(levels)]`.
 
-    Of a model that is true it is the level itself, within sqrt(level (1 - level) / N).
+    Under the true model it equals the level, with a standard error of sqrt(level (1 - level) / N).
 
     Args:
-      transform: of the observed values, by `probability_integral_transform`; NaN counts nothing.
-      levels: between 0 and 1.
+      transform: the result of `probability_integral_transform` for the observed values; NaN is ignored.
+      levels: the levels, between 0 and 1.
 
     Raises:
       ValueError: a level is not between 0 and 1, or nothing was observed.
@@ -218,7 +221,7 @@ def coverage(transform: np.ndarray, levels: Sequence[float]) -> np.ndarray:
 
 
 def _checked(params: Params, key: jax.Array, conditions: Any, model: Model) -> Any:
-    """Return the conditions on the device, the arguments checked."""
+    """Check the arguments and return the conditions on the device."""
     check_model(model)
     check_key(key)
     if num_rows(conditions, "conditions") == 0:
@@ -237,14 +240,17 @@ def _check_levels(levels: Sequence[float]) -> None:
 def _paired(samples: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     samples, observed = _without_nan(samples), np.asarray(observed)
     if (samples.shape[0], *samples.shape[2:]) != observed.shape:
-        raise ValueError(f"draws {samples.shape} are not those of values {observed.shape}: they must be [N, S, ...]")
+        raise ValueError(
+            f"samples of shape {samples.shape} do not match observed values of shape {observed.shape}: they must have "
+            "the shapes [N, S, ...] and [N, ...]"
+        )
     return samples, observed
 
 
 def _without_nan(samples: np.ndarray) -> np.ndarray:
     samples = np.asarray(samples)
     if np.any(np.isnan(samples)):
-        raise ValueError("samples have NaN: the model's parameters are no numbers, or the conditions are none")
+        raise ValueError("samples contain NaN: so do the model's parameters or the conditions")
     return samples
 
 

@@ -1,4 +1,4 @@
-"""Silence beside an exception: Orbax raises what is wrong with a checkpoint, and prints it many times over too."""
+"""Silence Orbax's output where it raises an exception: it also prints the same error many times over."""
 
 import contextlib
 import gc
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any, TypeVar
 
-_LOGGERS = ("absl", "asyncio")  # of Orbax, and of the tasks that it leaves when one of them fails
+_LOGGERS = ("absl", "asyncio")  # used by Orbax, and by the tasks that it leaves behind when one of them fails
 _NAME = "orbax"
-_THREAD = "_SignalingThread.run() raised an exception"  # which the main thread raises as well
+_THREAD = "_SignalingThread.run() raised an exception"  # the main thread raises the same exception
 Result = TypeVar("Result")
 
 
 class OrbaxError(Exception):
-    """What Orbax or TensorStore raised, in words: the exception itself would keep half-read arrays alive."""
+    """The message of an exception of Orbax or TensorStore. The exception itself would keep half-read arrays alive."""
 
 
 def quietly(call: Callable[[], Result]) -> Result:
-    """Return what a call of Orbax returns; if it raises, nothing is printed beside the exception.
+    """Call Orbax and return its result. If the call raises, nothing is printed besides the exception.
 
-    Reading a damaged checkpoint leaves dozens of half-done tasks. Each complains when it is collected, which is done
-    here, or when TensorStore comes to the end of it, at any later moment.
+    Reading a damaged checkpoint leaves dozens of unfinished tasks. Each prints a complaint when it is collected, which
+    is done here, or when TensorStore finishes it, at any later moment.
 
     Raises:
       OrbaxError: the call raised an exception, of any class.
@@ -34,7 +34,7 @@ def quietly(call: Callable[[], Result]) -> Result:
         try:
             result = call()
         except Exception as error:
-            # Orbax and TensorStore raise nearly anything on damaged input, and all of it means the same here.
+            # Orbax and TensorStore raise exceptions of nearly any class on damaged input; all mean the same here.
             words = str(error) or type(error).__name__
         else:
             sys.unraisablehook = before
@@ -44,14 +44,14 @@ def quietly(call: Callable[[], Result]) -> Result:
 
 
 def keep_quiet() -> None:
-    """Print nothing of what threads of a failed save complain of, for commands: they say it in one line themselves."""
+    """Silence the threads of a failed save. For commands, which report the failure in one line themselves."""
     if not isinstance(sys.unraisablehook, _Hook):
         sys.unraisablehook = _Hook(sys.unraisablehook)
     logging.getLogger("absl").addFilter(_is_of_no_thread)
 
 
 class _Hook:
-    """In the place of `sys.unraisablehook`: passes on what is not of Orbax's or TensorStore's unfinished work."""
+    """A `sys.unraisablehook` that ignores the unfinished work of Orbax and TensorStore and passes on the rest."""
 
     def __init__(self, before: Callable[[Any], Any]):
         self._before = before
@@ -66,7 +66,7 @@ class _Hook:
 
 @contextlib.contextmanager
 def _silent_loggers() -> Iterator[None]:
-    """Keep what Orbax logs of errors from standard error; what others say meanwhile is printed."""
+    """Keep Orbax's log messages from standard error. Other messages are still printed."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_is_of_others)
     try:

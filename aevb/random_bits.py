@@ -1,13 +1,12 @@
-"""JAX's own random bits in a form that XLA can fuse with what uses them.
+"""JAX's own random bits in a form that XLA can fuse with the operations that use them.
 
-Keys, bits and whatever is computed from bits without rounding, such as Bernoulli draws, equal JAX's. Normals are
-computed from the same bits, but in a fused loop XLA may round them otherwise: they agree to a few units in the last
-place.
+Keys, bits and values computed from bits without rounding, such as Bernoulli draws, equal JAX's. Normals are computed
+from the same bits, but XLA may round them differently in a fused loop: they agree to a few units in the last place.
 
-On a CPU JAX runs the rounds of Threefry as a loop over arrays, which nothing fuses with. Written out, they become one
-pass over memory together with the comparison or the inverse of the normal distribution that they are drawn for: drawing
-the targets of a minibatch takes a ninth of the time (RESULTS.md). On other devices JAX writes them out itself, and its
-own are used: the platform that a program is compiled for decides, not the one that it is traced on.
+On a CPU, JAX runs the rounds of Threefry as a loop over arrays, which cannot be fused. Unrolled, the rounds become one
+pass over memory together with the comparison or the inverse normal CDF that uses the bits: drawing the targets of a
+minibatch takes a ninth of the time (RESULTS.md). On other devices JAX unrolls the rounds itself, and its own
+implementation is used. The choice is by the platform that a program is compiled for, not the one that traces it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +22,10 @@ _PARITY = np.uint32(0x1BD11BDA)
 
 
 def fused(key: jax.Array) -> jax.Array:
-    """Return the same key, whose bits are the same and, on a CPU, are fused with what uses them.
+    """Return a key with the same bits, which on a CPU are fused with the operations that use them.
 
     Args:
-      key: a typed key of JAX's default kind, `[...]`; keys of other kinds come back as they are.
+      key: typed keys of JAX's default implementation, `[...]`. Keys of other implementations are returned unchanged.
     """
     if not _is_threefry(key):
         return key
@@ -34,7 +33,7 @@ def fused(key: jax.Array) -> jax.Array:
 
 
 def unfused(key: jax.Array) -> jax.Array:
-    """Return a key that `fused` gave, or one split from it, as JAX's default kind again."""
+    """Convert a key returned by `fused`, or one split from it, back to JAX's default implementation."""
     if jax.random.key_impl(key) != _WRITTEN_OUT:
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")
@@ -45,7 +44,7 @@ def _is_threefry(key: jax.Array) -> bool:
 
 
 def _hash(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Threefry-2x32 of 20 rounds (Salmon et al. 2011): two words for each pair of counters."""
+    """Threefry-2x32 with 20 rounds (Salmon et al. 2011): two words per pair of counters."""
     words = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     high, low = high + words[0], low + words[1]
     for group in range(5):
@@ -58,14 +57,14 @@ def _hash(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, j
 
 
 def _counted(key: jax.Array, shape: Sequence[int]) -> tuple[jax.Array, jax.Array]:
-    """The hash of every position in an array of `shape`, counted along its axes."""
+    """Return the hash of every flat (row-major) position in an array of `shape`."""
     count = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
         count += np.uint32(stride) * jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
         stride *= shape[axis]
     if stride > 2**32:
-        raise ValueError(f"at most 2^32 numbers are drawn at once, got an array of shape {tuple(shape)}")
+        raise ValueError(f"at most 2^32 numbers can be drawn at once, got an array of shape {tuple(shape)}")
     return _hash(key, jnp.zeros(shape, jnp.uint32), count)
 
 
@@ -97,7 +96,7 @@ def _fold_in(key: jax.Array, data: Any) -> jax.Array:
 def _by_platform(
     written_out: Callable[..., jax.Array], of_jax: Callable[..., jax.Array], key: jax.Array, *others: Any
 ) -> jax.Array:
-    """Return what `written_out` computes from the words of a key on a CPU, and `of_jax` from the key elsewhere."""
+    """On a CPU, return `written_out` of the words of a key; on other platforms, return `of_jax` of the key."""
 
     def elsewhere(words: jax.Array, *others: Any) -> jax.Array:
         return of_jax(jax.random.wrap_key_data(words, impl="threefry2x32"), *others)
@@ -106,9 +105,9 @@ def _by_platform(
 
 
 def _as_arrays(key: jax.Array) -> jax.Array:
-    """Fused with nothing: XLA would write the hash of a hash of a key out once more for each of its uses.
+    """Prevent fusion: XLA would recompute the hash that made a key in each use of that key.
 
-    From jaxlib 0.11 on that takes many minutes to compile, and before it took 1.5 times as long as this.
+    From jaxlib 0.11 on, compiling that takes many minutes; before, it took 1.5 times as long as with this barrier.
     """
     return jax.lax.optimization_barrier(key)
 

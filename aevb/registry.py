@@ -1,4 +1,4 @@
-"""Things that are found by their name: models, likelihoods, algorithms, data sets."""
+"""Tables of models, likelihoods, algorithms and data sets by name."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -10,30 +10,30 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table of names, whose own entries are imported when they are asked for and to which anyone adds theirs."""
+    """A table of named entries. Built-in entries are imported on first use; users can register their own."""
 
     def __init__(self, kind: str, built_in: Mapping[str, str], check: Callable[[Any], None] | None = None):
         """Define a table.
 
         Args:
-          kind: what it is of.
-          built_in: where its own entries are, `{"name": "module:attribute"}`.
-          check: raises `TypeError` for what is no entry.
+          kind: what the entries are called in messages.
+          built_in: where the built-in entries are defined, `{"name": "module:attribute"}`.
+          check: raises `TypeError` for an object that cannot be an entry.
         """
         self._kind, self._built_in, self._check = kind, dict(built_in), check
         self._added: dict[str, T] = {}
         self.version = 0
-        """How often an entry was added: what is made from entries is made anew when it has changed."""
+        """The number of entries added so far. Objects made from entries are remade when it has changed."""
 
     def names(self) -> tuple[str, ...]:
-        """Return every name, the built-in ones first."""
+        """Return all names, the built-in ones first."""
         return (*self._built_in, *self._added)
 
     def get(self, name: str) -> T:
-        """Return the entry of that name.
+        """Return the entry with the given name.
 
         Raises:
-          ValueError: there is none.
+          ValueError: there is no such entry.
         """
         is_name = isinstance(name, str)
         if is_name and name in self._added:
@@ -47,11 +47,11 @@ class Registry(Generic[T]):
         return getattr(importlib.import_module(module), attribute)
 
     def register(self, name: str, entry: Any = None) -> Any:
-        """Add an entry, or replace one that was added: `register("name", entry)`, or `@register("name")`.
+        """Add an entry, or replace an added one: `register("name", entry)` or `@register("name")`.
 
         Raises:
-          ValueError: the name is built in, or no identifier.
-          TypeError: `entry` is none.
+          ValueError: the name is built in or not an identifier.
+          TypeError: `entry` fails the check of this table.
         """
         self.check_name(name)
         if entry is None:
@@ -65,6 +65,6 @@ class Registry(Generic[T]):
     def check_name(self, name: Any) -> None:
         """Raise `ValueError` unless an entry can be added under `name`."""
         if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"{self._kind} is registered under a name, an identifier, got {describe(name)}")
+            raise ValueError(f"the name of a registered {self._kind} must be an identifier, got {describe(name)}")
         if name in self._built_in:
             raise ValueError(f"{self._kind} {name!r} is built in: choose another name")

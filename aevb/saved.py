@@ -1,4 +1,4 @@
-"""Trained models on disk: those that an experiment trained, and those that were saved by hand."""
+"""Trained models on disk: run folders of experiments, and models saved with `save`."""
 
 import contextlib
 import json
@@ -20,30 +20,30 @@ from aevb.manifests import unsealed
 from aevb.model import Model, Params, check_model, check_params
 
 FORMAT_VERSION = 3
-"""Of config.json. In format 1 the model was always an `mlp_vae`, and its arguments stood alone; in formats 1 and 2 all
-that was not the model's or the data's was one group, "training"."""
+"""The format version of config.json. In format 1 the model was always an `mlp_vae`, and "model" held only its
+arguments. In formats 1 and 2, all settings except those of the model and the data were in one group, "training"."""
 
 CONFIG_FILE = "config.json"
 
 Which: TypeAlias = Literal["best", "last"] | int
-"""One of a run's checkpoints, or its step."""
+"""A checkpoint of a run: "best", "last" or its step."""
 
 MODEL_FORMAT_VERSION = 1
-"""Of what `save` writes."""
+"""The format version of the folders that `save` writes."""
 
-_SUMMARY_FILE = "summary.json"  # of a finished run
+_SUMMARY_FILE = "summary.json"  # written when a run is finished
 _MODEL_FILE = "model.json"
 _PARAMS_FOLDER = "params"
 
-# What older runs did before they could be told otherwise.
+# The values that older runs used before these settings existed.
 _DEFAULTS_OF_NEWER_SETTINGS = {"algorithm": "aevb", "gradient": "pathwise", "schedule": "constant", "epsilon": None}
 
 
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
-    """Return the configuration that a run folder was made with, in this version's format.
+    """Return the configuration of a run folder, converted to this version's format.
 
     Raises:
-      RunError: there is none, it is damaged, or a newer version of this project wrote it.
+      RunError: the configuration is missing, damaged, or written by a newer version of this project.
     """
     path = Path(workdir) / CONFIG_FILE
     try:
@@ -52,23 +52,25 @@ def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
         if version in (1, 2):
             config = _of_older_format(config)
     except FileNotFoundError:
-        hint = ", but a saved model, which aevb.load reads" if (Path(workdir) / _MODEL_FILE).exists() else ""
-        raise RunError(f"{workdir} is not a run folder{hint}: it has no {CONFIG_FILE}") from None
+        hint = "; it is a saved model: read it with aevb.load" if (Path(workdir) / _MODEL_FILE).exists() else ""
+        raise RunError(f"{workdir} is not a run folder: it has no {CONFIG_FILE}{hint}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {_reason(error)}") from None
     if version not in range(1, FORMAT_VERSION + 1):
-        raise RunError(f"{workdir} was written in format {version!r}, this version reads formats 1 to {FORMAT_VERSION}")
+        raise RunError(
+            f"{workdir} was written in format {version!r}, but this version reads formats 1 to {FORMAT_VERSION}"
+        )
     return config
 
 
 def _of_older_format(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration that one of formats 1 and 2 says."""
+    """Convert a configuration of format 1 or 2 to this version's format."""
     older = _DEFAULTS_OF_NEWER_SETTINGS | config.get("training", {})
     model = config.get("model")
     data = {name: config[name] for name in _DATA if config.get(name)}
     if "dataset" in config:
         rule = config["split_rule"]
-        with contextlib.suppress(ValueError):  # somebody's data set, that is not registered here
+        with contextlib.suppress(ValueError):  # a user's data set that is not registered here
             rule = split_rule_of(config["dataset"], rule)
         data |= {"name": config["dataset"], "split_rule": rule}
     optimizer = {name: older[name] for name in ("learning_rate", "schedule", "epsilon", "batch_size") if name in older}
@@ -92,26 +94,26 @@ def model_of(config: dict[str, Any]) -> Model:
     """Return the model that a configuration describes.
 
     Raises:
-      KeyError, TypeError, ValueError: it describes none.
+      KeyError, TypeError, ValueError: the configuration describes no model.
     """
     return models.build(config["model"]["name"], **config["model"]["arguments"])
 
 
 def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: Any) -> tuple[Model, Params]:
-    """Return a trained model out of a run folder: `model, params = aevb.load_run(workdir)`.
+    """Load a trained model from a run folder: `model, params = aevb.load_run(workdir)`.
 
     Args:
-      workdir: a folder that one of the experiments wrote.
-      which: "last", the last checkpoint that is whole; "best", the one with the highest bound on validation data; or
-        the step of one.
-      **older: `step`, of earlier versions, for `which`.
+      workdir: a folder written by one of the experiments.
+      which: the checkpoint: "last", the last intact one; "best", the one with the highest bound on validation data; or
+        a step.
+      **older: `step`, the name of `which` in earlier versions.
 
     Returns:
-      The model and its parameters; of a run by full variational Bayes, with theta at its posterior mean.
+      The model and its parameters. For a run of full variational Bayes, theta is its posterior mean.
 
     Raises:
-      RunError: the folder is not there, not a run, damaged, or has no such checkpoint.
-      ValueError: `which` is something else.
+      RunError: the folder does not exist, is not a run folder, is damaged, or has no such checkpoint.
+      ValueError: `which` is not one of these.
     """
     which = _which(which, older)
     config = read_config(workdir)
@@ -131,10 +133,10 @@ def load_run(workdir: str | os.PathLike, which: Which | None = "last", **older: 
 
 
 def shapes_of(config: dict[str, Any]) -> Params:
-    """Return the shapes of the parameters that a run of a configuration saves.
+    """Return the shapes of the parameters that a run with this configuration saves.
 
     Raises:
-      KeyError, TypeError, ValueError: it describes no model.
+      KeyError, TypeError, ValueError: the configuration describes no model.
     """
     model = model_of(config)
     full_vb = config.get("algorithm") == "full_vb"
@@ -143,16 +145,16 @@ def shapes_of(config: dict[str, Any]) -> Params:
 
 
 def _check_last(checkpoints: Checkpoints, workdir: Path, config: dict[str, Any]) -> None:
-    """Warn where a finished run has lost its last checkpoint: an older one would stand beside its closing figures."""
+    """Warn if a finished run has lost its last checkpoint: an older one would not match the figures in its summary."""
     try:
         samples = unsealed(json.loads((workdir / _SUMMARY_FILE).read_text()))["num_train_samples"]
         step = int(samples) // int(config["optimizer"]["batch_size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # not finished, or of an older format
+        return  # the run is not finished, or its summary has an older format
     steps = checkpoints.steps()
     if steps and step not in steps:
         warnings.warn(
-            f"checkpoint {step}, the last of {workdir}, is missing: there are {steps}", RunWarning, stacklevel=3
+            f"checkpoint {step}, the last of {workdir}, is missing; available: {steps}", RunWarning, stacklevel=3
         )
 
 
@@ -160,7 +162,7 @@ def _which(which: Any, older: dict[str, Any]) -> Literal["best", "last"] | int:
     if older:
         if older.keys() != {"step"}:
             raise TypeError(f"load_run() got an unexpected keyword argument {next(iter(older))!r}")
-        warnings.warn("load_run(step=...) is deprecated: it is which=...", DeprecationWarning, stacklevel=3)
+        warnings.warn("load_run(step=...) is deprecated: use which=...", DeprecationWarning, stacklevel=3)
         which = older["step"]
     if which is None:
         return "last"
@@ -174,33 +176,33 @@ def _which(which: Any, older: dict[str, Any]) -> Literal["best", "last"] | int:
 def _best(checkpoints: Checkpoints, workdir: Path) -> int:
     step = checkpoints.best_step()
     if step is None:
-        raise RunError(f"{workdir} has no best checkpoint: the run had no validation data to choose by")
+        raise RunError(f"{workdir} has no best checkpoint: the run had no validation data to choose it by")
     return step
 
 
 def save(path: str | os.PathLike, model: Model, params: Params) -> None:
-    """Save a model that was built by name, and its parameters, into a new folder.
+    """Save a model that was built by name, and its parameters, in a new folder.
 
     Args:
-      path: the folder, which must not be there yet; it appears whole or not at all.
-      model: built by `aevb.mlp_vae`, `aevb.models.build` or a function that was registered.
-      params: its parameters.
+      path: the folder, which must not exist yet. It is written atomically.
+      model: a model built by `aevb.mlp_vae`, `aevb.models.build` or a registered function.
+      params: the parameters of the model.
 
     Raises:
-      ValueError: the model was not built by name, or `params` are not of the structure and shapes of its parameters.
-      FileExistsError: there is something at `path`.
-      RunError: the path has a character that checkpoints cannot be saved under.
-      OSError: it cannot be written.
+      ValueError: the model was not built by name, or `params` do not have the structure and shapes of its parameters.
+      FileExistsError: `path` exists.
+      RunError: the path contains a character that checkpoint paths must not have.
+      OSError: the folder cannot be written.
     """
     check_model(model)
     family, arguments = models.recipe_of(model)
     check_params(model, params)
     path = Path(path).expanduser()
     if path.exists() or path.is_symlink():
-        raise FileExistsError(f"{path} is there already: save into a new folder")
+        raise FileExistsError(f"{path} already exists: save to a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    partial = scratch / path.name  # readable by those who may read a new folder, which `scratch` is not
+    partial = scratch / path.name  # with the default permissions; those of `scratch` are private
     try:
         partial.mkdir()
         sha256 = write_arrays(partial / _PARAMS_FOLDER, params)
@@ -216,22 +218,24 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
 
 
 def load(path: str | os.PathLike) -> tuple[Model, Params]:
-    """Return a model and its parameters out of a folder that `save` wrote.
+    """Load a model and its parameters from a folder that `save` wrote.
 
     Raises:
-      RunError: the folder is not there, damaged or something else, or the model's family is not registered here.
+      RunError: the folder does not exist, is damaged or is not a saved model, or the model's family is not registered.
     """
     path = Path(path).expanduser()
     try:
         described = json.loads((path / _MODEL_FILE).read_text())
         version, sha256 = described["format_version"], dict(described["sha256"])
     except FileNotFoundError:
-        hint = ": it is a run folder, which aevb.load_run reads" if (path / CONFIG_FILE).exists() else ""
-        raise RunError(f"{path} is no saved model{hint}") from None
+        hint = "; it is a run folder: read it with aevb.load_run" if (path / CONFIG_FILE).exists() else ""
+        raise RunError(f"{path} is not a saved model: it has no {_MODEL_FILE}{hint}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path / _MODEL_FILE} cannot be read: {_reason(error)}") from None
     if version != MODEL_FORMAT_VERSION:
-        raise RunError(f"{path} was written in format {version!r}, this version reads format {MODEL_FORMAT_VERSION}")
+        raise RunError(
+            f"{path} was written in format {version!r}, but this version reads format {MODEL_FORMAT_VERSION}"
+        )
     try:
         model = model_of(described)
     except (KeyError, TypeError, ValueError) as error:
@@ -241,17 +245,17 @@ def load(path: str | os.PathLike) -> tuple[Model, Params]:
 
 
 def params_like(template: Params, params: Params, folder: Path) -> Params:
-    """Return parameters that were read in the structure of `template`: Orbax knows no tuples, and compares no shapes.
+    """Return restored parameters in the structure of `template`: Orbax restores no tuples and compares no shapes.
 
     Raises:
-      RunError: they are other parameters.
+      RunError: the parameters do not match the template.
     """
     described = lambda tree: {_place(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     found, expected = described(params), described(template)
     for place in sorted(found.keys() | expected.keys()):
         one, other = (f"has shape {of[place]}" if place in of else "is missing" for of in (found, expected))
         if one != other:
-            raise RunError(f"{folder} holds parameters of another model than it describes, where {place} {one}")
+            raise RunError(f"{folder} holds parameters of another model: {place} {one}")
     return jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(params))
 
 

@@ -1,12 +1,13 @@
-"""Meshes of devices, on one host or many: what is split over them, and over which axis.
+"""Meshes of devices on one host or many, and how arrays are split over their axes.
 
     with jax.set_mesh(aevb.sharding.make_mesh()):
         aevb.fit(model, data, key=key)
 
-Under a mesh with an axis "batch" each minibatch and each chunk of an evaluation are split over it; under one with an
-axis "member" so are the members of a population. Parameters are on every device, and so are the data where they fit:
-minibatches are random, and rows on other devices would have to be sent for each. XLA puts the collectives in. The
-numbers are those of one device but for the order of sums. Without a mesh nothing here does a thing.
+Under a mesh with an axis "batch", each minibatch and each chunk of an evaluation is split over that axis. Under a mesh
+with an axis "member", the members of a population are split over it. Parameters are replicated on every device. So are
+the data, if they fit: minibatches are random, and rows on other devices would have to be sent for each. XLA inserts the
+collectives. The results equal those of one device except for the order of sums. Without a mesh these functions return
+their arguments unchanged.
 """
 
 import math
@@ -22,14 +23,14 @@ Tree = TypeVar("Tree")
 
 
 def make_mesh(member: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the axes "member" and "batch".
+    """Return a mesh with the axes "member" and "batch".
 
     Args:
-      member: how many parts members are split into; what is left of the devices splits minibatches.
-      devices: all of all processes if not given.
+      member: the number of parts that members are split into. Minibatches are split over the devices of each part.
+      devices: the devices to use; by default all devices of all processes.
 
     Raises:
-      ValueError: the devices do not divide by `member`.
+      ValueError: the number of devices is not divisible by `member`.
     """
     devices = jax.devices() if devices is None else devices
     if member < 1 or len(devices) % member:
@@ -39,12 +40,12 @@ def make_mesh(member: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def axis_size(axis: str) -> int:
-    """Into how many parts the mesh that is set splits `axis`; 1 without a mesh."""
+    """Return the number of parts into which the current mesh splits `axis`; 1 without a mesh."""
     return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
 
 
 def agreed(number: int) -> int:
-    """What the first process says where several train together: of what follows from a clock, each has its own."""
+    """Return the number of the first process, in every process: numbers that depend on a clock differ between them."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty or not mesh.is_multi_process:
         return number
@@ -54,9 +55,9 @@ def agreed(number: int) -> int:
 
 
 def split(values: Any, axis: str) -> Any:
-    """Inside a compiled function: the leading axis of every array over `axis` of the mesh that is set.
+    """Split the leading axis of every array over `axis` of the current mesh, inside a compiled function.
 
-    Left as it is without a mesh, and where its length does not divide.
+    Without a mesh, or if its length is not divisible, an array is returned unchanged.
     """
     parts = axis_size(axis)
     if parts == 1:
@@ -67,23 +68,23 @@ def split(values: Any, axis: str) -> Any:
 
 
 def gather(values: Any) -> Any:
-    """Inside a compiled function: all of every array on every device."""
+    """Replicate every array on every device, inside a compiled function."""
     if jax.sharding.get_abstract_mesh().empty:
         return values
     return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, PartitionSpec()), values)
 
 
 def place(values: Tree, axis: str | None = None) -> Tree:
-    """Arrays, the same in every process, onto every device of the mesh that is set.
+    """Place arrays, which are the same in every process, on every device of the current mesh.
 
-    With an `axis` their leading ones are split over it, where their length divides.
+    With an `axis`, their leading axes are split over it if their length is divisible.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return values
 
     def put(a: jax.Array) -> jax.Array:
-        if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):  # of one process: `device_put` knows no others' devices
+        if jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):  # `device_put` of keys sees one process's devices only
             return jax.random.wrap_key_data(put(jax.random.key_data(a)), impl=jax.random.key_impl(a))
         divides = axis is not None and a.shape[0] % axis_size(axis) == 0
         return jax.device_put(a, NamedSharding(mesh, PartitionSpec(axis) if divides else PartitionSpec()))
@@ -92,15 +93,15 @@ def place(values: Tree, axis: str | None = None) -> Tree:
 
 
 def place_rows(data: np.ndarray | jax.Array, room: int | None = None) -> jax.Array:
-    """A data set onto the devices, `[N, ...]`: whole on each where it fits, else split by rows over "batch".
+    """Place a data set `[N, ...]` on the devices: replicated if it fits, else split by rows over "batch".
 
-    Where N does not divide it is whole on each all the same. Of a memory-mapped array each process reads no rows but
-    those that its devices hold.
+    If N is not divisible, the data set is replicated in any case. From a memory-mapped array, each process reads only
+    the rows that its devices hold.
 
     Args:
       data: the data set.
-      room: bytes that it may take on each device; a quarter of the device's memory if not given, and any number where
-        that is not known, as on a CPU.
+      room: the number of bytes that it may take per device. By default a quarter of the device's memory, or unlimited
+        if that is not known, as on a CPU.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty or (isinstance(data, jax.Array) and not data.is_fully_addressable):
@@ -116,6 +117,6 @@ def place_rows(data: np.ndarray | jax.Array, room: int | None = None) -> jax.Arr
 
 
 def _room(mesh: Mesh) -> float:
-    """The bytes of a device that one data set may take: it is copied once, and is not all that is there."""
+    """Return the bytes per device that one data set may take: it is copied once, and the program needs memory, too."""
     memory = mesh.local_devices[0].memory_stats() or {}
     return memory.get("bytes_limit", float("inf")) / 4

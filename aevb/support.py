@@ -1,4 +1,4 @@
-"""Values that a likelihood gives no probability to, named before they become a number that looks like a result."""
+"""Checks for values outside the support of a likelihood, which would otherwise give numbers that look like results."""
 
 import functools
 from collections.abc import Callable
@@ -31,9 +31,9 @@ from aevb.model import (
 
 
 def check_value(params: Params, x: Datapoint, model: Model) -> None:
-    """Raise `ValueError` if `x`, one datapoint whose numbers are known, lies outside of the likelihood's support.
+    """Raise `ValueError` if `x`, one datapoint, lies outside the likelihood's support.
 
-    Numbers that are traced are not known; `check_data` looks at those of a whole data set.
+    Traced values are not checked; `check_data` checks a whole data set.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
         return
@@ -52,18 +52,19 @@ def check_data(
     """Check a whole data set against a model, before anything else is compiled.
 
     Args:
-      params: parameters of the model, or their shapes alone: supports that depend on parameters are then not checked.
+      params: parameters of the model, or only their shapes; in that case supports that depend on parameters are not
+        checked.
       data: leaves `[N, ...]`.
       model: the four functions.
-      name: of the data, for the message.
-      targets: what the model sees of `data`, where they are binarized first.
+      name: the name of the data in messages.
+      targets: a function from `data` to the targets that the model sees, if they are binarized first.
 
     Returns:
       Whether everything was checked.
 
     Raises:
-      ValueError: a datapoint has another shape than the model's or lies outside of the support of its likelihood, the
-        model refuses a condition, or a training step reused the buffers of `params`.
+      ValueError: a datapoint does not have the shape of the model's datapoints or lies outside the support of its
+        likelihood, the model refuses a condition, or a training step reused the buffers of `params`.
       TypeError: as for `check_arguments`.
     """
     check_not_donated(params, "params")
@@ -83,9 +84,9 @@ def check_data(
 
 
 def _check_conditions(params: Params, data: Given, model: Model, name: str) -> None:
-    """Show the model the lowest and the highest integer of each array of a condition, as numbers that it knows.
+    """Call the model with the lowest and the highest integer of each array of the conditions as concrete values.
 
-    A label that is none cannot be refused inside a compiled program; it can here. Nothing else is computed.
+    A compiled program cannot refuse an invalid label, but the model can here. Nothing else is computed.
     """
     value = row_template(data.value)
     for condition in jax.device_get(_extreme_conditions(data.condition)):
@@ -98,7 +99,7 @@ def _check_conditions(params: Params, data: Given, model: Model, name: str) -> N
 
         try:
             jax.eval_shape(look, params, value)
-        except jax.errors.ConcretizationTypeError:  # the model needs other numbers, too, and says so where it is used
+        except jax.errors.ConcretizationTypeError:  # the model needs other concrete values too, and fails where used
             return
         except ValueError as error:
             raise ValueError(f"a condition of {name} is refused: {error}") from None
@@ -106,7 +107,7 @@ def _check_conditions(params: Params, data: Given, model: Model, name: str) -> N
 
 @jax.jit
 def _extreme_conditions(conditions: Any) -> list[Any]:
-    """Return, of conditions `[N, ...]`, those that have the lowest and the highest value of each array of integers."""
+    """Return the rows of conditions `[N, ...]` that have the lowest and the highest value of each integer array."""
     found = []
     for leaf in jax.tree.leaves(conditions):
         if jnp.issubdtype(leaf.dtype, jnp.integer) and leaf.size:
@@ -117,7 +118,7 @@ def _extreme_conditions(conditions: Any) -> list[Any]:
 
 
 class _Shapes(NamedTuple):
-    """The shapes and dtypes of a pytree of arrays, to look something up by."""
+    """The shapes and dtypes of a pytree of arrays, hashable as a cache key."""
 
     structure: Any
     leaves: tuple[tuple[tuple[int, ...], Any], ...]
@@ -132,11 +133,11 @@ class _Shapes(NamedTuple):
 
 
 class _Check(NamedTuple):
-    """How data of one shape are checked.
+    """The check of data of one shape.
 
     Attributes:
-      inside: `values [N, ...] -> [(support, whether all are inside)]` of the supports that do not depend on parameters.
-      depending: those that do.
+      inside: `values [N, ...] -> [(support, whether all are inside)]` for supports that do not depend on parameters.
+      depending: the supports that depend on parameters.
     """
 
     inside: Callable[[Any], Any]
@@ -145,7 +146,7 @@ class _Check(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _check(model: Model, params: _Shapes, x: _Shapes, targets: Callable[[Any], Any] | None) -> _Check:
-    """Trace the model once for data of one shape: nothing is computed, and no network is part of what is compiled."""
+    """Trace the model once for data of one shape. Nothing is computed, and the compiled check contains no network."""
     jax.eval_shape(lambda params, x: check_arguments(params, jax.random.key(0), x, model), params.tree(), x.tree())
     found = _supports(params.tree(), x.tree(), model)
     depending = [support for support in found if _is_traced(support.constraint)]
@@ -163,7 +164,7 @@ def _check(model: Model, params: _Shapes, x: _Shapes, targets: Callable[[Any], A
 def _depending_inside(
     params: Params, data: Datapoint, model: Model, targets: Callable[[Any], Any] | None
 ) -> list[jax.Array]:
-    """Return whether all of `data` lie in each of the supports that depend on parameters."""
+    """Return whether all of `data` lie inside each of the supports that depend on parameters."""
     data = targets(data) if targets else data
 
     def one(x: Datapoint) -> list[jax.Array]:
@@ -175,7 +176,7 @@ def _depending_inside(
 
 
 def _supports(params: Params, x: Datapoint, model: Model) -> list[LevelSupport]:
-    """Return the support of each level of p(x|z), traced: those that depend on parameters are of no use."""
+    """Return the support of each level of p(x|z) by tracing. Supports that depend on parameters hold only tracers."""
     found = []
     jax.eval_shape(lambda params, x: found.extend(_traced_supports(params, x, model)), params, x)
     return found
@@ -188,7 +189,7 @@ def _traced_supports(params: Params, x: Datapoint, model: Model) -> list[LevelSu
 
 
 def _is_traced(constraint: Any) -> bool:
-    """Tell whether the bounds of a constraint are known only while it is traced."""
+    """Return whether the bounds of a constraint are tracers."""
     parts = vars(constraint).values() if constraint is not None else ()
     leaves = jax.tree.leaves([*parts], is_leaf=_is_constraint)
     return any(_is_traced(leaf) if _is_constraint(leaf) else isinstance(leaf, Tracer) for leaf in leaves)
@@ -220,9 +221,9 @@ def _complaint(name: str, support: LevelSupport, value: Any) -> str:
     if constraint in (constraints.unit_interval, constraints.boolean, intensities) and high > 1:
         text += ": scale it first, x / 255 for pixels of 0 to 255"
     elif constraint is constraints.boolean and low >= 0:
-        text += ': binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are'
+        text += ': draw pixels with binarization="stochastic", or use aevb.likelihoods.GreyBernoulli for grey pixels'
     elif constraint is intensities and low >= 0:
-        text += ": np.round(255 * x) / 255 brings it there"
+        text += ": round it, np.round(255 * x) / 255"
     return text
 
 

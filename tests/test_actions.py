@@ -46,9 +46,9 @@ def test_bayes_rule_by_hand():
     [
         ([[0.0, np.nan]], "datapoint 0 has"),
         ([[0.0, 1.0], [0.0, np.inf]], "datapoint 1 has"),
-        ([[0.0, 1.0], [-np.inf, -np.inf]], "no class can make datapoint 1"),
+        ([[0.0, 1.0], [-np.inf, -np.inf]], "datapoint 1 is impossible under every class"),
         ([0.0, 1.0], r"must have the shape \[N, K\], got \(2,\)"),
-        ([[0.0, 1.0, 2.0]], "log_prior must be of 3 classes"),
+        ([[0.0, 1.0, 2.0]], r"log_prior must have shape \[3\]"),
     ],
 )
 def test_what_is_no_log_likelihood_is_refused(values, message):
@@ -65,7 +65,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(found.confidence, [np.nan, np.nan, 0.65, 0.9])
     np.testing.assert_allclose(found.accuracy, [np.nan, np.nan, 1 / 2, 2 / 3])
     assert found.expected_error == pytest.approx((2 * 0.15 + 3 * (0.9 - 2 / 3)) / 5)
-    with pytest.raises(ValueError, match="each row sums to one"):
+    with pytest.raises(ValueError, match="each row must sum to one"):
         reliability([[0.5, 0.6]], [0])
     with pytest.raises(ValueError, match=r"got \(1, 2\) and \(2,\)"):
         reliability([[0.5, 0.5]], [0, 1])

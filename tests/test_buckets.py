@@ -111,11 +111,11 @@ def test_of_length_keeps_the_parameters():
 def test_refused():
     model, data = model_of(LENGTH), sequences().astype(np.float32)
     refused = functools.partial(pytest.raises, ValueError)
-    with refused(match=r"lengths must be a sequence of numbers of steps, \[64, 96\] say, got 3"):
+    with refused(match=r"lengths must be a sequence of numbers of steps such as \[64, 96\], got 3"):
         bucketed(3)
     with refused(match=r"lengths\[1\] must be at least 1, got 0"):
         bucketed([3, 0])
-    with refused(match="lengths must be at most 8, that of the model's sequences, got 9"):
+    with refused(match="lengths must be at most 8, the length of the model's sequences, got 9"):
         fit(model, data, bucketed([9]))
     with refused(match="'mlp' depend on the length"):
         fit(aevb.mlp_vae((LENGTH, 3), 2, 4), data, bucketed([3]))
@@ -123,9 +123,9 @@ def test_refused():
         fit(aevb.mlp_vae((3,), 2, 4), data[:, 0], bucketed([3]))
     with refused(match="was not built by name"):
         fit(aevb.Model(model.init, model.encode, model.decode, model.prior), data, bucketed([3]))
-    with refused(match="keeps latents of every datapoint cannot train in length buckets"):
+    with refused(match="keeps latents for every datapoint cannot train in length buckets"):
         fit(model, data, bucketed([3], aevb.algorithms.monte_carlo_em))
-    with pytest.raises(TypeError, match="length buckets are made of data in memory"):
+    with pytest.raises(TypeError, match="length buckets need data in memory"):
         fit(model, aevb.Stream(Records(data), block_size=10), bucketed([3]))
 
 

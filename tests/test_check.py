@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_moved(folder):
     damage_checkpoint(folder, 22)
     there = contents(folder / "checkpoints" / "22")
     (found,) = wrong(folder)
-    assert found == ("checkpoints/22", "damaged", "is damaged: its files are not those that were written")
+    assert found == ("checkpoints/22", "damaged", "is damaged: its files have changed since they were written")
     assert repaired(folder) == ["checkpoints/22 moved to damaged/checkpoints/22"]
     assert contents(folder / "damaged" / "checkpoints" / "22") == there
     assert inspect(folder).is_well

@@ -120,7 +120,7 @@ def test_what_newcomers_get_wrong():
         params, KEY, data, model, num_classes, **options
     )
     for call, error, words in (
-        (lambda: ask(case.data), TypeError, "xs are what is classified, without labels"),
+        (lambda: ask(case.data), TypeError, "xs must have no labels, got a Given"),
         (lambda: ask(model=CASES["plain"].model), TypeError, "the model takes no condition"),
         (lambda: ask(num_classes=4), ValueError, "the condition must be a label from 0 to 2, got 3"),
         (lambda: ask(num_classes=1), ValueError, "num_classes must be at least 2, got 1"),
@@ -129,7 +129,7 @@ def test_what_newcomers_get_wrong():
             ValueError,
             "logarithms of probabilities that sum to one",
         ),
-        (lambda: ask(log_prior=np.log([0.5, 0.5])), ValueError, "log_prior must be of 3 classes"),
+        (lambda: ask(log_prior=np.log([0.5, 0.5])), ValueError, "log_prior must have shape [3], one entry per class"),
         (lambda: ask(xs[:0]), ValueError, "there is nothing to classify"),
         (lambda: ask(9 * xs), ValueError, "outside of the likelihood's support"),
         (lambda: ask(xs[:, :4]), ValueError, "the model's datapoints have shape (5,)"),

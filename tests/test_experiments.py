@@ -151,7 +151,7 @@ def test_other_posteriors_need_the_sampled_kl(data_dir, tmp_path, posterior, alg
         (["--latent_dim=3,3"], "--latent_dim names a value twice: 3,3"),
         (["--learning_rate=-0.1"], "learning_rate must be positive and finite, got -0.1"),
         (["--learning_rate=nan"], "learning_rate must be positive and finite, got nan"),
-        (["--batch_size=2000"], "batch_size must be between 1 and the data set's 1437, got 2000"),
+        (["--batch_size=2000"], "batch_size must be between 1 and the size of the data set, 1437, got 2000"),
         (["--num_samples=0"], "num_samples must be at least 1, got 0"),
         (["--optimizer=lion"], "<adagrad|adam|rmsprop|sgd>"),
         (["--compute_dtype=int7"], "int7"),

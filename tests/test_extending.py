@@ -327,7 +327,7 @@ MISTAKES: dict[str, Mistake] = {
         f"{name!r} as the name of a {kind}": wrong(
             lambda register=register, name=name: register(name),
             ValueError,
-            f"{kind} is registered under a name, an identifier, got {name!r}",
+            f"the name of a registered {kind} must be an identifier, got {name!r}",
         )
         for name in ("my own", "", 3)
         for kind, register in REGISTER.items()

@@ -316,10 +316,10 @@ def test_fixed_levels_do_not_depend_on_chunks_and_their_noise_is_a_draw():
 
 
 def test_levels_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="fixed names levels of the prior, whose levels are a, b, c, got 'z1'"):
+    with pytest.raises(ValueError, match="fixed must name levels of the prior, whose levels are a, b, c, got 'z1'"):
         drawn("z1")
     plain = aevb.mlp_vae((SIZE,), 2, 3)
-    with pytest.raises(ValueError, match="fixed names levels of the prior, which has no levels, got 'z'"):
+    with pytest.raises(ValueError, match="fixed must name levels of the prior, which has no levels, got 'z'"):
         posterior.sample(plain.init(KEY), KEY, 2, plain, fixed="z")
 
 

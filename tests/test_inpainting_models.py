@@ -185,7 +185,7 @@ PAIRS = {"a": np.full((3, 2), np.nan, np.float32), "b": np.zeros((3, 2), np.floa
         ({"noise": posterior.flips(0.1)}, ValueError, "outside of the likelihood's support, 0 or 1"),
         ({"num_samples": 0}, ValueError, "num_samples must be at least 1, got 0"),
         ({"num_samples": 10}, ValueError, "num_samples must be a multiple of num_chains=4, got 10"),
-        ({"num_samples": 4000}, ValueError, "are more than their 200 transitions"),
+        ({"num_samples": 4000}, ValueError, "need more than their 200 transitions"),
         ({"num_warmup": 0}, ValueError, "num_warmup must be at least 1, got 0"),
         ({"num_transitions": 3}, ValueError, "num_transitions must be at least 4, got 3"),
         ({"chunk_size": 1.5}, TypeError, "chunk_size must be an integer"),
@@ -203,8 +203,14 @@ def test_mistakes(function, changes, error, words):
     ("decode", "xs", "noise", "error", "words"),
     [
         (tied, np.where(XS > 0.9, np.nan, XS), None, ValueError, "NaN, which counts as not observed only under"),
-        (tied, XS, posterior.gaussian(1.0), TypeError, "noise is of independent values, which MultivariateNormal ties"),
-        (LINEAR.decode, XS, posterior.flips(0.1), TypeError, "under a Bernoulli likelihood, not"),
+        (
+            tied,
+            XS,
+            posterior.gaussian(1.0),
+            TypeError,
+            "noise needs a likelihood of independent values, got MultivariateNormal",
+        ),
+        (LINEAR.decode, XS, posterior.flips(0.1), TypeError, "under a Bernoulli likelihood, got"),
         (in_order, PAIRS, None, ValueError, "level 'b' of p(x|z) depends on the values before it, which are missing"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_run_on_eight_devices(data_dir, tmp_path):
     devices = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     program = [sys.executable, "-c", EIGHT_DEVICES, f"--data_dir={data_dir}", "--latent_dim=2", "--hidden_dim=8"]
     undivided = run([*program, f"--workdir={tmp_path / 'none'}", "--batch_size=100"], **devices)
-    assert_one_line_error(undivided, "batch_size must divide over the 8 devices of a minibatch, got 100")
+    assert_one_line_error(undivided, "batch_size must be divisible by 8, the number of devices per minibatch, got 100")
     program += ["--batch_size=96", "--num_epochs=100", "--eval_every=1", "--resume"]
     whole = run([*program, f"--workdir={tmp_path / 'whole'}"], **devices)
     assert whole.returncode == 0, whole.stderr

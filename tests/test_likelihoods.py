@@ -227,7 +227,7 @@ XS = (np.random.RandomState(0).randint(0, 256, (40, 6)) / np.float32(255)).astyp
     ("data", "words"),
     [
         (255 * XS, "outside of the likelihood's support, the 256 values k / 255: scale it first, x / 255 for pixels"),
-        (0.999 * XS, "the 256 values k / 255: np.round(255 * x) / 255 brings it there"),
+        (0.999 * XS, "the 256 values k / 255: round it, np.round(255 * x) / 255"),
         (np.where(XS > 0.9, np.nan, XS), "NaN, which counts as not observed only under aevb.Observed(likelihood)"),
     ],
 )

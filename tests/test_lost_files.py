@@ -42,7 +42,7 @@ def test_the_last_checkpoint_of_a_finished_run_is_missed(finished):
     folder, _, _ = finished
     aevb.load_run(folder)  # in which case nothing is reported
     shutil.rmtree(folder / "checkpoints" / "44")
-    with pytest.warns(RunWarning, match=r"checkpoint 44, the last of .*run, is missing: there are \[0, 11, 22, 33\]"):
+    with pytest.warns(RunWarning, match=r"checkpoint 44, the last of .*run, is missing; available: \[0, 11, 22, 33\]"):
         aevb.load_run(folder)
 
 

@@ -114,7 +114,7 @@ MISTAKES: dict[str, Mistake] = {
         "parameters and key swapped",
         {"elbo": lambda: elbo(params=KEY, key=WEIGHTS), "iwae_bound": lambda: iwae(params=KEY, key=WEIGHTS)},
         TypeError,
-        "got a key, and key is a dict with the entries decoder, encoder: params come before the key",
+        "got a key, and key is a dict with the entries decoder, encoder: params come before key",
     ),
     **everywhere(
         "parameters and key swapped",
@@ -132,10 +132,10 @@ MISTAKES: dict[str, Mistake] = {
         "an old-style key",
         of_key(OLD_KEY),
         TypeError,
-        "key must be one typed key, as jax.random.key(0) makes it, got an old-style key",
+        "key must be one typed key, such as jax.random.key(0), got an old-style key",
         "jax.random.wrap_key_data converts it",
     ),
-    **everywhere("a seed as the key", of_key(0), TypeError, "as jax.random.key(0) makes it, got 0"),
+    **everywhere("a seed as the key", of_key(0), TypeError, "such as jax.random.key(0), got 0"),
     **everywhere("a batch of keys", of_key(KEYS), TypeError, "got keys of shape (3,): jax.vmap over them, or take one"),
     "one key for a population": wrong(
         lambda: population(keys=KEY), TypeError, "keys must be typed keys, one per member"
@@ -180,12 +180,12 @@ MISTAKES: dict[str, Mistake] = {
     ),
     # Parameters
     "parameters of another model": wrong(
-        lambda: elbo(PIXEL_MODEL), ValueError, "params are not the parameters of this model", "init's"
+        lambda: elbo(PIXEL_MODEL), ValueError, "params are not the parameters of this model", "that of init"
     ),
     "parameters of another size": wrong(
         lambda: evaluate(PIXEL_MODEL, parameters(aevb.mlp_vae((DATA_DIM,), LATENT_DIM, 9))),
         ValueError,
-        "params['decoder']['Dense_0']['bias'] has shape (9,), the model's has shape (8,)",
+        "params['decoder']['Dense_0']['bias'] has shape (9,), but the model's has shape (8,)",
     ),
     "a training state as the parameters": wrong(
         lambda: evaluate(params=state_of()), ValueError, "pass the .params of the TrainState"
@@ -199,10 +199,10 @@ MISTAKES: dict[str, Mistake] = {
     "a state of another optimizer": wrong(
         lambda: fit(optimizer=OPTIMIZER, state=state_of(optax.sgd(1e-3))),
         ValueError,
-        "state is of another model, optimizer or algorithm: its optimizer_state",
+        "state is of another model, optimizer or algorithm: the structure or shapes of its optimizer_state",
     ),
     "a state of another model": wrong(
-        lambda: fit(PIXEL_MODEL, optimizer=OPTIMIZER, state=state_of()), ValueError, "algorithm: its params"
+        lambda: fit(PIXEL_MODEL, optimizer=OPTIMIZER, state=state_of()), ValueError, "shapes of its params"
     ),
     # Optimizers and algorithms
     **everywhere(
@@ -215,7 +215,7 @@ MISTAKES: dict[str, Mistake] = {
             "monte_carlo_em": lambda: monte_carlo_em(LINEAR, "adam", SIZE),
         },
         TypeError,
-        "optimizer must be an optax transformation, got 'adam': optax.adam(1e-3), say",
+        "optimizer must be an optax transformation, got 'adam': pass optax.adam(1e-3), for example",
     ),
     **everywhere(
         "an optimizer that was not called",
@@ -230,13 +230,13 @@ MISTAKES: dict[str, Mistake] = {
     "the name of an algorithm": wrong(
         lambda: fit(algorithm="wake_sleep"),
         TypeError,
-        "algorithm must be a function that makes one, got 'wake_sleep': aevb.algorithms.wake_sleep, say",
+        "algorithm must be a function that returns one, got 'wake_sleep': pass aevb.algorithms.wake_sleep, for example",
     ),
     "an algorithm that was made already": wrong(
-        lambda: fit(algorithm=wake_sleep(LINEAR, OPTIMIZER, SIZE)), TypeError, "that makes one, got an Algorithm"
+        lambda: fit(algorithm=wake_sleep(LINEAR, OPTIMIZER, SIZE)), TypeError, "that returns one, got an Algorithm"
     ),
     "a function that makes no algorithm": wrong(
-        lambda: fit(algorithm=lambda *arguments: 3), TypeError, "algorithm must make an aevb.Algorithm, got 3"
+        lambda: fit(algorithm=lambda *arguments: 3), TypeError, "algorithm must return an aevb.Algorithm, got 3"
     ),
     "a function where an algorithm belongs": wrong(
         lambda: aevb.make_train_epochs(aevb.auto_encoding, 10),
@@ -244,7 +244,7 @@ MISTAKES: dict[str, Mistake] = {
         "aevb.auto_encoding(model, optimizer, dataset_size)",
     ),
     "an estimator beside an algorithm": wrong(
-        lambda: fit(estimator=Estimator(), algorithm=wake_sleep), ValueError, "an algorithm carries its own estimator"
+        lambda: fit(estimator=Estimator(), algorithm=wake_sleep), ValueError, "an algorithm has its own estimator"
     ),
 }
 

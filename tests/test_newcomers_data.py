@@ -62,7 +62,7 @@ MISTAKES: dict[str, Mistake] = {
     "grey pixels for numpyro's Bernoulli": wrong(
         lambda: fit(linear(decode=lambda params, z: bits(params["decoder"] @ z))),
         ValueError,
-        'binarization="stochastic" draws pixels, and aevb.likelihoods.GreyBernoulli takes them as they are',
+        'draw pixels with binarization="stochastic", or use aevb.likelihoods.GreyBernoulli',
     ),
     **{
         f"NaN to be binarized, {binarization}": wrong(
@@ -125,7 +125,7 @@ MISTAKES: dict[str, Mistake] = {
             "encode": lambda: encoded(data=XS[0]),
         },
         ValueError,
-        "one datapoint alone must have a leading axis too, x[None]",
+        "a single datapoint needs a leading axis, x[None]",
     ),
     "data as a list of datapoints": wrong(lambda: evaluate(data=[*XS]), ValueError, "numpy.asarray makes one array"),
     "data as a list of lists": wrong(lambda: fit(data=XS.tolist()), TypeError, "data must be arrays of numbers"),
@@ -140,7 +140,9 @@ MISTAKES: dict[str, Mistake] = {
     "no data": wrong(lambda: fit(data=XS[:0]), ValueError, "the data are empty"),
     "no data to evaluate": wrong(lambda: evaluate(data=XS[:0]), ValueError, "the data are empty"),
     "a minibatch larger than the data": wrong(
-        lambda: fit(batch_size=100), ValueError, "batch_size must be between 1 and the data set's 40, got 100"
+        lambda: fit(batch_size=100),
+        ValueError,
+        "batch_size must be between 1 and the size of the data set, 40, got 100",
     ),
     "arrays of different numbers of rows": wrong(
         lambda: fit(CONDITIONAL, Given(XS, LABELS[:5])),
@@ -151,10 +153,12 @@ MISTAKES: dict[str, Mistake] = {
         lambda: evaluate(data={"a": XS, "b": XS[:3]}), ValueError, "['a'] has 40, ['b'] has 3"
     ),
     "test data of another shape": wrong(
-        lambda: fit(test_data=XS[:, :5]), ValueError, "datapoints of test_data have shape (5,), those of data (12,)"
+        lambda: fit(test_data=XS[:, :5]), ValueError, "test_data have shape (5,), but those of data have shape (12,)"
     ),
     "test data without the condition": wrong(
-        lambda: fit(CONDITIONAL, LABELLED, test_data=XS), ValueError, "those of data Given(value=(12,), condition=())"
+        lambda: fit(CONDITIONAL, LABELLED, test_data=XS),
+        ValueError,
+        "those of data have shape Given(value=(12,), condition=())",
     ),
     "empty test data": wrong(lambda: fit(test_data=XS[:0]), ValueError, "test_data is empty: leave it out instead"),
 }
@@ -228,7 +232,9 @@ def test_a_support_that_depends_on_parameters_is_checked_with_them():
 
 def test_a_bound_that_is_not_a_number_says_what_encode_must_not_see():
     model = linear(decode=lambda params, z: Observed(GreyBernoulli(params["decoder"] @ z)))
-    with pytest.raises(aevb.DivergedError, match=r"at step 0, .* encode must not see: aevb\.distributions\.zeros_and"):
+    with pytest.raises(
+        aevb.DivergedError, match=r"at step 0, .* encode must not see: use aevb\.distributions\.zeros_and"
+    ):
         fit(model, WITH_GAPS)
 
 

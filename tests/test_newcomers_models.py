@@ -97,13 +97,13 @@ MISTAKES: dict[str, Mistake] = {
         "a prior of one dimension and an encoder of three",
         of_model(PRIOR_OF_ONE),
         ValueError,
-        "encode returns a distribution over z of shape (3,), prior one of shape (1,)",
+        "encode returns a distribution over z of shape (3,), but prior returns one of shape (1,)",
     ),
     **everywhere(
         "encode that returns a tuple",
         of_model(linear(encode=lambda params, x: (params["encoder"] @ x, 1.0))),
         TypeError,
-        "encode must return one numpyro distribution, got a tuple: return dist.Normal(mean, scale).to_event(1), say",
+        "encode must return one numpyro distribution, got a tuple: return, for example, dist.Normal(mean, scale)",
     ),
     **everywhere(
         "decode that returns an array",
@@ -196,10 +196,10 @@ MISTAKES: dict[str, Mistake] = {
         "levels of different names",
         {name: call for name, call in of_model(two_levels(name="z3")).items() if name in ("elbo", "evaluate", "fit")},
         ValueError,
-        "over z of shape {'z1': (3,), 'z3': (3,)}, prior one of shape {'z1': (3,), 'z2': (3,)}",
+        "over z of shape {'z1': (3,), 'z3': (3,)}, but prior returns one of shape {'z1': (3,), 'z2': (3,)}",
     ),
     "levels in q and one vector in p": wrong(
-        lambda: elbo(linear(encode=two_levels().encode)), ValueError, "prior one of shape (3,)"
+        lambda: elbo(linear(encode=two_levels().encode)), ValueError, "prior returns one of shape (3,)"
     ),
     **everywhere(
         "a level that closes over arrays",
@@ -255,7 +255,7 @@ MISTAKES: dict[str, Mistake] = {
         {"elbo": lambda: elbo(DISCRETE), "iwae_bound": lambda: iwae(DISCRETE), "fit": lambda: fit(DISCRETE)},
         TypeError,
         "level 'z1' (BernoulliLogits) cannot be reparameterized",
-        'gradient="score_function" needs none',
+        'gradient="score_function", which needs none',
     ),
     "a discrete posterior and the pathwise gradient": wrong(
         lambda: aevb.reparameterize(bits(jnp.zeros(3)), KEY), TypeError, "BernoulliLogits cannot be reparameterized"

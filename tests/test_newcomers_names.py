@@ -49,7 +49,7 @@ MISTAKES: dict[str, Mistake] = {
         lambda: aevb.data.load("cifar"), ValueError, "'cifar': choose from mnist, frey_face, digits"
     ),
     "a registration without a name": wrong(
-        lambda: aevb.models.register(lambda: LINEAR), ValueError, "model family is registered under a name"
+        lambda: aevb.models.register(lambda: LINEAR), ValueError, "the name of a registered model family must be"
     ),
     "a registration of what is there": wrong(
         lambda: aevb.models.register("mlp"), ValueError, "model family 'mlp' is built in: choose another name"

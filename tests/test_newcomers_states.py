@@ -59,7 +59,7 @@ AGAIN: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("again", AGAIN)
 @pytest.mark.parametrize("first", ["a step", "epochs", "fit", "fit, kept from a callback"])
 def test_a_state_that_was_given_away_is_not_used_again(used, first, again):
-    answer = "a training step that was given them reused them"
+    answer = "because a training step reused them"
     assert_answered(wrong(lambda: AGAIN[again](used[first]), ValueError, answer))
 
 
@@ -90,19 +90,19 @@ FILE_MISTAKES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "a folder that is there": (
         lambda folder: aevb.save(folder, PIXEL_MODEL, PIXEL_WEIGHTS),
         FileExistsError,
-        "is there already: save into a new folder",
+        "already exists: save to a new folder",
     ),
-    "nothing to load": (lambda folder: aevb.load(folder / "none"), RunError, "is no saved model"),
+    "nothing to load": (lambda folder: aevb.load(folder / "none"), RunError, "is not a saved model"),
     "a run folder to load": (
         lambda folder: ((folder / "config.json").write_text("{}"), aevb.load(folder)),
         RunError,
-        "it is a run folder, which aevb.load_run reads",
+        "it is a run folder: read it with aevb.load_run",
     ),
     "no run to load": (lambda folder: aevb.load_run(folder / "none"), RunError, "it has no config.json"),
     "a saved model to load as a run": (
         lambda folder: (aevb.save(folder / "new", PIXEL_MODEL, PIXEL_WEIGHTS), aevb.load_run(folder / "new")),
         RunError,
-        "but a saved model, which aevb.load reads",
+        "it is a saved model: read it with aevb.load",
     ),
     "a damaged run": (
         lambda folder: ((folder / "config.json").write_text("{"), aevb.load_run(folder)),

@@ -239,7 +239,7 @@ def test_validation_and_patience_go_on_across_an_end_in_mid_epoch():
         ({"num_steps": 2.0}, "num_steps must be an integer, got 2.0"),
         ({"num_steps": True}, "num_steps must be an integer, got True"),
         ({"num_epochs": 2.0}, "num_epochs must be an integer, got 2.0"),
-        ({"num_steps": 20, "num_epochs": 3}, "num_epochs=3 and num_steps=20 both say when to stop: give one of them"),
+        ({"num_steps": 20, "num_epochs": 3}, "num_epochs=3 and num_steps=20 both say when to stop: give only one"),
     ],
 )
 def test_wrong_lengths_are_refused(arguments, message):
@@ -251,7 +251,9 @@ def test_wrong_lengths_are_refused(arguments, message):
 
 def test_a_state_that_does_not_say_where_in_an_epoch_it_is_is_refused():
     lost = lambda: copied(cut().state)._replace(shuffle_key=None)
-    with pytest.raises(ValueError, match="at step 14, which ends no epoch of 6 minibatches, and has no shuffle_key"):
+    with pytest.raises(
+        ValueError, match="at step 14, which does not end an epoch of 6 minibatches, and has no shuffle_key"
+    ):
         FIT(FLOATS, state=lost(), num_steps=20)
     assert int(FIT(FLOATS, state=lost(), num_epochs=3).state.step) == 20  # one more whole epoch, as usual
 
@@ -299,7 +301,7 @@ def test_members_end_and_go_on_in_mid_epoch(x64, execution):
 def test_members_in_mid_epoch_and_others_are_not_mixed():
     state = cut().state
     states = [copied(state), copied(state)._replace(shuffle_key=None)]
-    with pytest.raises(ValueError, match="some of the members to go on from have a shuffle_key, in mid-epoch"):
+    with pytest.raises(ValueError, match="some of the members to resume from have a shuffle_key, in mid-epoch"):
         aevb.fit_population(FLOATS, MODEL, keys=jax.random.split(jax.random.key(0), 2), states=states, num_steps=20)
 
 

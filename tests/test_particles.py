@@ -228,7 +228,7 @@ def test_discrete_states_and_any_posterior():
         assert found.log_marginal == pytest.approx(float(truth), abs=0.05)
     bound = aevb.evaluate({}, KEY, x[None], model, aevb.Estimator(500, "sampled", bound="fivo"))
     assert bound.fivo == pytest.approx(float(truth), abs=0.1)
-    with pytest.raises(TypeError, match="cannot be reparameterized: FIVO can be evaluated, but not ascended"):
+    with pytest.raises(TypeError, match="cannot be reparameterized: FIVO can be evaluated, but not maximized"):
         aevb.fivo_bound({}, KEY, x, model, 5)
 
 
@@ -445,7 +445,7 @@ REFUSED = {
     "other steps": (
         of_paths(lambda params, z: Observed(dist.Normal(z[:4], 1.0))),
         ValueError,
-        r"z has 6 steps, and x, which must have as many on its leading axis, has shape \(4, 2\)",
+        r"z has 6 steps, so x must have 6 steps on its leading axis, but it has shape \(4, 2\)",
     ),
     "of one length": (
         of_paths(lambda params, z: Observed(dist.Normal(z + jnp.zeros((6, 2)), 1.0))),
@@ -460,12 +460,12 @@ REFUSED = {
     "the future": (
         of_paths(lambda params, z: Observed(dist.Normal(z + 0 * jnp.flip(z, 0), 1.0))),
         ValueError,
-        "its likelihood of one step of x changes with z of another",
+        "its likelihood of one step of x depends on z at another step",
     ),
     "the past": (
         of_paths(lambda params, z: Observed(dist.Normal(jnp.cumsum(z, axis=0), 1.0))),
         ValueError,
-        "its likelihood of one step of x changes with z of another",
+        "its likelihood of one step of x depends on z at another step",
     ),
 }
 
@@ -497,7 +497,7 @@ def test_the_bootstrap_filter_needs_no_encoder():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: aevb.Estimator(5, bound="fivo", gradient="score_function"), ValueError, "pathwise.*only, got"),
+        (lambda: aevb.Estimator(5, bound="fivo", gradient="score_function"), ValueError, "only .*pathwise.*, got"),
         (lambda: aevb.Estimator(0, bound="fivo"), ValueError, "num_samples must be at least 1, got 0"),
         (lambda: filtered(num_samples=0), ValueError, "num_samples must be at least 1, got 0"),
         (lambda: filtered(num_samples=2.0), TypeError, "num_samples must be an integer, got 2.0"),
@@ -511,7 +511,7 @@ def test_the_bootstrap_filter_needs_no_encoder():
                 of_paths(BY_STEP), optax.adam(1e-3), 10, estimator=aevb.Estimator(5, bound="fivo"), free_bits=1.0
             ),
             ValueError,
-            "free_bits are of the KL, which FIVO does not have",
+            "free_bits need a KL, which FIVO does not have",
         ),
     ],
 )

@@ -141,8 +141,12 @@ def test_transform_interval_and_coverage_by_hand():
         (lambda m, p, x: prediction.log_likelihood(p, KEY, x, m), TypeError, "data must be aevb.Given"),
         (lambda m, p, x: prediction.log_density(p, KEY, x, x[:0, :1], m), ValueError, "values are empty"),
         (lambda m, p, x: prediction.interval(x[:, None], 1.0), ValueError, "level must be between 0 and 1, got 1.0"),
-        (lambda m, p, x: prediction.interval(x[:, None] * np.nan, 0.5), ValueError, "samples have NaN"),
-        (lambda m, p, x: prediction.probability_integral_transform(x, x), ValueError, "must be [N, S, ...]"),
+        (lambda m, p, x: prediction.interval(x[:, None] * np.nan, 0.5), ValueError, "samples contain NaN"),
+        (
+            lambda m, p, x: prediction.probability_integral_transform(x, x),
+            ValueError,
+            "must have the shapes [N, S, ...]",
+        ),
         (lambda m, p, x: prediction.coverage(x * np.nan, [0.5]), ValueError, "no observed values"),
     ],
 )

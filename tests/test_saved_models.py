@@ -191,10 +191,10 @@ def describing(**arguments: Any) -> Callable[[Path], None]:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no folder": (shutil.rmtree, "is no saved model"),
-    "an empty folder": (lambda folder: (shutil.rmtree(folder), folder.mkdir()), "is no saved model"),
+    "no folder": (shutil.rmtree, "is not a saved model"),
+    "an empty folder": (lambda folder: (shutil.rmtree(folder), folder.mkdir()), "is not a saved model"),
     "a file": (lambda folder: (shutil.rmtree(folder), folder.write_text("")), "model.json cannot be read"),
-    "parameters alone": (lambda folder: (folder / "model.json").unlink(), "is no saved model"),
+    "parameters alone": (lambda folder: (folder / "model.json").unlink(), "is not a saved model"),
     "a folder for the description": (
         lambda folder: ((folder / "model.json").unlink(), (folder / "model.json").mkdir()),
         "model.json cannot be read",
@@ -206,7 +206,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "null": (written(b"null"), "model.json cannot be read"),
     "brackets": (written(b"[" * 100_000), "model.json cannot be read"),
     "no format": (described(format_version=None), "it has no 'format_version'"),
-    "a newer format": (described(format_version=99), "was written in format 99, this version reads format 1"),
+    "a newer format": (described(format_version=99), "was written in format 99, but this version reads format 1"),
     "no checksums": (described(sha256=None), "it has no 'sha256'"),
     "checksums that are none": (described(sha256=3), "model.json cannot be read"),
     "no model": (described(model=None), "describes no model: it has no 'model'"),
@@ -219,12 +219,15 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an unknown argument": (of_arguments(latents=3), "the model family 'mlp' has no argument 'latents'"),
     "an argument out of range": (of_arguments(latent_dim=0), "latent_dim must be at least 1, got 0"),
     "an unknown dtype": (of_arguments(param_dtype="float33"), "describes no model"),
-    "an argument of another size": (of_arguments(latent_dim=3), "where params['decoder']['Dense_0']['kernel'] has"),
-    "a byte": (flip, "is damaged: its files are not those that were written"),
+    "an argument of another size": (
+        of_arguments(latent_dim=3),
+        "another model: params['decoder']['Dense_0']['kernel'] has",
+    ),
+    "a byte": (flip, "is damaged: its files have changed since they were written"),
     "a file that is gone": (lambda folder: largest(folder).unlink(), "is damaged"),
     "no parameters": (lambda folder: shutil.rmtree(folder / "params"), "is damaged"),
     "no parameters and no checksums": (nothing_promised, "cannot be read"),
-    "parameters of another size": (describing(hidden_dim=5), "holds parameters of another model than it describes"),
+    "parameters of another size": (describing(hidden_dim=5), "holds parameters of another model: params"),
     "parameters of another structure": (describing(posterior="flow"), "cannot be read"),
 }
 
@@ -265,7 +268,7 @@ def test_saving_over_what_is_there_is_refused(saved, tmp_path, what):
     else:
         path.symlink_to(tmp_path / "nowhere")
     before = contents(path.parent)
-    with pytest.raises(FileExistsError, match="there is there already: save into a new folder"):
+    with pytest.raises(FileExistsError, match="there already exists: save to a new folder"):
         aevb.save(path, *small())
     assert contents(path.parent) == before
 
@@ -289,7 +292,7 @@ def test_what_can_not_be_saved_is_refused_before_anything_is_written(tmp_path):
     for arguments, words in (
         ((LINEAR, LINEAR.init(KEY)), r"not built by name.*register it with @aevb\.models\.register\(\"name\"\)"),
         ((model, other), r"params are not the parameters of this model: params\['decoder'\]"),
-        ((model, params["encoder"]), "their structure is another than init's"),
+        ((model, params["encoder"]), "their structure differs from that of init"),
     ):
         with pytest.raises(ValueError, match=words):
             aevb.save(tmp_path / "saved", *arguments)
@@ -383,10 +386,13 @@ OLDER_TRAINING = {
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (FORMATS[2] | {"format_version": FORMAT_VERSION + 1}, f"in format {FORMAT_VERSION + 1}, this version reads"),
+        (
+            FORMATS[2] | {"format_version": FORMAT_VERSION + 1},
+            f"in format {FORMAT_VERSION + 1}, but this version reads",
+        ),
         (FORMATS[1] | {"model": FORMATS[2]["model"]}, "describes no model: the model family 'mlp' has no argument"),
         (FORMATS[2] | {"model": ARGUMENTS}, "describes no model: it has no 'name'"),
-        (FORMATS[1] | {"model": ARGUMENTS | {"latent_dim": 3}}, "holds parameters of another model than it describes"),
+        (FORMATS[1] | {"model": ARGUMENTS | {"latent_dim": 3}}, "holds parameters of another model: params"),
     ],
 )
 def test_a_run_folder_of_something_else_is_refused(trained, config, words):

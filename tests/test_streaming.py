@@ -199,7 +199,7 @@ def test_an_error_of_the_source_is_raised_as_it_is(pixels):
         ({"max_value": 0}, "max_value of a Stream must be positive and finite, got 0"),
         ({"block_size": 0}, "block_size of a Stream must be at least 1, got 0"),
         ({"num_threads": 0}, "num_threads of a Stream must be at least 1, got 0"),
-        ({"batch_size": 231}, "batch_size must be between 1 and the data set's 230, got 231"),
+        ({"batch_size": 231}, "batch_size must be between 1 and the size of the data set, 230, got 231"),
         ({"source": np.zeros((40, DATA_DIM), np.float32)}, "scales uint8 and uint16, not float32"),
     ],
 )

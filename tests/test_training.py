@@ -210,8 +210,8 @@ def test_divergence_names_the_first_bad_step(data):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 231}, "batch_size must be between 1 and the data set's 230, got 231"),
-        ({"batch_size": 0}, "batch_size must be between 1 and the data set's 230, got 0"),
+        ({"batch_size": 231}, "batch_size must be between 1 and the size of the data set, 230, got 231"),
+        ({"batch_size": 0}, "batch_size must be between 1 and the size of the data set, 230, got 0"),
         ({"num_epochs": -1}, "num_epochs must be at least 0, got -1"),
         ({"eval_every": 0}, 'eval_every must be at least 1, or "log", got 0'),
         ({"binarization": "gray"}, "binarization must be one of"),

@@ -140,7 +140,7 @@ def test_equal_bounds_are_no_progress():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"patience": 3}, "patience=3 stops by the bound on valid_data, and there are none"),
+        ({"patience": 3}, "patience=3 stops by the bound on valid_data, but there are none"),
         ({"patience": 0, "valid_data": images(1, 4)}, "patience must be at least 1"),
         ({"patience": 1.5, "valid_data": images(1, 4)}, "patience must be an integer"),
         ({"valid_data": images(1, 4)[:0]}, "valid_data is empty"),

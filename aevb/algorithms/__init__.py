@@ -1,4 +1,4 @@
-"""Ways to train a model, for `aevb.fit(..., algorithm=...)`. A new one is a file and a line in `BUILT_IN`."""
+"""Training algorithms for `aevb.fit(..., algorithm=...)`. To add one, write a file and a line in `ALGORITHMS`."""
 
 from aevb.algorithms.auto_encoding import auto_encoding, make_loss
 from aevb.algorithms.base import (

@@ -8,7 +8,7 @@
         theta, phi <- updated by g, by SGD or Adagrad       any optax transformation
     until convergence of theta, phi
 
-`make_loss` is L^M, `descent` the rest.
+`make_loss` implements -L^M, `descent` the rest.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from aevb.model import Datapoint, Model, Params, check_arguments, check_model
 from aevb.objectives import Estimator, check_estimator, elbo_terms_of, minibatch_elbo, tighter_bound
 
 KLWeight: TypeAlias = float | Callable[[jax.Array], Any]
-"""A number, or an optax schedule from the step to one."""
+"""A number, or an optax schedule that maps the step to a number."""
 
 
 def auto_encoding(
@@ -37,9 +37,9 @@ def auto_encoding(
     kl_weight: KLWeight = 1.0,
     free_bits: float = 0.0,
 ) -> Algorithm:
-    """Return AEVB, Algorithm 1: both networks at once, by the gradient of the bound. Arguments as for `make_loss`.
+    """Return AEVB, Algorithm 1: train both networks at once by the gradient of the bound. Arguments as for `make_loss`.
 
-    The bounds that are reported while it trains are never weighted.
+    The bounds reported during training are never weighted.
     """
     loss = make_loss(model, dataset_size, estimator, map_prior, kl_weight, free_bits)
     return descent(model, loss, optimizer, estimator)
@@ -53,28 +53,28 @@ def make_loss(
     kl_weight: KLWeight = 1.0,
     free_bits: float = 0.0,
 ) -> Loss:
-    """Return the negative of the estimate that AEVB ascends, in nats per datapoint.
+    """Return the negative of the objective that AEVB maximizes, in nats per datapoint.
 
         -(L^M(theta, phi; X^M) + log p(theta)) / N
 
-    Being per datapoint, the size of a step depends on neither N nor M, and the prior weighs 1/N.
+    Because it is per datapoint, the size of a step depends on neither N nor M, and the prior has the weight 1/N.
 
     Args:
       model: the four functions.
       dataset_size: N.
-      estimator: of which bound and its gradient, and how; by default of the ELBO, by one draw and the analytic KL.
+      estimator: the estimator of the bound and its gradient; by default the ELBO with one draw and the analytic KL.
       map_prior: whether to include log p(theta).
-      kl_weight: of KL(q(z|x) || p(z)) in the objective: above 1 as in the beta-VAE (Higgins et al. 2017), or an optax
-        schedule that rises to 1, KL warm-up (Sonderby et al. 2016). Of the importance weighted bound and FIVO, the
-        exponent of p(z) / q(z|x) in each weight.
-      free_bits: nats of each level's KL, as a mean over the minibatch, that cost nothing (Kingma et al. 2016).
+      kl_weight: the weight of KL(q(z|x) || p(z)) in the objective: above 1 as in the beta-VAE (Higgins et al. 2017), or
+        an optax schedule that rises to 1 for KL warm-up (Sonderby et al. 2016). For the importance weighted bound and
+        FIVO, it is the exponent of p(z) / q(z|x) in each weight.
+      free_bits: the nats of each level's KL, averaged over the minibatch, that are free (Kingma et al. 2016).
 
     Returns:
-      `(params, key, xs, step) -> []`; `step`, which may be left out, is what a schedule is asked for.
+      `(params, key, xs, step) -> []`; the optional `step` is the argument of a schedule.
 
     Raises:
-      ValueError: a weight or allowance that is negative or not finite, or free bits of the importance weighted bound
-        or FIVO, which have no KL.
+      ValueError: `kl_weight` or `free_bits` is negative or not finite, or `free_bits` is used with the importance
+        weighted bound or FIVO, which have no KL.
     """
     objective = make_objective(model, dataset_size, estimator, kl_weight, free_bits)
 
@@ -115,7 +115,7 @@ def make_objective(
 def _mean_objective(
     params: Params, key: jax.Array, xs: Datapoint, model: Model, estimator: Estimator, kl_weight: Any, free_bits: float
 ) -> jax.Array:
-    """Return the mean over a minibatch of a bound whose KL is weighted, `[]`, nats per datapoint."""
+    """Return the mean over a minibatch of the bound with a weighted KL, `[]`, nats per datapoint."""
 
     def of_datapoint(key: jax.Array, x: Datapoint) -> Any:
         check_arguments(params, key, x, model)
@@ -130,7 +130,7 @@ def _mean_objective(
     means = jax.tree.map(lambda values: jnp.mean(values, axis=0), jax.vmap(of_datapoint)(keys, xs))
     if estimator.bound != "elbo":
         return means
-    # The allowance is of the mean over the minibatch: datapoints may differ in what they need.
+    # Free bits apply to the mean over the minibatch, because datapoints may need different amounts.
     charged = [jnp.maximum(jnp.sum(kl), free_bits) for kl in means.kl_by_level.values()] if free_bits else [means.kl]
     return means.reconstruction - kl_weight * jax.tree.reduce(jnp.add, charged)
 
@@ -141,4 +141,4 @@ def _check_weights(estimator: Estimator, kl_weight: KLWeight, free_bits: float) 
             raise ValueError(f"{name} must be non-negative and finite, got {value}")
     if estimator.bound != "elbo" and free_bits:
         name = "the importance weighted bound" if estimator.bound == "iwae" else "FIVO"
-        raise ValueError(f"free_bits are of the KL, which {name} does not have: use kl_weight")
+        raise ValueError(f"free_bits need a KL, which {name} does not have: use kl_weight")

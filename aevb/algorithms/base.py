@@ -1,4 +1,4 @@
-"""What a training algorithm is, and what training carries from step to step: the records that all of it shares."""
+"""The definition of a training algorithm and the records that all training code shares."""
 
 import functools
 import inspect
@@ -19,11 +19,11 @@ class TrainState(NamedTuple):
 
     Attributes:
       params: theta and phi.
-      optimizer_state: whatever the optax transformation keeps.
-      key: the typed key that all further shuffles and noise come from.
-      step: `[]` int32, minibatches done.
-      carry: what else an algorithm keeps: Monte Carlo EM's latents, for one.
-      shuffle_key: in the middle of an epoch, the typed key that the epoch's order was drawn by.
+      optimizer_state: the state of the optax transformation.
+      key: the typed key from which all further shuffles and noise are derived.
+      step: `[]` int32, the number of minibatches done.
+      carry: other state of an algorithm, for example the latents of Monte Carlo EM.
+      shuffle_key: in mid-epoch, the typed key from which the order of the epoch was drawn; else `None`.
     """
 
     params: Params
@@ -35,13 +35,12 @@ class TrainState(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a number of epochs report.
+    """The report of one or more epochs.
 
     Attributes:
       loss: `[]`, the mean loss over the last epoch.
-      first_bad_step: `[]` int32, the first step whose loss was not finite, or -1.
-      indices: `[M]` int32, where the datapoints of that step's minibatch are in the data; the last step's if none was
-        bad.
+      first_bad_step: `[]` int32, the first step with a non-finite loss, or -1.
+      indices: `[M]` int32, the positions in the data of the minibatch of that step; of the last step if none was bad.
     """
 
     loss: jax.Array
@@ -50,16 +49,16 @@ class Progress(NamedTuple):
 
 
 class Loss(Protocol):
-    """`(params, key, xs) -> []`: what a step descends. `xs` is a minibatch, leaves `[M, ...]`.
+    """`(params, key, xs) -> []`: the loss that a step descends. `xs` is a minibatch, leaves `[M, ...]`.
 
-    A loss that has a parameter named `step` is given the number of steps done, `[]` int32, as well.
+    If the function has a parameter named `step`, it also receives the number of steps done, `[]` int32.
     """
 
     def __call__(self, params: Params, key: jax.Array, xs: Datapoint) -> jax.Array: ...
 
 
 class Init(Protocol):
-    """`(key, x) -> TrainState`: the initial state; `x` is one datapoint, for its shapes, and needed by few."""
+    """`(key, x) -> TrainState`: the initial state. `x` is one datapoint, whose shapes few algorithms need."""
 
     def __call__(self, key: jax.Array, x: Datapoint | None = None) -> TrainState: ...
 
@@ -74,12 +73,12 @@ class Algorithm(NamedTuple):
     Attributes:
       init: `(key, x) -> TrainState`.
       step: `(state, xs, indices) -> (state, loss)` for a minibatch `xs`, leaves `[M, ...]`, and the positions of its
-        datapoints in the data, `[M]`. `loss` is `[]`; a run stops where it is not finite.
-      evaluated_params: `(params, key) -> params`, those of the model whose bound is reported; `None` where there is no
-        recognition model and so no bound.
-      estimator: how the bound is estimated that it ascends, and by default the one that is reported.
-      bucket: `x -> []` int32, the number of a datapoint's bucket: minibatches are made of datapoints of one bucket, so
-        far as the sizes of buckets allow. `None` where any make a minibatch.
+        datapoints in the data, `[M]`. `loss` is `[]`; a run stops if it is not finite.
+      evaluated_params: `(params, key) -> params`, the parameters of the model whose bound is reported; `None` if there
+        is no recognition model and therefore no bound.
+      estimator: the estimator of the bound that the algorithm maximizes, and by default of the reported bound.
+      bucket: `x -> []` int32, the bucket number of a datapoint. A minibatch consists of datapoints of one bucket, as
+        far as the sizes of buckets allow. `None` for minibatches of any datapoints.
     """
 
     init: Init
@@ -90,7 +89,7 @@ class Algorithm(NamedTuple):
 
 
 class MakeAlgorithm(Protocol):
-    """What `fit` calls for its algorithm: `auto_encoding`, `wake_sleep` or another of `aevb.algorithms`."""
+    """The function that `fit` calls to make its algorithm: `auto_encoding`, `wake_sleep` or a similar function."""
 
     def __call__(
         self, model: Model, optimizer: optax.GradientTransformation, dataset_size: int, map_prior: bool
@@ -100,20 +99,20 @@ class MakeAlgorithm(Protocol):
 def check_algorithm(algorithm: Any) -> None:
     """Raise `TypeError` unless `algorithm` is an `Algorithm`."""
     if not isinstance(algorithm, Algorithm):
-        example = "aevb.auto_encoding(model, optimizer, dataset_size) makes one"
+        example = "aevb.auto_encoding(model, optimizer, dataset_size) returns one"
         raise TypeError(f"algorithm must be an aevb.Algorithm, got {describe(algorithm)}: {example}")
 
 
 def descent(
     model: Model, loss: Loss, optimizer: optax.GradientTransformation, estimator: Estimator | None = None
 ) -> Algorithm:
-    """Return the algorithm that descends `loss` by `optimizer` from the model's initial parameters.
+    """Return the algorithm that minimizes `loss` with `optimizer`, starting at the model's initial parameters.
 
     Args:
-      model: whose `init` makes the parameters.
+      model: the model; its `init` makes the parameters.
       loss: `(params, key, xs) -> []`, from `make_loss` or your own.
       optimizer: any optax transformation.
-      estimator: of the bound that is reported.
+      estimator: the estimator of the reported bound.
     """
     check_model(model)
     step = descent_step(loss, optimizer)
@@ -124,7 +123,7 @@ def descent(
 def descent_step(
     loss: Loss, optimizer: optax.GradientTransformation
 ) -> Callable[[TrainState, Datapoint], tuple[TrainState, jax.Array]]:
-    """Return `(state, xs) -> (state, loss)`: noise, gradient and update of one minibatch."""
+    """Return `(state, xs) -> (state, loss)`: the noise, gradient and update for one minibatch."""
     check_optimizer(optimizer)
     takes_step = "step" in inspect.signature(loss).parameters
 
@@ -140,7 +139,7 @@ def descent_step(
 def update(
     optimizer: optax.GradientTransformation, state: TrainState, loss: Callable[[Params], jax.Array]
 ) -> tuple[TrainState, jax.Array]:
-    """Descend `loss`, `params -> []`, once by its gradient; return its value before that as well."""
+    """Make one gradient step on `loss`, `params -> []`. Return the new state and the value before the step."""
     value, gradient = jax.value_and_grad(loss)(state.params)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -148,7 +147,7 @@ def update(
 
 
 def init_train_state(key: jax.Array, model: Model, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return initial parameters, a fresh optimizer, and a key for training that differs from the initial one."""
+    """Return a state with initial parameters, a new optimizer state, and a training key derived from `key`."""
     check_key(key)
     check_model(model)
     check_optimizer(optimizer)
@@ -160,7 +159,7 @@ def init_train_state(key: jax.Array, model: Model, optimizer: optax.GradientTran
 def standard_normal_log_prior(params: Params) -> jax.Array:
     """Return log p(theta) under p(theta) = N(0, I), up to its constant, in nats (section 2.3, the MAP estimate).
 
-    theta are the generative parameters, `params["decoder"]`; phi has no prior.
+    theta is the generative parameters, `params["decoder"]`; phi has no prior.
 
     Raises:
       ValueError: `params` has no entry "decoder".

@@ -1,9 +1,9 @@
-"""Training in length buckets: a minibatch of sequences that end early is cut to where the longest of them ends.
+"""Training in length buckets: minibatches of short sequences are cut to the length of their longest sequence.
 
-Sequences in one array are padded to the longest of all (`aevb.Observed`), and padding takes as long as data do. In
-buckets a minibatch is made of sequences of similar lengths, and is trained by the same model for fewer steps. Where a
-padded step counts nothing, as in `deep_markov_vae`, every minibatch has the bound and the pathwise gradient that it has
-uncut, by the same noise. What wake-sleep dreams is cut as well.
+Sequences in one array are padded to the longest of all (`aevb.Observed`), and padding takes as much time as data. With
+buckets, a minibatch consists of sequences of similar lengths and is trained by the same model for fewer steps. If
+padded steps contribute nothing, as in `deep_markov_vae`, cutting a minibatch changes neither its bound nor its pathwise
+gradient, given the same noise. The dreams of wake-sleep are cut, too.
 """
 
 import functools
@@ -25,26 +25,27 @@ from aevb.models.families import length_of, of_length
 def bucketed(lengths: Sequence[int], algorithm: MakeAlgorithm = auto_encoding) -> MakeAlgorithm:
     """Return an algorithm that trains in length buckets: `aevb.fit(..., algorithm=bucketed([64, 96]))`.
 
-    Minibatches of an epoch are drawn within buckets, so far as their sizes allow, and come in random order. Everything
-    else is the algorithm's: the bounds that are reported are those of all sequences, uncut.
+    The minibatches of an epoch are drawn within buckets, as far as their sizes allow, and come in random order.
+    Everything else is left to `algorithm`. Reported bounds are those of all sequences, uncut.
 
-    A program is compiled per bucket, so two to four of them are enough. Members of a population that are trained side
-    by side go through the program of every bucket: train them in turn.
+    One program is compiled per bucket, so two to four buckets are enough. The members of a population trained side by
+    side would run the program of every bucket: train them in turn.
 
     Args:
-      lengths: where minibatches may be cut, in steps; the length of the model's sequences is always one of them.
-      algorithm: what trains, with its options by `functools.partial`.
+      lengths: the lengths, in steps, to which minibatches may be cut. The length of the model's sequences is always
+        added.
+      algorithm: the algorithm that trains, with its options set by `functools.partial`.
 
     Returns:
-      What makes the algorithm, for `fit`, `fit_population` or `make_train_epochs`. It trains models of sequences
-      `[T, D]` that were built by name and whose parameters do not depend on T, on data in memory.
+      A function that makes the algorithm, for `fit`, `fit_population` or `make_train_epochs`. The model must be a model
+      of sequences `[T, D]`, built by name, whose parameters do not depend on T. The data must be in memory.
 
     Raises:
-      ValueError: no lengths, or one that is not positive.
-      TypeError: a length that is not an integer.
+      ValueError: there are no lengths, or a length is not positive.
+      TypeError: a length is not an integer.
     """
     if isinstance(lengths, str) or not isinstance(lengths, Sequence) or not lengths:
-        raise ValueError(f"lengths must be a sequence of numbers of steps, [64, 96] say, got {describe(lengths)}")
+        raise ValueError(f"lengths must be a sequence of numbers of steps such as [64, 96], got {describe(lengths)}")
     check_counts(1, **{f"lengths[{number}]": length for number, length in enumerate(lengths)})
 
     def make(
@@ -62,12 +63,12 @@ def bucketed(lengths: Sequence[int], algorithm: MakeAlgorithm = auto_encoding) -
 
 def _cuts(lengths: Sequence[int], longest: int) -> tuple[int, ...]:
     if max(lengths) > longest:
-        raise ValueError(f"lengths must be at most {longest}, that of the model's sequences, got {max(lengths)}")
+        raise ValueError(f"lengths must be at most {longest}, the length of the model's sequences, got {max(lengths)}")
     return tuple(sorted({*map(int, lengths), longest}))
 
 
 def _bucket(cuts: tuple[int, ...], x: Datapoint) -> jax.Array:
-    """Return the number of the first cut that no observation comes after, `[]` int32."""
+    """Return the number of the first cut that keeps all observations, `[]` int32."""
     length = jnp.sum(still_to_come(_sequence(x)))
     return jnp.searchsorted(jnp.asarray(cuts), length).astype(jnp.int32)
 
@@ -80,7 +81,7 @@ def _step_of(algorithms: Sequence[Algorithm], cuts: tuple[int, ...]) -> Callable
 
     def step(state: TrainState, xs: Datapoint, indices: jax.Array) -> tuple[TrainState, jax.Array]:
         if jax.tree.leaves(state.carry):
-            raise ValueError("an algorithm that keeps latents of every datapoint cannot train in length buckets")
+            raise ValueError("an algorithm that keeps latents for every datapoint cannot train in length buckets")
         number = jnp.max(jax.vmap(functools.partial(_bucket, cuts))(xs))
         return jax.lax.switch(number, branches, state, xs, indices)
 
@@ -88,7 +89,7 @@ def _step_of(algorithms: Sequence[Algorithm], cuts: tuple[int, ...]) -> Callable
 
 
 def _cut(xs: Datapoint, length: int) -> Datapoint:
-    """Return sequences `[M, T, D]` without the steps from `length` on; their condition is left as it is."""
+    """Return sequences `[M, T, D]` without the steps from `length` on. Their condition is unchanged."""
     if isinstance(xs, Given):
         return xs._replace(value=_cut(xs.value, length))
     return xs[:, :length]
@@ -98,6 +99,6 @@ def _sequence(x: Datapoint) -> jax.Array:
     value: Any = x.value if isinstance(x, Given) else x
     if not hasattr(value, "ndim") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(
-            f"length buckets are for sequences, arrays [T, D] of floats with NaN at the end, got {describe(value)}"
+            f"length buckets need sequences, arrays [T, D] of floats with NaN at the end, got {describe(value)}"
         )
     return value

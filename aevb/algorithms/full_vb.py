@@ -1,9 +1,10 @@
-"""Full variational Bayes: a posterior over theta as well as z, by the same estimator (section 2.1, Appendix F).
+"""Full variational Bayes: a posterior over theta as well as z, with the same estimator (section 2.1, Appendix F).
 
     L(phi; X) = E_{q(theta)}[ sum_i L(theta, phi; x_i) ] - KL(q(theta) || p(theta))  <=  log p(X)
 
 q(theta) is Gaussian, with a mean and a variance for each parameter, and p(theta) = N(0, I). `params["decoder"]` becomes
-`{"mean": ..., "log_scale": ...}`, each of the shape that the model's own has; the rest of the parameters stays a point.
+`{"mean": ..., "log_scale": ...}`, both with the shapes of the model's own decoder parameters. The other parameters
+remain point estimates.
 """
 
 import jax
@@ -26,17 +27,17 @@ def full_vb(
     map_prior: bool = True,
     estimator: Estimator | None = None,
 ) -> Algorithm:
-    """Return stochastic gradient ascent of the bound on log p(X), for any model whose `params["decoder"]` is theta.
+    """Return stochastic gradient ascent on the bound on log p(X), for any model whose `params["decoder"]` is theta.
 
-    One theta is drawn for each minibatch; KL(q(theta) || p(theta)) is exact (Appendix F.1). What is reported while it
-    trains is the bound of the latents at a theta drawn from q(theta), anew for each evaluation.
+    One theta is drawn per minibatch; KL(q(theta) || p(theta)) is exact (Appendix F.1). The bound reported during
+    training is that of the latents, at a theta drawn anew from q(theta) for each evaluation.
 
     Args:
       model: the four functions; the initial theta is the initial mean.
       optimizer: any optax transformation.
       dataset_size: N.
-      map_prior: must be true: p(theta) is part of the method.
-      estimator: of the bound of the latents, as for `make_loss`.
+      map_prior: must be true, because p(theta) is part of the method.
+      estimator: the estimator of the bound of the latents, as for `make_loss`.
 
     Returns:
       The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
@@ -64,7 +65,7 @@ def full_vb(
 
 
 def spread(params: Params) -> Params:
-    """Return a model's parameters with a narrow q(theta) around `params["decoder"]` in its place."""
+    """Return a model's parameters with `params["decoder"]` replaced by a narrow q(theta) around it."""
     mean = params["decoder"]
     log_scale = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.log(INITIAL_SCALE)), mean)
     return {**params, "decoder": {"mean": mean, "log_scale": log_scale}}
@@ -84,7 +85,7 @@ def posterior_mean(params: Params) -> Params:
 
 
 def kl_from_prior(params: Params) -> jax.Array:
-    """Return KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as Appendix B)."""
+    """Return KL(q(theta) || N(0, I)) in nats, `[]` (Appendix F.1, as in Appendix B)."""
 
     def divergence(mean: jax.Array, log_scale: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(mean**2 + jnp.exp(2 * log_scale) - 1 - 2 * log_scale)

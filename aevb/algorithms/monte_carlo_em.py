@@ -1,8 +1,8 @@
-"""Monte Carlo EM with Hamiltonian Monte Carlo (Appendix E): no recognition model, one chain for each datapoint.
+"""Monte Carlo EM with Hamiltonian Monte Carlo (Appendix E): no recognition model, one chain per datapoint.
 
 At each visit of a minibatch:
 
-    E-step    one HMC transition of each datapoint's z, which stays where it is between visits
+    E-step    one HMC transition of z for each datapoint; z is kept between visits
     M-step    a few updates of theta by the gradient of log p(x, z) + log p(theta) / N at those z
 """
 
@@ -24,11 +24,11 @@ TARGET_ACCEPTANCE = 0.9
 
 
 class PosteriorDraws(NamedTuple):
-    """What Monte Carlo EM carries from step to step.
+    """The state that Monte Carlo EM carries from step to step.
 
     Attributes:
-      z: leaves `[N, ...]`, where the chain of each datapoint is.
-      step_size: `[]`, of one leapfrog step, shared.
+      z: leaves `[N, ...]`, the current position of the chain of each datapoint.
+      step_size: `[]`, the size of a leapfrog step, shared by all chains.
       acceptance: `[]`, the mean acceptance probability over the last minibatch.
     """
 
@@ -46,19 +46,19 @@ def monte_carlo_em(
 ) -> Algorithm:
     """Return Monte Carlo EM as in Appendix E: 10 leapfrog steps, 90 % acceptance, 5 updates of the weights per visit.
 
-    A visit of a datapoint costs 11 gradients with respect to z and 5 with respect to theta, where AEVB's costs one with
-    respect to both networks.
+    A visit of a datapoint costs 11 gradients with respect to z and 5 with respect to theta. In AEVB it costs one
+    gradient with respect to both networks.
 
     Args:
-      model: `prior` and `decode` are trained; `encode` is not used and its parameters stay as they begin.
+      model: the model. `prior` and `decode` are trained; `encode` is not used and its parameters do not change.
       optimizer: any optax transformation.
-      dataset_size: N, for each of whose datapoints a z is kept.
+      dataset_size: N. One z is kept per datapoint.
       map_prior: whether to include log p(theta).
-      initial_step_size: of one leapfrog step, before it is adapted.
+      initial_step_size: the size of a leapfrog step before adaptation.
 
     Returns:
-      The algorithm. It has no bound to report: estimate log p(x) with `aevb.marginal_likelihood` instead. Its `init`
-      needs a datapoint where the model takes a condition: all chains start at draws of the prior given that one.
+      The algorithm. It has no bound to report: estimate log p(x) with `aevb.marginal_likelihood` instead. If the model
+      takes a condition, `init` needs a datapoint, and all chains start at draws of the prior given its condition.
 
     Raises:
       TypeError: a level of z is discrete, or `init` needs a datapoint and has none.
@@ -110,6 +110,6 @@ def monte_carlo_em(
 
 
 def _log_joint(params: Params, x: Datapoint, z: Latents, model: Model) -> jax.Array:
-    """Return log p(x, z) in nats, `[]`: up to a constant in z, the log density of p(z|x)."""
+    """Return log p(x, z) in nats, `[]`, which is log p(z|x) up to a constant in z."""
     model, x = bind(model, x)
     return jnp.asarray(prior_of(model, params).log_prob(z)) + likelihood_of(model, params, z).log_prob(x)

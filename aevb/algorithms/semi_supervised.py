@@ -1,8 +1,9 @@
-"""Semi-supervised learning: a bound of labelled and unlabelled data, and a classifier (Kingma et al. 2014, M2).
+"""Semi-supervised learning with M2: a bound for labelled and unlabelled data, and a classifier (Kingma et al. 2014).
 
-    ascend    sum over labelled (x, y) of  L(x, y)  +  sum over unlabelled x of  U(x)  +  a N mean of  log q(y|x)
+    maximize    sum over labelled (x, y) of  L(x, y)  +  sum over unlabelled x of  U(x)  +  a N mean of  log q(y|x)
 
-the last mean over labelled data (eq. 6 to 9). Without it labelled data would teach the classifier q(y|x) nothing.
+where the last mean is over labelled data (eq. 6 to 9). Without that term, labelled data would not train the classifier
+q(y|x).
 """
 
 from typing import Any
@@ -33,32 +34,34 @@ def semi_supervised(
     num_samples: int = 1,
     binarization: Binarization = "grey",
 ) -> Algorithm:
-    """Return the algorithm of M2, over data `Given(x, label)` in which most labels are -1, unknown.
+    """Return the M2 algorithm for data `Given(x, label)`, in which most labels are unknown, -1.
 
-    A minibatch of the data has its bound ascended with unknown classes summed out. Beside it each step sees
-    `num_labelled` of the labelled data, without which a minibatch would have few of them or none:
+    Each step maximizes the bound on a minibatch, with unknown classes summed out. In addition it uses `num_labelled` of
+    the labelled data, of which a minibatch alone would have few or none:
 
         1/M sum_i U(x_i, y_i)  +  a / num_labelled  sum_j log q(y_j|x_j)
 
-    Of a known y_i, U(x_i, y_i) = L(x_i, y_i) - log p(y_i). What is reported is the bound alone.
+    For a known y_i, U(x_i, y_i) = L(x_i, y_i) - log p(y_i). The reported bound has no classifier term.
 
     Args:
-      model: `aevb.models.semi_supervised_vae`, or another whose first level of z is a class that a condition may fix.
+      model: `aevb.models.semi_supervised_vae`, or another model whose first level of z is a class that a condition may
+        fix.
       optimizer: any optax transformation.
       dataset_size: N.
-      map_prior: whether to include log p(theta), weighed 1/N.
-      labelled: `Given(x, label)`, leaves `[n, ...]`: all that is labelled in the data.
-      num_labelled: how many of them each step draws, with replacement; each step sees all where there are no more.
-      classifier_weight: a, nats per datapoint for one nat of cross-entropy; the paper's 0.1.
-      num_samples: L, draws of z for each class.
-      binarization: as for `fit`, of the labelled data.
+      map_prior: whether to include log p(theta), with the weight 1/N.
+      labelled: `Given(x, label)`, leaves `[n, ...]`: all labelled datapoints.
+      num_labelled: the number of labelled datapoints drawn per step, with replacement. If there are no more than that,
+        each step uses all.
+      classifier_weight: a, nats per datapoint for one nat of cross-entropy; 0.1 in the paper.
+      num_samples: L, draws of z per class.
+      binarization: the binarization of the labelled data, as for `fit`.
 
     Returns:
       The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
 
     Raises:
-      ValueError: a label out of range, or a weight that is negative or not finite.
-      TypeError: `labelled` has no labels, or z no class.
+      ValueError: a label is out of range, or the weight is negative or not finite.
+      TypeError: `labelled` has no labels, or z has no class.
     """
     check_model(model)
     check_counts(1, dataset_size=dataset_size, num_labelled=num_labelled, num_samples=num_samples)
@@ -86,7 +89,7 @@ def semi_supervised(
 
 
 def mean_log_class(params: Params, labelled: Given, model: Model) -> jax.Array:
-    """Return the mean of log q(y|x) over labelled data, `[]`, nats: y is hidden from q and then looked up."""
+    """Return the mean of log q(y|x) over labelled data, `[]`, nats. The labels are hidden from q."""
 
     def one(x: Any, label: jax.Array) -> jax.Array:
         return class_log_probabilities(params, Given(x, jnp.full_like(label, -1)), model)[label]
@@ -95,7 +98,7 @@ def mean_log_class(params: Params, labelled: Given, model: Model) -> jax.Array:
 
 
 def _checked(labelled: Any, model: Model) -> Given:
-    """Return the labelled data as arrays on the device."""
+    """Check the labelled data and return them on the device."""
     if not isinstance(labelled, Given):
         raise TypeError(f"labelled must be aevb.Given(x, label), got {describe(labelled)}")
     labelled = as_arrays(labelled)
@@ -103,7 +106,7 @@ def _checked(labelled: Any, model: Model) -> Given:
         raise ValueError("labelled is empty: there is nothing to learn a class from")
     labels = np.asarray(labelled.condition)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise TypeError(f"labels must be one integer for each datapoint, got {describe(labels)}")
+        raise TypeError(f"labels must be one integer per datapoint, got {describe(labels)}")
     num_classes = _num_classes(model, rows(labelled, 0))
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(

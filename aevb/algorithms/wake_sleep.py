@@ -1,12 +1,12 @@
 """The wake-sleep algorithm (Hinton et al. 1995), with the encoder, decoder and optimizer of AEVB (section 5).
 
-It trains the same two networks, but not by one objective. The decoder learns from data, with z from the encoder; the
-encoder learns from what the decoder dreams:
+It trains the same two networks, but with two objectives. The decoder learns from data, with z from the encoder; the
+encoder learns from dreams, draws of (x, z) from the generative model:
 
-    wake    ascend  E_{q(z|x)}[log p(x, z)]   in theta, over data x
-    sleep   ascend  E_{p(x, z)}[log q(z|x)]   in phi
+    wake    maximize  E_{q(z|x)}[log p(x, z)]   in theta, over data x
+    sleep   maximize  E_{p(x, z)}[log q(z|x)]   in phi
 
-The sleep phase descends KL(p(z|x) || q(z|x)) on dreams, where the bound has KL(q(z|x) || p(z|x)) on data.
+The sleep phase minimizes KL(p(z|x) || q(z|x)) on dreams, whereas the bound has KL(q(z|x) || p(z|x)) on data.
 """
 
 from typing import Any
@@ -34,17 +34,17 @@ from aevb.model import (
 def wake_sleep(
     model: Model, optimizer: optax.GradientTransformation, dataset_size: int, map_prior: bool = True
 ) -> Algorithm:
-    """Return wake-sleep, both phases in one step: a minibatch of data and as many dreams.
+    """Return wake-sleep with both phases in one step: one dream per datapoint of the minibatch.
 
-    Dreams of a model with a condition are dreamt given the conditions of the minibatch. What is missing from a
-    datapoint (`Observed`) is missing from its dream.
+    If the model takes a condition, dreams are drawn given the conditions of the minibatch. Values that are missing from
+    a datapoint (`Observed`) are missing from its dream.
 
     Args:
-      model: the four functions. Each phase moves its own parameters alone: where q(z|x) depends on theta too, as a
-        ladder's does, the sleep phase takes theta, `params["decoder"]`, as it is.
+      model: the four functions. Each phase trains only its own parameters. If q(z|x) depends on theta too, as in a
+        ladder, the sleep phase does not change theta, `params["decoder"]`.
       optimizer: any optax transformation.
       dataset_size: N.
-      map_prior: whether the wake phase includes log p(theta), weighed 1/N as in AEVB.
+      map_prior: whether the wake phase includes log p(theta), with the weight 1/N as in AEVB.
 
     Returns:
       The algorithm, for `aevb.fit` or `aevb.make_train_epochs`.
@@ -54,8 +54,8 @@ def wake_sleep(
 
     def loss(params: Params, key: jax.Array, xs: Datapoint) -> jax.Array:
         check_key(key)
-        # One sum for two objectives: no gradient passes through z of the wake phase to phi, or through the dreams of
-        # the sleep phase to theta.
+        # The two objectives can be summed: in the wake phase no gradient passes through z to phi, and in the sleep
+        # phase none passes through the dreams to theta.
         wake_keys, sleep_keys = jax.random.split(key, (2, len(jax.tree.leaves(xs)[0])))
         wake = jnp.mean(jax.vmap(lambda key, x: log_joint(params, key, x, model))(wake_keys, xs))
         sleep = jnp.mean(jax.vmap(lambda key, x: log_recognition_of_dream(params, key, x, model))(sleep_keys, xs))
@@ -67,7 +67,7 @@ def wake_sleep(
 
 
 def log_joint(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
-    """Return the wake phase at one datapoint: log p(x, z) in nats, `[]`, at a z of the encoder that is held fixed."""
+    """Return the wake objective at one datapoint: log p(x, z) in nats, `[]`, at a fixed z drawn from the encoder."""
     check_arguments(params, key, x, model)
     model, x = bind(model, x)
     z = jax.lax.stop_gradient(posterior_of(model, params, x).sample(key))
@@ -75,9 +75,9 @@ def log_joint(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax
 
 
 def log_recognition_of_dream(params: Params, key: jax.Array, x: Datapoint, model: Model) -> jax.Array:
-    """Return the sleep phase at one dream: log q(z|dream) in nats, `[]`, at a dream and its z held fixed.
+    """Return the sleep objective at one dream: log q(z|dream) in nats, `[]`, at a fixed dream and its z.
 
-    Of `x` only the condition and what is missing are used.
+    Only the condition of `x` and which of its values are missing are used.
     """
     z_key, dream_key = jax.random.split(key)
     model, x = bind(model, x)
@@ -89,14 +89,14 @@ def log_recognition_of_dream(params: Params, key: jax.Array, x: Datapoint, model
 
 
 def _with_theta_held(params: Params) -> Params:
-    """Return the parameters without a gradient of theta."""
+    """Return the parameters with the gradient of theta stopped."""
     if not isinstance(params, dict) or "decoder" not in params:
         return params
     return {**params, "decoder": jax.lax.stop_gradient(params["decoder"])}
 
 
 def _like(x: Datapoint, dream: Datapoint, may_be_missing: bool) -> Any:
-    """Return the dream with the dtypes of the data, and NaN where they have it."""
+    """Return the dream with the dtypes of the data, and with NaN where the data have NaN."""
 
     def one(seen: jax.Array, dreamt: jax.Array) -> jax.Array:
         dreamt = jnp.asarray(dreamt, seen.dtype)

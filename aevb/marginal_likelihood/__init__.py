@@ -1,7 +1,7 @@
-"""log p(x) per datapoint, in nats: what the lower bound is a bound on.
+"""Estimates of log p(x) per datapoint, in nats, the quantity that the evidence lower bound bounds.
 
-Functions of one datapoint, `(params, key, x, model, ...) -> Estimate`, which callers `vmap`, and `evaluate` over a data
-set. `import aevb` alone does not import this package, nor BlackJAX, which it needs.
+The package has functions of one datapoint, `(params, key, x, model, ...) -> Estimate`, which callers `vmap`, and
+`evaluate` for a data set. `import aevb` alone imports neither this package nor BlackJAX, which it needs.
 """
 
 from aevb.marginal_likelihood.annealed import annealed_importance_sampling

@@ -22,7 +22,7 @@ from aevb.marginal_likelihood.estimate import (
 from aevb.model import Datapoint, Latents, Model, Params, bind, latent_template, posterior_of, prior_of, shapes
 
 TARGET_ACCEPTANCE = 0.65
-"""What the step sizes of the intermediate distributions are adapted to (Wu et al. 2016)."""
+"""The acceptance to which the step sizes of the intermediate distributions are adapted (Wu et al. 2016)."""
 
 _SIGMOID_RANGE = 4.0
 _NUM_PILOT_CHAINS = 4
@@ -42,24 +42,24 @@ def annealed_importance_sampling(
     num_posterior_steps: int = 100,
     num_prior_draws: int = 400,
 ) -> Sandwich[Estimate]:
-    """A stochastic lower and a stochastic upper bound on log p(x) of one datapoint.
+    """Return a stochastic lower and a stochastic upper bound on log p(x) of one datapoint.
 
-    Through inverse temperatures 0 = b_0 < ... < b_T = 1, sigmoid-spaced, between q(z|x), or p(z) without `use_encoder`,
-    and p(x, z):
+    The intermediate distributions have sigmoid-spaced inverse temperatures 0 = b_0 < ... < b_T = 1. They lead from
+    f_0(z) = q(z|x), or p(z) without `use_encoder`, to p(x, z):
 
         log f_t(z) = (1 - b_t) log f_0(z) + b_t log p(x, z)
 
-    Forwards, a chain starts at a draw of f_0, takes one transition of Hamiltonian Monte Carlo (10 leapfrogs) for each
-    f_t in between and collects log w = sum_t log f_t(z_t) - log f_{t-1}(z_t). E[w] = p(x), so that the log of the
-    mean over chains is below log p(x) on average. Backwards, from draws of p(z|x), the same gives 1 / w with
-    E[1 / w] = 1 / p(x), and a bound from above. The gap closes as T grows.
+    Forwards, a chain starts at a draw from f_0, makes one transition of Hamiltonian Monte Carlo (10 leapfrog steps) for
+    each intermediate f_t and accumulates log w = sum_t log f_t(z_t) - log f_{t-1}(z_t). E[w] = p(x), so the log of the
+    mean over chains is below log p(x) on average. Backwards, from draws of p(z|x), the same procedure gives 1 / w with
+    E[1 / w] = 1 / p(x), and thus an upper bound. The gap closes as T grows.
 
-    The step sizes are those that a few pilot chains, adapted online to an acceptance of 0.65, had at each f_t. They are
-    the same in both directions and do not depend on the chains that are weighed, which keeps both expectations exact.
+    The step size at each f_t is that of a few pilot chains, adapted online to an acceptance of 0.65. Step sizes are the
+    same in both directions and do not depend on the weighted chains, which keeps both expectations exact.
 
-    The upper bound is one only as far as its starts are draws of p(z|x). Hand over exact ones if you have them, as for
-    an x that the model itself made of a known z; otherwise they are the last states of chains as `hmc_estimator` runs
-    them, and `upper.r_hat` says whether those agree.
+    The upper bound is valid only to the extent that its starts are draws of p(z|x). Pass exact draws if you have them,
+    for example for an x that the model itself generated from a known z. Otherwise the starts are the last states of
+    chains like those of `hmc_estimator`, and `upper.r_hat` says whether the chains agree.
 
     Args:
       params: parameters of `model`.
@@ -67,19 +67,19 @@ def annealed_importance_sampling(
       x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
       num_distributions: T.
-      num_chains: in each direction.
-      use_encoder: start from q(z|x) instead of from p(z), and half of the posterior's chains too.
+      num_chains: the number of chains in each direction.
+      use_encoder: whether to start from q(z|x) instead of p(z), as do half of the posterior chains.
       posterior_samples: exact draws of p(z|x), leaves `[num_chains, ...]`, or `None`.
       num_warmup: transitions of each posterior chain that adapt its step size.
-      num_posterior_steps: transitions of each posterior chain after that, half for each part of R-hat.
-      num_prior_draws: the posterior's other chains each start at the best of so many draws of the prior.
+      num_posterior_steps: transitions of each posterior chain after warm-up, half for each part of R-hat.
+      num_prior_draws: the number of draws of the prior, the best of which is the start of each other posterior chain.
 
     Returns:
       The lower and the upper bound, each with the error of its own mean over chains.
 
     Raises:
       ValueError: `x` or `posterior_samples` has another shape, or a count is too small.
-      TypeError: a count is no Python int.
+      TypeError: a count is not an integer.
     """
     check_counts(2, num_distributions=num_distributions, num_chains=num_chains)
     check_counts(4, num_posterior_steps=num_posterior_steps)
@@ -113,7 +113,7 @@ def annealed_importance_sampling(
 
 
 def _as_vectors(params: Params, x: Datapoint, model: Model, num_chains: int, samples: Latents) -> jax.Array:
-    """Return draws of z, leaves `[C, ...]`, as `[C, J]`."""
+    """Return draws of z, leaves `[C, ...]`, as vectors `[C, J]`."""
     template = latent_template(bind(model, x)[0], params)
     expected, found = jax.tree.map(lambda leaf: (num_chains, *leaf.shape), template), shapes(samples)
     if found != expected:
@@ -122,13 +122,13 @@ def _as_vectors(params: Params, x: Datapoint, model: Model, num_chains: int, sam
 
 
 def _temperatures(num_distributions: int) -> jax.Array:
-    """`[T + 1]`, from 0 to 1, closest together at both ends."""
+    """Return the inverse temperatures from 0 to 1, `[T + 1]`, most closely spaced at both ends."""
     curve = jax.nn.sigmoid(_SIGMOID_RANGE * jnp.linspace(-1.0, 1.0, num_distributions + 1))
     return (curve - curve[0]) / (curve[-1] - curve[0])
 
 
 def _pilot(key: jax.Array, starts: jax.Array, path: Callable, temperatures: jax.Array) -> jax.Array:
-    """`[T - 1]`, the step sizes of all f_t between the ends."""
+    """Return the step sizes for all intermediate f_t, `[T - 1]`."""
 
     def step(carry: tuple, inputs: tuple) -> tuple[tuple, jax.Array]:
         positions, step_size = carry
@@ -148,10 +148,10 @@ def _pilot(key: jax.Array, starts: jax.Array, path: Callable, temperatures: jax.
 def _walk(
     key: jax.Array, starts: jax.Array, path: Callable, temperatures: jax.Array, step_sizes: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """ParallelChains from the first temperature to the last, whichever way.
+    """Run chains from the first temperature to the last, in either direction.
 
     Returns:
-      `[C]`, the sums of what log f gains at every change of temperature; and the mean acceptance probability.
+      The sums of the changes of log f at every change of temperature, `[C]`, and the mean acceptance probability.
     """
 
     def step(carry: tuple, inputs: tuple) -> tuple[tuple, jax.Array]:
@@ -188,7 +188,7 @@ def _mean(log_weights: jax.Array) -> Estimate:
 def _sample_posterior(
     key: jax.Array, params: Params, x: jax.Array, model: Model, num_steps: int, *options
 ) -> tuple[jax.Array, jax.Array]:
-    """`[num_chains, J]`, the last state of each of several chains, and their R-hat."""
+    """Return the last states of several chains, `[num_chains, J]`, and their R-hat."""
     warmup_key, sample_key = jax.random.split(key)
     chains = warm_up(params, warmup_key, x, model, *options)
     log_density = log_joint(params, x, model)

@@ -1,4 +1,4 @@
-"""Several Hamiltonian Monte Carlo chains on p(z|x): starts, warm-up, sampling, R-hat, a Gaussian fitted to them."""
+"""Parallel Hamiltonian Monte Carlo chains on p(z|x): starts, warm-up, sampling, R-hat, and a fitted Gaussian."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -13,16 +13,17 @@ from aevb.marginal_likelihood.estimate import log_joint
 from aevb.model import Model, Params, likelihood_of, posterior_of, prior_of
 
 TARGET_ACCEPTANCE = 0.9
-"""What the step size is adapted to during warm-up."""
+"""The acceptance to which the step size is adapted during warm-up."""
 
 STEP_JITTER = 0.2
-"""How far each trajectory's step size is from the adapted one, at most, as a fraction of it: trajectories of one fixed
-length resonate with a posterior whose periods they match, and then hardly move."""
+"""The largest relative deviation of a trajectory's step size from the adapted one. Trajectories of one fixed length
+resonate with a posterior whose periods they match, and then hardly move."""
 
 NEGLIGIBLE = 10.0
-"""Half-way through warm-up, a chain whose log p(x, z) is more than this plus J nats below the best chain's starts anew
-from there. Its mode has next to none of the posterior's mass, yet it would have its full share of the draws, and of the
-reciprocal weights nearly all: modes that matter stay as they are, for R-hat to see."""
+"""The threshold, in nats, below which a chain is restarted: half-way through warm-up, a chain whose log p(x, z) is more
+than this plus J below that of the best chain continues from the best chain's position. Its mode has almost none of the
+posterior's mass, yet it would get its full share of the draws and nearly all of the reciprocal weights. Modes that
+matter are not affected, so that R-hat detects them."""
 
 _INITIAL_STEP_SIZE = 0.3
 _PRIOR_BLOCK = 32
@@ -34,7 +35,7 @@ class ParallelChains(NamedTuple):
     """C chains of one datapoint and their common step size.
 
     Attributes:
-      states: leaves `[C, ...]`.
+      states: the states of the chains, leaves `[C, ...]`.
       step_size: `[]`.
     """
 
@@ -43,10 +44,10 @@ class ParallelChains(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Running moments of J + 1 quantities, z and log p(x, z), of each chain by itself (Welford).
+    """Running moments of J + 1 quantities, z and log p(x, z), separately for each chain (Welford).
 
     Attributes:
-      size: `[]`, draws so far of each chain.
+      size: `[]`, the number of draws per chain so far.
       mean: `[C, J + 1]`.
       squares: `[C, J + 1]`, sums of squared deviations from the mean.
     """
@@ -57,11 +58,11 @@ class Moments(NamedTuple):
 
 
 class SampleStatistics(NamedTuple):
-    """What `sample` knows of the draws that it did not keep.
+    """Statistics of the draws of `sample`, which are not kept.
 
     Attributes:
       acceptance: `[]`, the mean acceptance probability.
-      moments: of each chain.
+      moments: the moments of each chain.
     """
 
     acceptance: jax.Array
@@ -80,9 +81,9 @@ def warm_up(
 ) -> ParallelChains:
     """Return chains from over-dispersed starts, after `num_warmup` transitions that adapt the step size.
 
-    Half of the chains (rounded up) start at draws of the encoder, the others each at the best of `num_prior_draws`
-    draws of the prior; without `use_encoder` all do that, and `model.encode` is not called. Half-way, those that are
-    in modes without mass join the best one (`NEGLIGIBLE`).
+    Half of the chains (rounded up) start at draws from the encoder. Each of the others starts at the best of
+    `num_prior_draws` draws from the prior. Without `use_encoder` all chains do, and `model.encode` is not called.
+    Half-way through warm-up, chains in modes with negligible mass move to the best chain (`NEGLIGIBLE`).
     """
     encoder_key, prior_key, warmup_key = jax.random.split(key, 3)
     num_from_encoder = (num_chains + 1) // 2 if use_encoder else 0
@@ -106,7 +107,7 @@ def warm_up(
 
 
 def transition(key: jax.Array, chains: ParallelChains, log_density: LogDensity) -> tuple[ParallelChains, jax.Array]:
-    """One transition of every chain, with jittered step sizes, and its acceptance probabilities `[C]`."""
+    """Make one transition of every chain with jittered step sizes. Return the acceptance probabilities, `[C]`, too."""
     num_chains = len(chains.states.log_density)
     keys = jax.random.split(key, 1 + num_chains)
     jitter = jax.random.uniform(keys[0], (num_chains,), chains.step_size.dtype, 1 - STEP_JITTER, 1 + STEP_JITTER)
@@ -124,19 +125,19 @@ def sample(
     initial: T,
     num_discarded: int = 0,
 ) -> tuple[ParallelChains, T, SampleStatistics]:
-    """`num_samples` transitions of every chain at a fixed step size, none of which is kept.
+    """Make `num_samples` transitions of every chain at a fixed step size and accumulate the draws without keeping them.
 
     Args:
       key: a typed key.
-      chains: where to start.
-      log_density: of the target.
-      num_samples: transitions of each chain.
-      accumulate: `(accumulated, step, states) -> accumulated`, what to make of the draws.
-      initial: what to start accumulating from.
-      num_discarded: transitions before these, which count for nothing.
+      chains: the chains to continue.
+      log_density: the log density of the target.
+      num_samples: the number of transitions per chain.
+      accumulate: `(accumulated, step, states) -> accumulated`, called with the draws of each step.
+      initial: the initial value of `accumulated`.
+      num_discarded: the number of transitions made before these and discarded.
 
     Returns:
-      The chains, what was accumulated, and the draws' moments.
+      The chains, the accumulated value, and the statistics of the draws.
     """
 
     def step(carry: tuple, index: jax.Array) -> tuple[tuple, None]:
@@ -159,10 +160,10 @@ def sample(
 
 
 def r_hat(first: Moments, second: Moments) -> jax.Array:
-    """The largest split R-hat (Gelman et al. 2013) `[]`, from the moments of the first and of the second part.
+    """Return the largest split R-hat (Gelman et al. 2013), `[]`, from the moments of the first and the second part.
 
-    The square root of the pooled variance over the mean variance within one chain's part: it sees chains that
-    disagree and chains that drift.
+    It is the square root of the pooled variance over the mean variance within one part of a chain. It detects chains
+    that disagree and chains that drift.
     """
     means = jnp.concatenate([first.mean, second.mean])  # [2 C, J + 1]
     variances = jnp.concatenate([part.squares / (part.size - 1) for part in (first, second)])
@@ -175,10 +176,10 @@ def r_hat(first: Moments, second: Moments) -> jax.Array:
 def fit_gaussian(
     key: jax.Array, chains: ParallelChains, log_density: LogDensity, num_samples: int
 ) -> tuple[ParallelChains, dist.MultivariateNormal, SampleStatistics]:
-    """Runs the chains on and fits a Gaussian with full covariance to what all of them draw.
+    """Continue the chains and fit a Gaussian with full covariance to the draws of all of them.
 
-    Off-diagonal elements are shrunk by J / (J + number of draws): next to nothing where draws abound, and positive
-    definite where there are fewer draws than dimensions.
+    Off-diagonal elements are shrunk by J / (J + number of draws). This is negligible for many draws, and keeps the
+    covariance positive definite for fewer draws than dimensions.
     """
     num_chains, latent_dim = chains.states.position.shape
     num_draws = num_chains * num_samples
@@ -187,7 +188,7 @@ def fit_gaussian(
         mean, scatter = moments
         deviations = states.position - mean
         mean = mean + jnp.sum(deviations, axis=0) / (num_chains * (index + 1))
-        # Of one chain's draw at a time this would be Welford's; of C at a time, deviations from their own mean remain.
+        # Welford's update for a batch of C draws: it also needs the deviations from the mean of the batch.
         own = states.position - jnp.mean(states.position, axis=0)
         shift = jnp.mean(deviations, axis=0)
         weight = (num_chains * index / (index + 1)).astype(scatter.dtype)
@@ -204,7 +205,7 @@ def fit_gaussian(
 def _best_of_prior(
     params: Params, key: jax.Array, x: jax.Array, model: Model, num_chains: int, num_draws: int
 ) -> jax.Array:
-    """`[num_chains, J]`: for each chain, of `num_draws` draws of the prior the one that explains `x` best."""
+    """Return, for each chain, the one of `num_draws` draws of the prior that explains `x` best, `[num_chains, J]`."""
     prior = prior_of(model, params)
 
     def candidate(chain: jax.Array, position: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -213,7 +214,7 @@ def _best_of_prior(
 
     def chain_start(chain: jax.Array) -> jax.Array:
         def better(best: tuple, first: jax.Array) -> tuple[tuple, None]:
-            # A block may reach beyond the end: the last draws are then looked at again.
+            # A block may extend beyond the end: it then repeats the last draw.
             positions = jnp.minimum(first + jnp.arange(min(_PRIOR_BLOCK, num_draws)), num_draws - 1)
             z, log_likelihood = jax.vmap(lambda position: candidate(chain, position))(positions)
             winner = jnp.argmax(log_likelihood)

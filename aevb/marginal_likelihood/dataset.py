@@ -1,4 +1,4 @@
-"""An estimator of log p(x) over a data set."""
+"""Estimates of log p(x) over a data set."""
 
 import functools
 from collections.abc import Callable
@@ -33,14 +33,14 @@ _ESTIMATORS: dict[str, Callable[..., Any]] = {
 
 
 class DatasetEstimate(NamedTuple):
-    """log p(x) over a data set.
+    """An estimate of log p(x) over a data set.
 
     Attributes:
       per_datapoint: an `Estimate` of NumPy arrays `[N]`.
       mean: the mean of log p(x), nats per datapoint.
-      standard_error: of that mean as a mean over datapoints drawn at random, nats; NaN for one datapoint.
-      monte_carlo_error: the part of it that is the estimator's own, nats: what more samples would take away; NaN where
-        the estimator does not know it.
+      standard_error: the standard error of `mean` over datapoints drawn at random, nats; NaN for one datapoint.
+      monte_carlo_error: the part of `standard_error` due to the estimator, nats, which more samples would reduce; NaN
+        if the estimator does not know it.
     """
 
     per_datapoint: Estimate
@@ -85,30 +85,29 @@ def evaluate(
     on_chunk: Callable[[int], None] | None = None,
     **options: Any,
 ) -> DatasetEstimate | Sandwich[DatasetEstimate]:
-    """Estimate log p(x) of every datapoint, `chunk_size` of them at a time.
+    """Estimate log p(x) of every datapoint, `chunk_size` datapoints at a time.
 
-    A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
-    the result by no more than rounding does; of a particle filter, rounding may choose another of its particles.
+    The noise of a datapoint depends only on `key` and its position, so `chunk_size`, which limits memory, changes the
+    result only by rounding. In a particle filter, rounding may change which particles are resampled.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      data: a pytree of arrays `[N, ...]`, the very targets of the likelihood: after any binarization.
+      data: the targets of the likelihood, a pytree of arrays `[N, ...]`, after any binarization.
       model: the four functions.
       method: "is" for `importance_sampling`, "hmc" for `hmc_estimator`, "mixture" for `mixture_importance_sampling`,
-        "ais" for `annealed_importance_sampling`, "particle" for `particle_filter`, of sequences.
-      chunk_size: datapoints at a time in the one compiled program; `None` is 100, and 10 for importance sampling on a
-        CPU, whose caches hold what that many need.
+        "ais" for `annealed_importance_sampling`, or, for sequences, "particle" for `particle_filter`.
+      chunk_size: the number of datapoints per call of the compiled program. `None` is 100, except for importance
+        sampling on a CPU, for which it is 10 so that the working set fits in its caches.
       on_chunk: called after every chunk with the number of datapoints done.
-      **options: of the estimator, as it documents them.
+      **options: options of the estimator, which documents them.
 
     Returns:
-      Values of each datapoint and their mean, averaged in float64. What is not a number in one is not in the other.
-      "ais" gives a `Sandwich` of two such.
+      The values of all datapoints and their mean, averaged in float64. A NaN value makes the mean NaN. For "ais", a
+      `Sandwich` of two such estimates.
 
     Raises:
-      ValueError: `data` are empty or outside of the likelihood's support, the method is unknown, or as for the
-        estimator.
+      ValueError: `data` are empty or outside the likelihood's support, the method is unknown, or as for the estimator.
       TypeError: the estimator has no such option, or as for the estimator.
     """
     check_choice("method", method, tuple(_ESTIMATORS))
@@ -131,7 +130,7 @@ def evaluate(
         check_by_step(params, rows(data, 0), model)
     program, chunks = program_for(jax.default_backend()), []
     for first in range(0, size, chunk_size):
-        # The last chunk is filled up with the first datapoints, whose values are cut off.
+        # The last chunk is filled up with the first datapoints, whose values are dropped.
         positions = np.arange(first, first + chunk_size) % size
         chunks.append(
             jax.device_get(program(params, key, data, positions, model, method, tuple(sorted(options.items()))))
@@ -146,9 +145,9 @@ def evaluate(
 
 @functools.cache
 def program_for(platform: str) -> Callable[..., Any]:
-    """Return the program of one chunk, `(params, key, data, positions, model, method, options)`, for a platform."""
-    # Random bits for chains are many small kernels, which LLVM takes longer to optimize than they ever run: at level 1
-    # an estimator compiles in less than half the time and is as fast.
+    """Return the program for one chunk, `(params, key, data, positions, model, method, options)`, on a platform."""
+    # The random bits of chains are many small kernels, which LLVM takes longer to optimize than they run. At level 1 an
+    # estimator compiles in less than half the time and runs as fast.
     compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
     return jax.jit(_chunk, static_argnames=("method", "options"), compiler_options=compiler_options)
 

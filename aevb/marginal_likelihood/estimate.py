@@ -1,4 +1,4 @@
-"""What every estimator returns, and how log weights become an estimate of it."""
+"""The result type of all estimators, and how log weights become an estimate."""
 
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -35,15 +35,16 @@ class Estimate(NamedTuple):
 
     Attributes:
       log_marginal: `[]`, nats.
-      standard_error: `[]`, nats, the Monte Carlo error of `log_marginal` to first order (the delta method); NaN of a
+      standard_error: `[]`, nats, the Monte Carlo error of `log_marginal` to first order (the delta method); NaN for a
         single particle filter.
-      effective_sample_size: `[]`, how many independent draws of equal weight are worth as much (importance sampling,
-        AIS; of a particle filter at the worst step), or how many independent draws the autocorrelated ones are worth
-        (HMC).
+      effective_sample_size: `[]`, the equivalent number of independent draws of equal weight (importance sampling, AIS;
+        for a particle filter at its worst step), or the number of independent draws equivalent to the autocorrelated
+        ones (HMC).
       acceptance: `[]`, the mean acceptance probability of the chains; `None` without chains.
-      r_hat: `[]`, the largest split R-hat of the chains that sample p(z|x), over the coordinates of z and log p(x, z):
-        above about 1.1 they disagree, and neither estimate nor error can be trusted. `None` without such chains.
-      by_step: what a particle filter finds at each step, `[T]` each; `None` of other estimators.
+      r_hat: `[]`, the largest split R-hat of the chains that sample p(z|x), over the coordinates of z and log p(x, z).
+        Above about 1.1 the chains disagree, and neither the estimate nor its error can be trusted. `None` without such
+        chains.
+      by_step: the results of a particle filter at each step, `[T]` each; `None` for other estimators.
     """
 
     log_marginal: jax.Array
@@ -62,19 +63,19 @@ class Sandwich(NamedTuple, Generic[T]):
 
 
 class LogSums(NamedTuple):
-    """Running sums of weights w that are known by their logarithms: log sum w and log sum w^2, `[]` each."""
+    """Running sums of weights w, kept as logarithms: log sum w and log sum w^2, `[]` each."""
 
     weights: jax.Array
     squares: jax.Array
 
 
 def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int, block_size: int) -> LogSums:
-    """Sums `num_samples` weights, `block_size` of them in memory at a time.
+    """Sum `num_samples` weights, with `block_size` of them in memory at a time.
 
     Args:
-      log_weight: from the position of a draw, `[]` integer, to its log weight `[]`.
-      num_samples: how many.
-      block_size: changes nothing but memory and speed.
+      log_weight: a function from the position of a draw, `[]` integer, to its log weight, `[]`.
+      num_samples: the number of draws.
+      block_size: the number of draws per block, which affects only memory and speed.
 
     Returns:
       The sums.
@@ -83,7 +84,7 @@ def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int
 
     def add_block(sums: LogSums, first: jax.Array) -> tuple[LogSums, None]:
         positions = first + jnp.arange(block_size)
-        # The last block may reach beyond the end.
+        # The last block may extend beyond the end.
         log_weights = jnp.where(positions < num_samples, jax.vmap(log_weight)(positions), -jnp.inf)
         block = LogSums(logsumexp(log_weights), logsumexp(2 * log_weights))
         return jax.tree.map(jnp.logaddexp, sums, block), None
@@ -94,19 +95,19 @@ def sum_by_blocks(log_weight: Callable[[jax.Array], jax.Array], num_samples: int
 
 
 def log_mean(sums: LogSums, num_samples: int) -> Estimate:
-    """The log of the mean of independent weights; its error is the relative standard error of that mean."""
+    """Return the log of the mean of independent weights. Its error is the relative standard error of that mean."""
     effective_sample_size = jnp.exp(2 * sums.weights - sums.squares)
     relative_variance = (1 / effective_sample_size - 1 / num_samples) * (num_samples / (num_samples - 1))
-    # Equal weights leave a difference of rounding errors, which may be negative.
+    # For equal weights the difference is only rounding error, which may be negative.
     standard_error = jnp.sqrt(jnp.maximum(relative_variance, 0.0))
     return Estimate(sums.weights - jnp.log(num_samples), standard_error, effective_sample_size)
 
 
 def log_density_of(distribution: Distribution) -> Callable[[jax.Array], jax.Array]:
-    """`z [..., J] -> log density [...]`, nats.
+    """Return `z [..., J] -> log density [...]`, nats.
 
-    A Gaussian's factor is inverted once: triangular solves inside a loop are slow, and many at once, from a batch of
-    datapoints on a CPU of few cores, have been seen to wait for each other for ever.
+    The Cholesky factor of a Gaussian is inverted once. Triangular solves inside a loop are slow, and many concurrent
+    ones, from a batch of datapoints on a CPU with few cores, have been seen to deadlock.
     """
     if not isinstance(distribution, MultivariateNormal):
         return lambda z: jnp.asarray(distribution.log_prob(z))
@@ -118,7 +119,7 @@ def log_density_of(distribution: Distribution) -> Callable[[jax.Array], jax.Arra
 
 
 def drawing(distribution: Distribution) -> Callable[[jax.Array], tuple[Latents, jax.Array]]:
-    """`key -> z [J], log density []`; a flow's density is known from the way there alone."""
+    """Return `key -> z [J], log density []`. The density of a flow is computed from the intermediates of the draw."""
     log_density = log_density_of(distribution)
 
     def draw(key: jax.Array) -> tuple[Latents, jax.Array]:
@@ -130,9 +131,9 @@ def drawing(distribution: Distribution) -> Callable[[jax.Array], tuple[Latents, 
 
 
 def log_joint(params: Params, x: Datapoint, model: Model) -> Callable[[Latents], jax.Array]:
-    """Return `z -> log p(x, z)`, `[]`, nats: the posterior's log density up to the constant that is wanted.
+    """Return `z -> log p(x, z)`, `[]`, nats: the posterior's log density up to the constant log p(x), the estimand.
 
-    `model` and `x` without a condition.
+    `model` and `x` are without a condition.
     """
     log_prior, x = log_density_of(prior_of(model, params)), jax.tree.map(jnp.asarray, x)
     return lambda z: log_prior(z) + jnp.asarray(likelihood_of(model, params, z).log_prob(x))
@@ -141,9 +142,9 @@ def log_joint(params: Params, x: Datapoint, model: Model) -> Callable[[Latents],
 def over_vectors(
     params: Params, key: jax.Array, x: Datapoint, model: Model, method: str, use_encoder: bool = True
 ) -> tuple[Model, Datapoint]:
-    """Return the model at the condition of `x` as one over z as a vector, and `x` without its condition.
+    """Return the model at the condition of `x`, with z as a vector, and `x` without its condition.
 
-    Fails at trace time, before any compilation, if the arguments are wrong or z is discrete.
+    Raise an error at trace time, before any compilation, if the arguments are wrong or z is discrete.
     """
     check_arguments(params, key, x, model)
     check_value(params, x, model)

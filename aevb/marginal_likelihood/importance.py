@@ -11,28 +11,28 @@ from aevb.support import check_value
 def importance_sampling(
     params: Params, key: jax.Array, x: Datapoint, model: Model, num_samples: int = 5000, block_size: int = 100
 ) -> Estimate:
-    """Estimate log p(x) of one datapoint from K = `num_samples` draws of the encoder.
+    """Estimate log p(x) of one datapoint from K = `num_samples` draws from the encoder.
 
         log p(x) ~= log 1/K sum_k p(x, z_k) / q(z_k|x),     z_k ~ q(z|x)
 
-    Unbiased for p(x), hence *below* log p(x) on average (Jensen), by about half the squared standard error. That error
-    is estimated from the same weights: where the encoder misses a part of the posterior, both are too low together,
-    and an effective sample size of a few draws is the warning.
+    The estimate is unbiased for p(x), hence *below* log p(x) on average (Jensen), by about half the squared standard
+    error. That error is estimated from the same weights. If the encoder misses a part of the posterior, both are too
+    low, and an effective sample size of a few draws is the warning.
 
     Args:
       params: parameters of `model`.
-      key: a typed key, consumed; a draw's noise depends on it and on the draw's position alone.
+      key: a typed key, consumed. The noise of a draw depends only on the key and the position of the draw.
       x: one datapoint, or a `Given`.
       model: the four functions; static.
       num_samples: K.
-      block_size: draws in memory at a time.
+      block_size: the number of draws in memory at a time.
 
     Returns:
       An `Estimate`, without chains.
 
     Raises:
       ValueError: `x` has another shape, or a count is too small.
-      TypeError: a count is no Python int.
+      TypeError: a count is not an integer.
     """
     check_counts(2, num_samples=num_samples)
     check_counts(1, block_size=block_size)

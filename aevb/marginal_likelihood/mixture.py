@@ -48,35 +48,35 @@ def mixture_importance_sampling(
     use_encoder: bool = True,
     num_prior_draws: int = 400,
 ) -> Estimate:
-    """Estimate log p(x) of one datapoint from a mixture that covers the posterior by several means.
+    """Estimate log p(x) of one datapoint by importance sampling from a mixture that covers the posterior.
 
         r(z) = 0.2 q(z|x) inflated + 0.6 g(z) inflated + 0.1 g(z) inflated more + 0.1 p(z)
         log p(x) ~= log 1/K sum_k p(x, z_k) / r(z_k),     z_k ~ r
 
-    g is a Gaussian with full covariance, fitted to the draws of Hamiltonian Monte Carlo chains as `hmc_estimator` does
-    it; these also say, by R-hat, whether the posterior has been found. Unbiased for p(x) whatever g is, and no weight
-    exceeds ten times the likelihood, because the prior is in the mixture. Low on average, by half the squared standard
-    error.
+    g is a Gaussian with full covariance, fitted to draws of Hamiltonian Monte Carlo chains as in `hmc_estimator`. The
+    R-hat of the chains shows whether they have found the posterior. The estimate is unbiased for p(x) for any g, and no
+    weight exceeds ten times the likelihood, because the prior is in the mixture. On average it is below log p(x) by
+    half the squared standard error.
 
     Args:
       params: parameters of `model`.
-      key: a typed key, consumed; a draw's noise depends on it and on the draw's position alone.
+      key: a typed key, consumed. The noise of a draw depends only on the key and the position of the draw.
       x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
       num_samples: K.
-      block_size: draws in memory at a time.
-      num_fit_samples: draws of each chain to fit g to.
-      num_chains: of Hamiltonian Monte Carlo.
-      num_warmup: transitions of each chain before any draw counts.
-      use_encoder: have q(z|x) in the mixture, and start half of the chains from it.
-      num_prior_draws: the other chains each start at the best of so many draws of the prior.
+      block_size: the number of draws in memory at a time.
+      num_fit_samples: the number of draws per chain to which g is fitted.
+      num_chains: the number of Hamiltonian Monte Carlo chains.
+      num_warmup: the number of transitions per chain before any draw counts.
+      use_encoder: whether to include q(z|x) in the mixture and start half of the chains from it.
+      num_prior_draws: the number of draws of the prior, the best of which is the start of each other chain.
 
     Returns:
       An `Estimate`.
 
     Raises:
       ValueError: `x` has another shape, or a count is too small.
-      TypeError: a count is no Python int.
+      TypeError: a count is not an integer.
     """
     model, x = over_vectors(params, key, x, model, "mixture importance sampling", use_encoder)
     check_counts(2, num_samples=num_samples, num_fit_samples=num_fit_samples)
@@ -114,7 +114,7 @@ def mixture_importance_sampling(
 def _inflated(
     weight: float, scale: float, centre: jax.Array, distribution: dist.Distribution, log_density: hmc.LogDensity
 ) -> _Component:
-    """A distribution spread out by `scale` about `centre`, which need not be its mean."""
+    """Return a component: the distribution, spread out by `scale` about `centre`, which need not be its mean."""
     log_volume = len(centre) * jnp.log(jnp.asarray(scale, centre.dtype))
     return _Component(
         weight,

@@ -11,12 +11,13 @@ from aevb.marginal_likelihood.estimate import Estimate, log_density_of, log_join
 from aevb.model import Datapoint, Model, Params
 
 NUM_DISCARDED = 20
-"""Transitions of each chain between the fit and the draws that are weighed. The weights are right on average only for
-draws that know nothing of the fit: the next ones after it lie where q has just been made high, and pull log p(x) down
-by more than Jensen's inequality pushes it up."""
+"""Transitions of each chain between the fit and the weighted draws. The weights are right on average only for draws
+that are independent of the fit: the draws right after it lie where q has just been made high, and pull log p(x) down by
+more than Jensen's inequality pushes it up."""
 
 _MAX_BLOCKS = 256
-"""Consecutive weights of a chain are averaged into at most so many blocks: memory does not grow with the draws."""
+"""The largest number of blocks into which the weights of a chain are averaged, so that memory does not grow with the
+number of draws."""
 
 
 def hmc_estimator(
@@ -33,39 +34,39 @@ def hmc_estimator(
 ) -> Estimate:
     """Estimate log p(x) of one datapoint by the paper's estimator for low-dimensional latent spaces (Appendix D).
 
-    1. chains of Hamiltonian Monte Carlo draw from p(z|x);
-    2. a density q(z), here a Gaussian with full covariance, is fitted to their draws;
-    3. from L = `num_chains` x `num_samples` fresh draws, some transitions later,
+    1. Hamiltonian Monte Carlo chains draw from p(z|x).
+    2. A density q(z), here a Gaussian with full covariance, is fitted to their draws.
+    3. From L = `num_chains` x `num_samples` new draws, made some transitions later,
 
         log p(x) ~= -log 1/L sum_l q(z_l) / (p(z_l) p(x|z_l)),     z_l ~ p(z|x)
 
     The mean is unbiased for 1 / p(x), hence the estimate is *above* log p(x) on average (Jensen), by about half the
-    squared standard error: it is a stochastic upper bound, and gets worse with the number of latent dimensions. A
-    posterior of several modes that the chains do visit costs variance, not consistency.
+    squared standard error. It is a stochastic upper bound and gets worse with the number of latent dimensions. Several
+    modes of the posterior, if the chains visit them, increase the variance but do not affect consistency.
 
-    Chains that are stuck in a wrong mode accept as well as others, so that several are started apart from each other,
-    those in modes of no mass are moved during warm-up (`chains.NEGLIGIBLE`), and the R-hat of all is returned. Where it
-    is large, modes of some mass have shares of the draws that are not theirs, and the value is off, mostly downwards.
-    ParallelChains from the prior alone (`use_encoder=False`) can all miss the same mode, and nothing would tell.
+    Chains that are stuck in a wrong mode have normal acceptance rates. Therefore several chains start far apart, those
+    in modes without mass are moved during warm-up (`chains.NEGLIGIBLE`), and the R-hat of all is returned. If it is
+    large, modes with some mass have the wrong shares of the draws, and the value is off, mostly downwards. Chains that
+    all start from the prior (`use_encoder=False`) can all miss the same mode, which R-hat cannot detect.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       x: one datapoint, or a `Given`.
       model: the four functions; static. Its `encode` is not called without `use_encoder`.
-      num_samples: draws of each chain for step 3.
-      num_fit_samples: draws of each chain for step 2.
-      num_chains: C; they share one step size, adapted to an acceptance of 0.9.
-      num_warmup: transitions of each chain before any draw counts.
-      use_encoder: start half of the chains at draws of q(z|x).
-      num_prior_draws: the other chains each start at the best of so many draws of the prior.
+      num_samples: the number of draws per chain for step 3.
+      num_fit_samples: the number of draws per chain for step 2.
+      num_chains: C. The chains share one step size, adapted to an acceptance of 0.9.
+      num_warmup: the number of transitions per chain before any draw counts.
+      use_encoder: whether to start half of the chains at draws from q(z|x).
+      num_prior_draws: the number of draws of the prior, the best of which is the start of each other chain.
 
     Returns:
-      An `Estimate`; its error accounts for autocorrelation within chains and for disagreement between them.
+      An `Estimate`. Its error accounts for autocorrelation within chains and for disagreement between them.
 
     Raises:
       ValueError: `x` has another shape, or a count is too small.
-      TypeError: a count is no Python int.
+      TypeError: a count is not an integer.
     """
     model, x = over_vectors(params, key, x, model, "the HMC estimator", use_encoder)
     check_counts(2, num_samples=num_samples, num_fit_samples=num_fit_samples)
@@ -93,12 +94,12 @@ def hmc_estimator(
 
 
 def _reciprocal_of_mean(blocks: jax.Array, squares: jax.Array, num_samples: int) -> Estimate:
-    """-log of the mean weight, with an error that knows of autocorrelation.
+    """Return -log of the mean weight, with an error that accounts for autocorrelation.
 
     Args:
-      blocks: `[C, B]`, log of the sum of the weights of each block of consecutive draws.
-      squares: `[]`, log of the sum of all squared weights.
-      num_samples: draws of each chain.
+      blocks: `[C, B]`, the log of the sum of the weights in each block of consecutive draws.
+      squares: `[]`, the log of the sum of all squared weights.
+      num_samples: the number of draws per chain.
     """
     num_chains, num_blocks = blocks.shape
     num_draws = num_chains * num_samples

@@ -1,18 +1,18 @@
-"""What one does with a trained model, on batches: encode, reconstruct, sample, in-paint, denoise.
+"""Uses of a trained model on batches of data: encode, reconstruct, sample, in-paint, denoise.
 
     found = aevb.posterior.encode(params, xs, model)             # means and scales of q(z|x)
-    found = aevb.posterior.encode(params, xs, model, key=key, num_samples=10)      # and draws of it
+    found = aevb.posterior.encode(params, xs, model, key=key, num_samples=10)      # and draws from it
     pictures = aevb.posterior.reconstruct(params, xs, model)
     pictures = aevb.posterior.sample(params, key, 100, model)    # z from the prior, x from p(x|z)
 
-    seen = np.where(is_hidden, np.nan, xs)                       # what is NaN was not seen
-    found = aevb.posterior.impute(params, key, seen, model)      # mean, draws and R-hat of what was not
+    seen = np.where(is_hidden, np.nan, xs)                       # NaN means not seen
+    found = aevb.posterior.impute(params, key, seen, model)      # mean, draws and R-hat of unseen values
     found = aevb.posterior.impute(params, key, noisy, model, noise=aevb.posterior.flips(0.1))
     found = aevb.posterior.draw(params, key, seen, model)        # z itself, by Hamiltonian Monte Carlo
     found = aevb.posterior.log_predictive(params, key, seen, xs, model)            # log p(hidden | seen), and its error
 
-`sample` draws from the prior, `draw` from the posterior of z given what was seen. A datapoint's noise depends on the
-key and on its position alone; `chunk_size` bounds memory and changes nothing else, but for rounding.
+`sample` draws from the prior; `draw` draws from the posterior of z given the observed values. The noise of a datapoint
+depends only on the key and its position. `chunk_size` limits memory and changes results only by rounding.
 """
 
 import importlib
@@ -48,7 +48,7 @@ __all__ = [
     "sample",
 ]
 
-# Imported when they are asked for: they need BlackJAX, which takes a third of a second to import.
+# Imported lazily: these need BlackJAX, which takes a third of a second to import.
 _LATE = {
     "channels": ("Channel", "flips", "gaussian"),
     "draws": ("Method", "PosteriorDraws", "draw"),

@@ -1,4 +1,4 @@
-"""Whole data sets through a model, in chunks: encode, reconstruct, and sample from the prior."""
+"""Encode, reconstruct and sample whole data sets in chunks."""
 
 import functools
 from collections.abc import Callable, Collection
@@ -28,20 +28,20 @@ from aevb.model import (
 from aevb.support import check_data
 
 NUM_SAMPLES = 64
-"""Draws that a mean is estimated from where the posterior does not know its own."""
+"""The number of draws from which the mean is estimated if the posterior does not know its own."""
 
 OnChunk = Callable[[int], None]
-"""Called after every chunk with the number of datapoints done."""
+"""A callback that is called after every chunk with the number of datapoints done."""
 
 
 class Encoded(NamedTuple):
-    """q(z|x) of each datapoint, leaves `[N, ...]` of NumPy arrays; of a `Chain` dicts by level.
+    """The moments and samples of q(z|x) for each datapoint, NumPy arrays `[N, ...]`; for a `Chain`, dicts by level.
 
     Attributes:
-      mean: E_q[z]: exact where the family knows it, else the mean of the samples, or of 64 draws where fewer than two
-        samples are asked for.
+      mean: E_q[z], exact if the family knows it. Otherwise it is the mean of the samples, or of 64 draws if there are
+        fewer than two samples.
       scale: the standard deviation of each dimension, exact or estimated in the same way.
-      samples: draws, leaves `[N, L, ...]`; `None` where none were asked for.
+      samples: draws, leaves `[N, L, ...]`; `None` if `num_samples` is 0.
     """
 
     mean: Any
@@ -59,20 +59,20 @@ def encode(
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> Encoded:
-    """Return the means, the scales and, if asked for, samples of q(z|x) for every datapoint.
+    """Return the means, scales and, optionally, samples of q(z|x) for every datapoint.
 
     Args:
       params: parameters of `model`.
       xs: leaves `[N, ...]`, or a `Given` of two.
       model: the four functions.
-      key: a typed key, for samples, and for posteriors that do not know their mean.
-      num_samples: L, draws for each datapoint.
-      chunk_size: datapoints at a time in the one compiled program.
+      key: a typed key, needed for samples and for posteriors that do not know their mean and variance.
+      num_samples: L, the number of draws per datapoint.
+      chunk_size: the number of datapoints per call of the compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Raises:
-      ValueError: `xs` are empty, of another shape or outside of the likelihood's support; or there is no key where the
-        posterior does not know its mean, or samples are asked for.
+      ValueError: `xs` are empty, have another shape or lie outside the likelihood's support; or `key` is `None` and
+        samples are requested or the posterior does not know its mean and variance.
       TypeError: as for `aevb.elbo`.
     """
     check_counts(0, num_samples=num_samples)
@@ -93,18 +93,18 @@ def reconstruct(
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> Any:
-    """Return the mean of p(x|z) for every datapoint, leaves `[N, ...]` of NumPy arrays.
+    """Return the mean of p(x|z) for every datapoint, NumPy arrays with leaves `[N, ...]`.
 
-    A class (`Categorical`) has no mean: NaN.
+    A class (`Categorical`) has no mean: the result is NaN.
 
     Args:
       params: parameters of `model`.
       xs: leaves `[N, ...]`, or a `Given` of two.
       model: the four functions.
-      key: a typed key, for samples, and for posteriors that do not know their mean.
-      num_samples: of z, over which the mean is taken; by default z is the posterior's mean, or where that is not known
-        one draw.
-      chunk_size: datapoints at a time in the one compiled program.
+      key: a typed key, needed for samples and for posteriors that do not know their mean.
+      num_samples: the number of draws of z over which to average. By default z is the mean of the posterior or, if that
+        is not known, one draw.
+      chunk_size: the number of datapoints per call of the compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Raises:
@@ -132,25 +132,25 @@ def sample(
     chunk_size: int = 1000,
     on_chunk: OnChunk | None = None,
 ) -> Any:
-    """Return data that the model makes up, leaves `[n, ...]` of NumPy arrays: z from the prior, x from p(x|z).
+    """Sample from the generative model: z from the prior, x from p(x|z). Return NumPy arrays with leaves `[n, ...]`.
 
-    Of a prior in levels, some can be `fixed`: their noise is drawn once and is the same in all samples. The highest
-    level, which depends on no other, then has one value; a lower level has where the ones above it are fixed too.
+    If the prior has levels, some can be `fixed`: their noise is drawn once and shared by all samples. The highest
+    level, which depends on no other, then has one value. A lower level has one value if those above it are fixed, too.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
       num_samples: n.
       model: the four functions.
-      condition: what to sample given, one for all, for a model that takes a condition.
-      mean: whether x is the mean of p(x|z), as pictures show it, or a draw.
+      condition: the condition of all samples, for a model that takes one.
+      mean: whether x is the mean of p(x|z), as usual for pictures, or a draw.
       fixed: names of levels of a prior that is a `Chain`.
-      chunk_size: samples at a time in the one compiled program.
+      chunk_size: the number of samples per call of the compiled program.
       on_chunk: called after every chunk with the number of samples done.
 
     Raises:
       ValueError: a count is not positive, or the prior has no such level.
-      TypeError: the model takes a condition and there is none, or the other way round.
+      TypeError: the model takes a condition and none is given, or it takes none and one is given.
     """
     check_model(model)
     check_key(key)
@@ -179,12 +179,12 @@ def _checked_levels(fixed: Collection[str], params: Params, given: Given | None,
     for name in fixed:
         if name not in names:
             levels = f"whose levels are {', '.join(names)}" if names else "which has no levels"
-            raise ValueError(f"fixed names levels of the prior, {levels}, got {describe(name)}")
+            raise ValueError(f"fixed must name levels of the prior, {levels}, got {describe(name)}")
     return tuple(name for name in names if name in fixed)
 
 
 def _knows(moments: tuple[str, ...], params: Params, xs: Datapoint, model: Model) -> bool:
-    """Tell whether q(z|x) knows its "mean" or "variance"."""
+    """Return whether q(z|x) knows all of the `moments`, "mean" and "variance"."""
 
     def look(x: Datapoint) -> list[bool]:
         bound, value = bind(model, x)
@@ -197,8 +197,8 @@ def _knows(moments: tuple[str, ...], params: Params, xs: Datapoint, model: Model
 
 
 def _moment(posterior: Any, name: str) -> Any:
-    """Return the "mean" or "variance" of a distribution; `None` where its family does not know it."""
-    if family_name(posterior).startswith("Categorical"):  # of which numpyro returns NaN
+    """Return the "mean" or "variance" of a distribution; `None` if its family does not know it."""
+    if family_name(posterior).startswith("Categorical"):  # numpyro returns NaN
         return None
     try:
         return getattr(posterior, name)
@@ -207,7 +207,7 @@ def _moment(posterior: Any, name: str) -> Any:
 
 
 def _checked(params: Params, xs: Datapoint, model: Model) -> Datapoint:
-    """Return the datapoints on the device, checked against the model."""
+    """Check the datapoints against the model and return them on the device."""
     check_model(model)
     if num_rows(xs, "xs") == 0:
         raise ValueError("xs are empty: there is nothing to encode")
@@ -232,11 +232,11 @@ def _in_chunks(
     chunk_size: int,
     on_chunk: OnChunk | None,
 ) -> Any:
-    """Put all datapoints through a program, a chunk at a time."""
+    """Run a program on all datapoints, one chunk at a time."""
     if key is not None:
         check_key(key)
     check_counts(1, chunk_size=chunk_size)
-    noise_key = jax.random.key(0) if key is None else key  # nothing is drawn without one
+    noise_key = jax.random.key(0) if key is None else key  # without a key nothing is drawn
     return chunked(
         lambda chunk: program(params, noise_key, rows(xs, chunk), chunk, model, *options),
         np.arange(num_rows(xs)),
@@ -246,12 +246,12 @@ def _in_chunks(
 
 
 def chunked(program: Callable[[Any], Any], positions: np.ndarray, chunk_size: int, on_chunk: OnChunk | None) -> Any:
-    """Call a program with `chunk_size` positions at a time and return what it returns for all, as NumPy arrays."""
+    """Call a program with `chunk_size` positions at a time and return its results for all of them as NumPy arrays."""
     size = len(positions)
     chunk_size = min(int(chunk_size), size)
     found = []
     for first in range(0, size, chunk_size):
-        # The last chunk is filled up with the first positions, whose values are cut off.
+        # The last chunk is filled up with the first positions, whose values are dropped.
         found.append(jax.device_get(program(positions[np.arange(first, first + chunk_size) % size])))
         if on_chunk is not None:
             on_chunk(min(first + chunk_size, size))
@@ -306,7 +306,7 @@ def _sample_chunk(
 ) -> Any:
     bound = bind(model, given)[0]
     prior = prior_of(bound, params)
-    # Nothing of what is drawn without fixed levels depends on there being such.
+    # The key is split only for fixed levels, so that samples without them do not depend on this option.
     key, shared_key = jax.random.split(key) if fixed else (key, key)
 
     def one(position: jax.Array) -> Any:
@@ -319,14 +319,14 @@ def _sample_chunk(
 
 
 def _with_fixed(prior: Any, key: jax.Array, shared_key: jax.Array, fixed: tuple[str, ...]) -> Latents:
-    """Return a draw of a `Chain` whose `fixed` levels are drawn by `shared_key`."""
+    """Return a draw of a `Chain` whose `fixed` levels are drawn with `shared_key`."""
     own, shared = (jax.random.split(each, len(prior.levels)) for each in (key, shared_key))
     keys = {name: (shared if name in fixed else own)[number] for number, name in enumerate(prior.levels)}
     return prior.sample_by_keys(keys)
 
 
 def _mean(likelihood: Any) -> Any:
-    """Return the mean of p(x|z); of a `Chain` of modalities, of each given the means of those before it."""
+    """Return the mean of p(x|z); for a `Chain` of modalities, the mean of each given the means of those before it."""
     if not isinstance(likelihood, Chain):
         return likelihood.mean
     return likelihood.means()

@@ -1,9 +1,9 @@
-"""Noise that data went through before they were seen: channels p(y|x), value by value.
+"""Noise through which data were observed: elementwise channels p(y|x).
 
     flips(p)         y = x, or with probability p its opposite        x is 0 or 1
     gaussian(sd)     y = x + sd times N(0, 1)                          x Gaussian given z, or of finitely many values
 
-Given z, what is seen has the density p(y|z) = sum_x p(y|x) p(x|z), in closed form: x itself never has to be drawn.
+Given z, the observed values have the density p(y|z) = sum_x p(y|x) p(x|z) in closed form, so x never has to be drawn.
 """
 
 import abc
@@ -20,27 +20,27 @@ from aevb.arguments import describe
 from aevb.distributions.chain import family_name
 from aevb.distributions.intensities import OverIntensities
 
-_ROUNDING = 1e-4  # how far a number may be from one of finitely many values
+_ROUNDING = 1e-4  # the tolerance for a number to equal one of finitely many values
 
 
 class Channel(abc.ABC):
-    """A conditional distribution p(y|x) of one value seen given one value of the data; hashable, and static."""
+    """A conditional distribution p(y|x) of one observed value given one value of the data; hashable and static."""
 
     @abc.abstractmethod
     def log_prob(self, y: jax.Array, x: jax.Array) -> jax.Array:
-        """Return log p(y|x), value by value, in nats."""
+        """Return log p(y|x) elementwise, in nats."""
 
     @abc.abstractmethod
     def seen(self, clean: Distribution) -> Distribution:
-        """Return p(y|z), value by value, where `clean` is p(x|z).
+        """Return p(y|z) elementwise, given p(x|z) as `clean`.
 
         Raises:
-          TypeError: it is not known in closed form for this family.
+          TypeError: p(y|z) is not known in closed form for this family.
         """
 
     @abc.abstractmethod
     def restored(self, clean: Distribution, y: jax.Array) -> Distribution:
-        """Return p(x|z, y), value by value, where `clean` is p(x|z); where `y` is NaN that is p(x|z) itself.
+        """Return p(x|z, y) elementwise, given p(x|z) as `clean`. If `y` is NaN, it is p(x|z) itself.
 
         Raises:
           TypeError: as for `seen`.
@@ -56,7 +56,7 @@ class _Flips(Channel):
 
     def seen(self, clean: Distribution) -> Distribution:
         logits = self._logits(clean)
-        # log of p (1 - f) + (1 - p) f, and of the opposite, by which nothing cancels.
+        # The logs of p (1 - f) + (1 - p) f and of its complement, computed without cancellation.
         kept, flipped = jnp.log1p(-self.probability), jnp.log(self.probability)
         one, zero = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         log_odds = jnp.logaddexp(one + kept, zero + flipped) - jnp.logaddexp(zero + kept, one + flipped)
@@ -70,7 +70,7 @@ class _Flips(Channel):
     def _logits(self, clean: Distribution) -> jax.Array:
         if isinstance(inner := _innermost(clean), dist.BernoulliLogits | dist.BernoulliProbs):
             return jnp.broadcast_to(jnp.asarray(inner.logits), clean.batch_shape)
-        raise TypeError(f"flips are of values that are 0 or 1, under a Bernoulli likelihood, not {family_name(clean)}")
+        raise TypeError(f"flips need values 0 or 1 under a Bernoulli likelihood, got {family_name(clean)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +98,11 @@ class _Gaussian(Channel):
 
 
 def flips(probability: float) -> Channel:
-    """Return the channel through which each value that is 0 or 1 turns into the other with this probability.
+    """Return the channel that flips each value, 0 or 1, with the given probability.
 
     Raises:
-      ValueError: it is not above 0 and below 1.
-      TypeError: it is no number.
+      ValueError: the probability is not above 0 and below 1.
+      TypeError: the probability is not a number.
     """
     probability = _number("the probability of flips", probability)
     if not 0 < probability < 1:
@@ -111,13 +111,13 @@ def flips(probability: float) -> Channel:
 
 
 def gaussian(scale: float) -> Channel:
-    """Return the channel that adds Gaussian noise of this standard deviation to each value.
+    """Return the channel that adds Gaussian noise with the given standard deviation to each value.
 
-    Of a likelihood over the 256 intensities it sums over all of them, which takes 256 times the memory of p(x|z).
+    For a likelihood over the 256 intensities it sums over all of them, which takes 256 times the memory of p(x|z).
 
     Raises:
-      ValueError: it is not positive and finite.
-      TypeError: it is no number.
+      ValueError: the standard deviation is not positive and finite.
+      TypeError: the standard deviation is not a number.
     """
     scale = _number("the standard deviation of the noise", scale)
     if not 0 < scale < float("inf"):
@@ -126,13 +126,13 @@ def gaussian(scale: float) -> Channel:
 
 
 class FiniteValues(Distribution):
-    """A distribution over finitely many numbers, by their log-masses up to a constant."""
+    """A distribution over finitely many numbers, given their log-masses up to a constant."""
 
     arg_constraints = {"log_masses": constraints.real}  # noqa: RUF012
     pytree_data_fields = ("values", "log_masses")
 
     def __init__(self, values: jax.Array, log_masses: jax.Array, *, validate_args: bool | None = None):
-        """Take `values` `[K, ...]`, which broadcast, and `log_masses` `[K, *batch_shape]`."""
+        """Take `values`, `[K, ...]`, which broadcast, and `log_masses`, `[K, *batch_shape]`."""
         self.values, self.log_masses = values, jax.nn.log_softmax(log_masses, axis=0)
         super().__init__(batch_shape=log_masses.shape[1:], validate_args=validate_args)
 
@@ -141,7 +141,7 @@ class FiniteValues(Distribution):
         return constraints.real
 
     def log_prob(self, value: ArrayLike, intermediates: Any = None) -> jax.Array:
-        """Return the log-mass in nats: -inf of what is none of the numbers, up to rounding."""
+        """Return the log-mass in nats; -inf if the value is none of the numbers, up to rounding."""
         is_one = jnp.abs(jnp.asarray(value) - self.values) <= _ROUNDING
         return jnp.max(jnp.where(is_one, self.log_masses, -jnp.inf), axis=0)
 
@@ -160,7 +160,7 @@ class FiniteValues(Distribution):
 
 
 def _finite(clean: Distribution) -> tuple[jax.Array, jax.Array]:
-    """Return the values `[K, 1, ...]` and the log-masses `[K, *batch_shape]` of a distribution over a few numbers."""
+    """Return the values `[K, 1, ...]` and log-masses `[K, *batch_shape]` of a distribution over a few numbers."""
     if isinstance(clean, OverIntensities):
         return clean.enumerate_support(expand=False), clean.log_masses()
     if isinstance(inner := _innermost(clean), dist.BernoulliLogits | dist.BernoulliProbs):
@@ -168,13 +168,13 @@ def _finite(clean: Distribution) -> tuple[jax.Array, jax.Array]:
         values = jnp.arange(2, dtype=logits.dtype).reshape(2, *[1] * logits.ndim)
         return values, jnp.stack([jax.nn.log_sigmoid(-logits), jax.nn.log_sigmoid(logits)])
     raise TypeError(
-        f"Gaussian noise is known for likelihoods that are Gaussian, Bernoulli or over the 256 intensities, not for "
+        f"Gaussian noise needs a likelihood that is Gaussian, Bernoulli or over the 256 intensities, got "
         f"{family_name(clean)}"
     )
 
 
 def _innermost(distribution: Distribution) -> Distribution:
-    """Return what was expanded, if anything."""
+    """Return the distribution inside any `ExpandedDistribution`."""
     while isinstance(distribution, dist.ExpandedDistribution):
         distribution = distribution.base_dist
     return distribution

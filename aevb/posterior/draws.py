@@ -1,4 +1,4 @@
-"""Draws of p(z|y), where y is what was seen of a datapoint: a part of it, or all of it through noise."""
+"""Draws of p(z|y), where y is the observed part of a datapoint, or all of it seen through noise."""
 
 import functools
 from collections.abc import Callable
@@ -21,37 +21,38 @@ from aevb.posterior.channels import Channel
 from aevb.posterior.seen import as_seen, checked
 
 Method: TypeAlias = Literal["hmc", "refined", "encoder"]
-"""How z is drawn given what was seen.
+"""The method by which z is drawn given the observed values.
 
-"hmc": by several chains of Hamiltonian Monte Carlo. In the limit these are draws of p(z|y), and R-hat says whether they
-have come near it.
-"refined": from q(z|y) after each dimension of z was moved and stretched by gradient steps that raise the bound on
-log p(y) of this very datapoint (Kim et al. 2018). Of a diagonal Gaussian q that is the best diagonal Gaussian.
-"encoder": from q(z|y) as it is. An encoder that was never shown gaps or noise does not know what to make of them."""
+"hmc": by several Hamiltonian Monte Carlo chains. In the limit these are draws of p(z|y), and R-hat shows whether they
+have come close.
+"refined": from q(z|y) after each dimension of z was shifted and scaled by gradient steps that increase the bound on
+log p(y) for each datapoint separately (Kim et al. 2018). For a diagonal Gaussian q the result is the best diagonal
+Gaussian.
+"encoder": from q(z|y) directly. An encoder that was not trained on gaps or noise may be far off on such data."""
 
 NUM_SAMPLES = 200
-"""Draws of z for each datapoint, by default."""
+"""The default number of draws of z per datapoint."""
 
 CHUNK_SIZE = 100
-"""Datapoints at a time in the compiled program, by default."""
+"""The default number of datapoints per call of the compiled program."""
 
 _NUM_PRIOR_DRAWS = 400
 _NUM_CENTRE_DRAWS = 64
 _NUM_GRADIENT_DRAWS = 8
-_LEARNING_RATE, _LAST_RATE = 0.05, 0.1  # of the steps on q, in units of z; what is left of it at the last one
+_LEARNING_RATE, _LAST_RATE = 0.05, 0.1  # for the steps on q, in units of z; the fraction left at the last step
 
 
 class Options(NamedTuple):
-    """How z is drawn; static.
+    """Static options for drawing z.
 
     Attributes:
-      method: of `Method`.
-      noise: the channel that y went through, or `None`.
+      method: a `Method`.
+      noise: the channel through which y was seen, or `None`.
       num_samples: S.
-      num_chains: C, of Hamiltonian Monte Carlo.
-      num_warmup: transitions of each chain before any counts.
-      num_transitions: of each chain after these.
-      num_steps: gradient steps on q.
+      num_chains: C, the number of Hamiltonian Monte Carlo chains.
+      num_warmup: the number of transitions per chain before any draw counts.
+      num_transitions: the number of transitions per chain after warm-up.
+      num_steps: the number of gradient steps on q.
     """
 
     method: Method
@@ -64,13 +65,14 @@ class Options(NamedTuple):
 
 
 class PosteriorDraws(NamedTuple):
-    """Draws of p(z|y) of each datapoint, NumPy arrays.
+    """Draws of p(z|y) for each datapoint, as NumPy arrays.
 
     Attributes:
-      z: leaves `[N, S, ...]`; of a `Chain` a dict by level. Chain after chain, by "hmc".
-      r_hat: `[N]`, the largest split R-hat over the coordinates of z and log p(y, z): above about 1.1 the chains
-        disagree, and their draws are none of p(z|y). `None` without chains.
-      acceptance: `[N]`, the mean acceptance probability of the chains; `None` without.
+      z: leaves `[N, S, ...]`; for a `Chain`, a dict by level. For "hmc", the draws of one Markov chain follow those of
+        another.
+      r_hat: `[N]`, the largest split R-hat over the coordinates of z and log p(y, z). Above about 1.1 the chains
+        disagree, and their draws do not represent p(z|y). `None` without chains.
+      acceptance: `[N]`, the mean acceptance probability of the chains; `None` without chains.
     """
 
     z: Any
@@ -94,28 +96,29 @@ def draw(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> PosteriorDraws:
-    """Return draws of z given what was seen of every datapoint: what is NaN was not, the rest perhaps through noise.
+    """Draw z given the observed values of every datapoint. NaN was not seen; other values may be noisy.
 
-    A datapoint's noise depends on `key` and on its position alone, so that `chunk_size`, which bounds memory, changes
-    the result by no more than rounding does.
+    The noise of a datapoint depends only on `key` and its position, so `chunk_size`, which limits memory, changes the
+    result only by rounding.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: what was seen, leaves `[N, ...]`, or a `Given` whose condition is known whole.
-      model: the four functions. NaN and noise are for likelihoods of independent values, `aevb.Observed` or not.
-      num_samples: S; by "hmc" a multiple of `num_chains`.
-      method: "hmc", "refined" or "encoder"; the first two are for z without a discrete level.
-      noise: `flips(p)` or `gaussian(sd)`, what `xs` went through.
-      num_chains: C; half of them start at draws of q, the others each at the best of 400 draws of the prior.
-      num_warmup: transitions of each chain before any counts, by which the step size is adapted.
-      num_transitions: of each chain after these; S / C of them are kept, evenly spaced.
-      num_steps: gradient steps of "refined".
-      chunk_size: datapoints at a time in the one compiled program.
+      xs: the observed data, leaves `[N, ...]`, or a `Given` with a complete condition.
+      model: the four functions. NaN and noise need a likelihood of independent values, `aevb.Observed` or not.
+      num_samples: S; for "hmc" a multiple of `num_chains`.
+      method: "hmc", "refined" or "encoder". The first two need z without a discrete level.
+      noise: the channel through which `xs` were seen, `flips(p)` or `gaussian(sd)`.
+      num_chains: C. Half of the chains start at draws of q, each of the others at the best of 400 draws of the prior.
+      num_warmup: the number of transitions per chain before any draw counts, in which the step size is adapted.
+      num_transitions: the number of transitions per chain after warm-up, of which S / C are kept, evenly spaced.
+      num_steps: the number of gradient steps of "refined".
+      chunk_size: the number of datapoints per call of the compiled program.
       on_chunk: called after every chunk with the number of datapoints done.
 
     Raises:
-      ValueError: `xs` are empty, of another shape, or outside of what can be seen; or an option is out of range.
+      ValueError: `xs` are empty, have another shape, or lie outside the support of p(y|z); or an option is out of
+        range.
       TypeError: z is discrete and `method` moves it, `noise` is not known for the likelihood, or as for `aevb.elbo`.
     """
     check_counts(1, chunk_size=chunk_size)
@@ -131,11 +134,11 @@ def draw(
 
 
 def checked_options(method: Method, noise: Channel | None, num_samples: int, *counts: int) -> Options:
-    """Return options, checked.
+    """Check the options and return them.
 
     Raises:
-      ValueError: one is out of range.
-      TypeError: a count is no integer.
+      ValueError: an option is out of range.
+      TypeError: a count is not an integer.
     """
     check_choice("method", method, get_args(Method))
     names = ("num_chains", "num_warmup", "num_transitions", "num_steps")
@@ -147,14 +150,14 @@ def checked_options(method: Method, noise: Channel | None, num_samples: int, *co
             raise ValueError(f"num_samples must be a multiple of num_chains={options.num_chains}, got {num_samples}")
         if options.num_samples // options.num_chains > options.num_transitions // 2 * 2:
             raise ValueError(
-                f"num_samples={num_samples} of {options.num_chains} chains are more than their "
-                f"{options.num_transitions} transitions: raise num_transitions or num_chains"
+                f"num_samples={num_samples} draws from {options.num_chains} chains need more than their "
+                f"{options.num_transitions} transitions per chain: increase num_transitions or num_chains"
             )
     return options
 
 
 def checked_for(params: Params, key: jax.Array, xs: Datapoint, model: Model, options: Options) -> Datapoint:
-    """Return datapoints as `seen.checked` does, checked also against the method."""
+    """Do the same as `seen.checked`, and also check the datapoints against the method."""
     xs = checked(params, key, xs, model, options.noise)
     if options.method != "encoder":
 
@@ -172,8 +175,8 @@ def compiled(program: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def compiled_for(platform: str, program: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what `compiled` does, for a platform."""
-    # As in marginal_likelihood: chains are many small kernels, which take longer to optimize than to run.
+    """Do the same as `compiled`, for a platform."""
+    # As in marginal_likelihood, chains are many small kernels, which take longer to optimize than to run.
     compiler_options: dict[str, Any] | None = {"xla_backend_optimization_level": 1} if platform == "cpu" else None
     return jax.jit(program, static_argnames=("options",), compiler_options=compiler_options)
 
@@ -187,7 +190,7 @@ def _draw_chunk(
 
 
 def draw_one(params: Params, key: jax.Array, x: Datapoint, model: Model, options: Options) -> PosteriorDraws:
-    """Return draws of p(z|y) of one datapoint, leaves `[S, ...]`."""
+    """Return draws of p(z|y) for one datapoint, leaves `[S, ...]`."""
     seen = as_seen(model, options.noise)
     if options.method == "encoder":
         bound, value = bind(seen, x)
@@ -203,7 +206,7 @@ def draw_one(params: Params, key: jax.Array, x: Datapoint, model: Model, options
 
 
 def _by_chains(params: Params, key: jax.Array, y: Datapoint, model: Model, options: Options) -> PosteriorDraws:
-    """Return the kept states of the chains, `[S, J]`, chain after chain."""
+    """Return the kept states of the chains, `[S, J]`, one chain after another."""
     warmup_key, *keys = jax.random.split(key, 3)
     num_chains, num_kept = options.num_chains, options.num_samples // options.num_chains
     half = options.num_transitions // 2
@@ -214,7 +217,7 @@ def _by_chains(params: Params, key: jax.Array, y: Datapoint, model: Model, optio
         (chains, kept), (key, first) = carry, inputs
 
         def keep(kept: jax.Array, index: jax.Array, states: Any) -> jax.Array:
-            # The last state of each stretch stays.
+            # Each slot keeps the last state of its interval.
             return kept.at[(first + index) * num_kept // (2 * half)].set(states.position)
 
         chains, kept, statistics = parallel.sample(key, chains, log_density, half, keep, kept)
@@ -229,10 +232,10 @@ def _by_chains(params: Params, key: jax.Array, y: Datapoint, model: Model, optio
 
 
 def _by_refined(params: Params, key: jax.Array, y: Datapoint, model: Model, options: Options) -> PosteriorDraws:
-    """Return draws `[S, J]` of q after an affine map of each dimension, found by gradient steps from the identity.
+    """Return draws of q, `[S, J]`, after an affine map of each dimension, found by gradient steps from the identity.
 
     With z = c + a + exp(b) (u - c), u ~ q, and c near the mean of q, the bound is E[log p(y, z)] + sum b plus the
-    entropy of q, which stays: q may be of any family, and no gradient passes through its draws.
+    entropy of q, which is constant. Hence q may have any family, and no gradient passes through its draws.
     """
     posterior, log_density = posterior_of(model, params, y), log_joint(params, y, model)
     centre_key, steps_key, draw_key = jax.random.split(key, 3)

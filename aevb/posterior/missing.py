@@ -1,4 +1,4 @@
-"""What was not seen of data, given what was: its mean, draws of it, and how probable each value of it is."""
+"""Imputation of unobserved values given the observed ones: their mean, draws, and the log density of each value."""
 
 from typing import Any, NamedTuple
 
@@ -30,17 +30,17 @@ from aevb.support import check_data
 
 
 class Imputed(NamedTuple):
-    """What p(x | seen) says of each datapoint, NumPy arrays in the shape of the data.
+    """Estimates under p(x | seen) for each datapoint, as NumPy arrays in the shape of the data.
 
-    What was seen without noise is as it was. In-painted values and denoised ones are estimates.
+    Values that were seen without noise are unchanged. In-painted and denoised values are estimates.
 
     Attributes:
-      mean: leaves `[N, ...]`, E[x | seen]: NaN of a class that was not seen.
-      draws: leaves `[N, R, ...]`, draws of p(x | seen), each a whole; `None` where none were asked for.
-      log_likelihood: leaves `[N, ...]`, log p(x_i | seen) of each value of the truth by itself, nats; NaN where it was
-        seen without noise, or is not known. `None` where no truth was given.
-      r_hat: as of `PosteriorDraws`.
-      acceptance: the same.
+      mean: leaves `[N, ...]`, E[x | seen]; NaN for a class that was not seen.
+      draws: leaves `[N, R, ...]`, draws of all of x from p(x | seen); `None` if `num_draws` is 0.
+      log_likelihood: leaves `[N, ...]`, log p(x_i | seen) of each value of the truth separately, nats; NaN if the value
+        was seen without noise or its truth is not known. `None` if no truth was given.
+      r_hat: as in `PosteriorDraws`.
+      acceptance: as in `PosteriorDraws`.
     """
 
     mean: Any
@@ -68,46 +68,46 @@ def impute(
     chunk_size: int = CHUNK_SIZE,
     on_chunk: OnChunk | None = None,
 ) -> Imputed:
-    """Return what was not seen of every datapoint: NaN is in-painted, and noise taken away.
+    """Estimate the values of every datapoint that were not seen: in-paint NaN and remove noise.
 
         E[x | y] ~= 1/S sum_s E[x | z_s, y],      log p(x_i | y) ~= log 1/S sum_s p(x_i | z_s, y_i),      z_s ~ p(z|y)
 
-    A value that was seen through noise says something of itself beside what z says of it, and that is in both. Draws of
-    z are made as `draw` makes them, and with the same key are the same ones; none of them leaves the device.
+    If a value was seen through noise, both estimates use its noisy observation in addition to z. Draws of z are those
+    of `draw` with the same key. They do not leave the device.
 
-    Of sequences, steps after the end are missing too. `aevb.sequences` is about those, and has particle filters.
+    In sequences, steps after the end are missing, too. For sequences see `aevb.sequences`, which has particle filters.
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: what was seen, leaves `[N, ...]`, NaN for what was not, or a `Given`.
-      model: as of `draw`, with a likelihood of independent values.
-      num_samples: S, draws of z for each datapoint.
-      truth: leaves `[N, ...]`, NaN where it is not known; without a condition. Values that `xs` have are not looked at
-        unless there was noise.
-      num_draws: R, of x, at most S.
-      method: as of `draw`.
-      noise: as of `draw`.
-      num_chains: as of `draw`.
-      num_warmup: as of `draw`.
-      num_transitions: as of `draw`.
-      num_steps: as of `draw`.
-      chunk_size: as of `draw`.
-      on_chunk: as of `draw`.
+      xs: the observed data, leaves `[N, ...]`, with NaN for values that were not seen; or a `Given`.
+      model: as for `draw`, with a likelihood of independent values.
+      num_samples: S, the number of draws of z per datapoint.
+      truth: the true values, leaves `[N, ...]`, without a condition; NaN if not known. Without noise, values seen in
+        `xs` are not used.
+      num_draws: R, the number of draws of x, at most S.
+      method: as for `draw`.
+      noise: as for `draw`.
+      num_chains: as for `draw`.
+      num_warmup: as for `draw`.
+      num_transitions: as for `draw`.
+      num_steps: as for `draw`.
+      chunk_size: as for `draw`.
+      on_chunk: as for `draw`.
 
     Raises:
-      ValueError: as for `draw`; or `truth` is of another shape, or outside of the likelihood's support.
+      ValueError: as for `draw`; or `truth` has another shape or lies outside the likelihood's support.
       TypeError: as for `draw`.
     """
     check_counts(1, chunk_size=chunk_size)
     check_counts(0, num_draws=num_draws)
     options = checked_options(method, noise, num_samples, num_chains, num_warmup, num_transitions, num_steps)
     if num_draws > options.num_samples:
-        raise ValueError(f"num_draws={num_draws} of x are more than the num_samples={num_samples} draws of z")
+        raise ValueError(f"num_draws={num_draws} of x are more than the num_samples={num_samples} of z")
     xs = checked_for(params, key, xs, model, options)
     truth = None if truth is None else checked_truth(params, xs, truth, model)
     program = compiled(_impute_chunk)
-    # Draws of x are evenly spaced among those of z, and so over all chains.
+    # Draws of x are evenly spaced among those of z, and thus come from all chains.
     chosen = np.arange(num_draws) * options.num_samples // num_draws if num_draws else None
     return chunked(
         lambda chunk: program(params, key, rows(xs, chunk), chunk, model, options, chosen, rows(truth, chunk)),
@@ -118,10 +118,10 @@ def impute(
 
 
 def checked_truth(params: Params, xs: Datapoint, truth: Any, model: Model) -> Any:
-    """Return the truth on the device, checked against the model and what was seen.
+    """Check the truth against the model and the observed data, and return it on the device.
 
     Raises:
-      ValueError: it is of another shape than `xs`, or outside of the likelihood's support.
+      ValueError: the truth does not have the shape of `xs`, or lies outside the likelihood's support.
     """
     truth = jax.tree.map(jnp.asarray, as_arrays(value_of(truth)))
     found, expected = shapes(truth), shapes(value_of(xs))
@@ -158,9 +158,9 @@ def _impute_chunk(
 
 
 def _restored(likelihood: Distribution, y: Any, noise: Channel | None) -> dict[str, Distribution]:
-    """Return p(x|z, y) value by value, by level, of values that were not seen or seen through noise."""
+    """Return p(x|z, y) elementwise, by level, for values that were not seen or were seen through noise."""
     levels = by_value(likelihood)
-    if isinstance(likelihood, Chain):  # of levels that depend on others nothing is missing, so at y they are known
+    if isinstance(likelihood, Chain):  # the values before a dependent level are not missing, so it is known at y
         levels = {name: levels.get(name) or by_value(level)[ONE_LEVEL] for name, level in likelihood.at(y).items()}
     if noise is None:
         return levels
@@ -168,7 +168,7 @@ def _restored(likelihood: Distribution, y: Any, noise: Channel | None) -> dict[s
 
 
 def _averages(restored: Any, z: Any, y: Any, truth: Any, options: Options) -> tuple[Any, Any]:
-    """Return E[x | y], and log p(x_i | y) of the truth, over draws of z, one at a time in memory."""
+    """Return E[x | y], and log p(x_i | y) of the truth, averaged over draws of z with one in memory at a time."""
     noise = options.noise
 
     def of(z: Any) -> tuple[Any, Any]:
@@ -209,7 +209,7 @@ def _sampled(levels: dict[str, Distribution], key: jax.Array, y: Any, noise: Cha
 
 
 def _where_hidden(estimate: jax.Array, y: jax.Array, noise: Channel | None) -> jax.Array:
-    """Return what was seen as it was, and the estimate elsewhere."""
+    """Return the value of `y` if it was seen without noise, and the estimate elsewhere."""
     return estimate if noise is not None else jnp.where(jnp.isnan(y), estimate, y)
 
 

@@ -1,4 +1,4 @@
-"""log p(hidden | seen) of each datapoint, as the difference of two marginal likelihoods."""
+"""Estimates of log p(hidden | seen) of each datapoint, as the difference of two marginal likelihoods."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -17,17 +17,17 @@ from aevb.posterior.missing import checked_truth
 from aevb.posterior.seen import as_seen, checked, value_of, with_value
 
 Estimator: TypeAlias = Literal["mixture", "is", "hmc", "particle"]
-"""Of `aevb.marginal_likelihood`."""
+"""A method of `aevb.marginal_likelihood`."""
 
 
 class Predictive(NamedTuple):
-    """log p(hidden | seen) of each datapoint, NumPy arrays `[N]`.
+    """Estimates of log p(hidden | seen) of each datapoint, as NumPy arrays `[N]`.
 
     Attributes:
-      log_predictive: nats, of all hidden values together.
-      standard_error: nats, the Monte Carlo error of both estimates together.
+      log_predictive: log p(hidden | seen) of all hidden values jointly, nats.
+      standard_error: the combined Monte Carlo error of both estimates, nats.
       seen: the `Estimate` of log p(seen).
-      both: that of log p(seen, hidden).
+      both: the `Estimate` of log p(seen, hidden).
     """
 
     log_predictive: np.ndarray
@@ -51,28 +51,28 @@ def log_predictive(
 ) -> Predictive:
     """Estimate log p(hidden | seen) = log p(seen, hidden) - log p(seen) of every datapoint.
 
-    The log of the mean of p(hidden | z) over draws of p(z | seen) estimates the same, but draws from there hardly ever
-    explain the hidden part as well as z that know it: it is far below the truth on average. Two estimates of log p,
-    each with draws for its own posterior, have errors that are known, and biases that partly cancel.
+    The log of the mean of p(hidden | z) over draws from p(z | seen) estimates the same quantity. It is far too low on
+    average, because those draws hardly ever explain the hidden part as well as draws of z that depend on it. Two
+    estimates of log p, each with draws for its own posterior, have known errors, and their biases partly cancel.
 
-    Through noise, what is hidden is all of x, and log p(x | y) = log p(x) + log p(y | x) - log p(y).
+    With noise, the hidden part is all of x, and log p(x | y) = log p(x) + log p(y | x) - log p(y).
 
     Args:
       params: parameters of `model`.
       key: a typed key, consumed.
-      xs: what was seen, as of `draw`.
-      truth: what is hidden, leaves `[N, ...]`; NaN for what is not known either. What `xs` have is not looked at.
-        With noise it is all of x, without NaN.
-      model: as of `draw`.
-      noise: as of `draw`.
-      method: of `marginal_likelihood.evaluate`; "is" where z has a discrete level, "particle" for long sequences.
-      chunk_size: as of `draw`.
-      on_chunk: called after every chunk with the number of estimates done, of 2 N.
-      **options: of the estimator, as it documents them.
+      xs: the observed data, as for `draw`.
+      truth: the hidden values, leaves `[N, ...]`; NaN if they are not known either. Values seen in `xs` are not used.
+        With noise, the truth is all of x, without NaN.
+      model: as for `draw`.
+      noise: as for `draw`.
+      method: as for `marginal_likelihood.evaluate`: "is" if z has a discrete level, "particle" for long sequences.
+      chunk_size: as for `draw`.
+      on_chunk: called after every chunk with the number of estimates done, out of 2 N.
+      **options: options of the estimator, which documents them.
 
     Raises:
-      ValueError: as for `draw` and `impute`, the method is unknown, or with noise a part of the truth is NaN.
-      TypeError: as for `draw`, or as for the estimator.
+      ValueError: as for `draw` and `impute`; the method is unknown; or, with noise, a part of the truth is NaN.
+      TypeError: as for `draw` or the estimator.
     """
     check_choice("method", method, get_args(Estimator))
     xs = checked(params, key, xs, model, noise)
@@ -82,7 +82,7 @@ def log_predictive(
     else:
         both = truth
         if any(bool(jnp.any(jnp.isnan(leaf))) for leaf in jax.tree.leaves(truth)):
-            raise ValueError("truth has NaN: where data were seen through noise, log p(x | y) is of all of x")
+            raise ValueError("truth has NaN: for data seen through noise, log p(x | y) needs all of x")
     size, told = num_rows(xs), on_chunk or (lambda done: None)
     keys = jax.random.split(key)
 
@@ -102,7 +102,7 @@ def log_predictive(
 
 
 def _log_channel(noise: Channel, y: Any, x: Any) -> np.ndarray:
-    """Return log p(y | x) of each datapoint, `[N]`, of what was seen of y."""
+    """Return log p(y | x) of the observed values y of each datapoint, `[N]`."""
 
     def of_leaf(y: jax.Array, x: jax.Array) -> jax.Array:
         each = jnp.where(jnp.isnan(y), 0, noise.log_prob(jnp.where(jnp.isnan(y), x, y), x))

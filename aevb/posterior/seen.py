@@ -1,4 +1,4 @@
-"""Models of data as they were seen: values that are NaN not at all, the others through noise if there is any."""
+"""Models of observed data: values that are NaN were not seen, and the others may have been seen through noise."""
 
 import functools
 from collections.abc import Callable
@@ -29,26 +29,26 @@ from aevb.model import (
 from aevb.posterior.channels import Channel
 from aevb.support import check_data
 
-_NUM_MEAN_DRAWS = 64  # of the prior, for the mean that stands for what an encoder cannot leave out
+_NUM_MEAN_DRAWS = 64  # draws of the prior, for the mean that replaces NaN for encoders that cannot handle it
 
 
 @functools.lru_cache(maxsize=64)
 def as_seen(model: Model, noise: Channel | None = None) -> Model:
-    """Return the model of what was seen, y: the same parameters, z and prior, and p(y|z) as its likelihood.
+    """Return the model of the observed data y, with the same parameters, z and prior, and the likelihood p(y|z).
 
-    Under p(y|z) what is NaN was not observed, as under `aevb.Observed`. Every function that takes a model takes this
-    one: the bounds and estimates of log p(x) are then those of log p(y).
+    Under p(y|z), NaN means not observed, as under `aevb.Observed`. The returned model can be passed to every function
+    that takes a model; bounds and estimates of log p(x) are then those of log p(y).
 
-    Its encoder is the model's own. One that knows what is missing, because its model's likelihood is `Observed`, sees
-    NaN as it was trained to. Another sees the mean of the model's own data in the place of NaN: its q is no more than a
-    start. Noise it sees as it is.
+    The encoder is that of `model`. If the likelihood of `model` is `Observed`, the encoder receives NaN as in training.
+    Otherwise NaN is replaced by the mean of data drawn from the model, and q is only a starting point. Noisy values are
+    passed to the encoder unchanged.
 
     Args:
-      model: the four functions. Its likelihood is factorised; of several modalities each is.
+      model: the four functions. The likelihood must be factorised, for several modalities each of them.
       noise: the channel through which all values were seen, if any.
 
     Raises:
-      TypeError: when it decodes, if p(y|z) is not known for the likelihood.
+      TypeError: p(y|z) is not known for the likelihood. This is raised by `decode`.
     """
 
     def at(condition: tuple) -> Model:
@@ -64,12 +64,12 @@ def as_seen(model: Model, noise: Channel | None = None) -> Model:
 
 
 def checked(params: Params, key: jax.Array, xs: Datapoint, model: Model, noise: Channel | None) -> Datapoint:
-    """Return datapoints as they were seen, on the device, checked against the model.
+    """Check observed datapoints against the model and return them on the device.
 
     Raises:
-      ValueError: they are empty, of another shape, outside of the support of p(y|z), or a modality depends on another
-        of which a part is missing.
-      TypeError: `noise` is no channel, or not known for the likelihood, or as for `aevb.elbo`.
+      ValueError: the datapoints are empty, have another shape or lie outside the support of p(y|z), or a modality
+        depends on another that is partly missing.
+      TypeError: `noise` is not a channel or not known for the likelihood, or as for `aevb.elbo`.
     """
     check_model(model)
     check_key(key)
@@ -79,7 +79,7 @@ def checked(params: Params, key: jax.Array, xs: Datapoint, model: Model, noise: 
         raise ValueError("xs are empty: nothing was seen")
     xs = jax.tree.map(jnp.asarray, as_arrays(xs))
     row = rows(xs, 0)
-    bind(model, row)  # of the model itself, which knows whether it takes a condition
+    bind(model, row)  # the original model, whose signature shows whether it takes a condition
     check_data(params, xs, as_seen(model, noise), "xs")
     if dependent := _dependent_level(params, row, model):
         has_gaps = any(bool(jnp.any(jnp.isnan(leaf))) for leaf in jax.tree.leaves(value_of(xs)))
@@ -96,19 +96,19 @@ def checked(params: Params, key: jax.Array, xs: Datapoint, model: Model, noise: 
 
 
 def value_of(xs: Datapoint) -> Any:
-    """Return the part of datapoints that is modelled."""
+    """Return the modelled part of datapoints."""
     return xs.value if isinstance(xs, Given) else xs
 
 
 def with_value(xs: Datapoint, value: Any) -> Datapoint:
-    """Return datapoints with another value, and the same condition where there is one."""
+    """Return datapoints with another value and the same condition, if any."""
     return xs._replace(value=value) if isinstance(xs, Given) else value
 
 
 def by_value(likelihood: Distribution) -> dict[str, Distribution]:
-    """Return p(x|z) value by value, without event axes where the values are independent, by level.
+    """Return p(x|z) elementwise, by level: without event axes if the values are independent.
 
-    Levels of a `Chain` that depend on others are not taken apart, and left out.
+    Levels of a `Chain` that depend on others are left out.
     """
     if isinstance(likelihood, Chain):
         return {name: _factors(level) for name, level in likelihood.levels.items() if isinstance(level, Distribution)}
@@ -127,11 +127,11 @@ def _by_level(function: Callable[[Distribution], Distribution], likelihood: Dist
 
 
 def _seen(likelihood: Distribution, noise: Channel | None) -> Distribution:
-    """Return p(y|z) of one modality, under which NaN counts nothing if its values can be told apart."""
+    """Return p(y|z) of one modality. NaN contributes nothing under it if its values are independent."""
     factors = _factors(likelihood)
     if noise is not None:
         if factors.event_shape:
-            raise TypeError(f"noise is of independent values, which {family_name(likelihood)} ties together")
+            raise TypeError(f"noise needs a likelihood of independent values, got {family_name(likelihood)}")
         return Observed(noise.seen(factors))
     return likelihood if factors.event_shape or isinstance(likelihood, Observed) else Observed(factors)
 
@@ -145,7 +145,7 @@ def _factors(likelihood: Distribution) -> Distribution:
 
 
 def _completed(bound: Model, params: Params, y: Any) -> Any:
-    """Return one datapoint as the encoder can see it: NaN stays only where its likelihood is `Observed`."""
+    """Return one datapoint in a form that the encoder can handle: NaN stays only if the likelihood is `Observed`."""
     prior = prior_of(bound, params)
     draws = prior.sample(jax.random.key(0), (_NUM_MEAN_DRAWS,))
     likelihood = likelihood_of(bound, params, jax.tree.map(lambda leaf: leaf[0], draws))
@@ -169,7 +169,7 @@ def _means(likelihood: Distribution) -> Any:
 
 
 def _dependent_level(params: Params, row: Datapoint, model: Model) -> str | None:
-    """Return the name of a modality that depends on others, if there is one."""
+    """Return the name of a modality that depends on others, or `None`."""
     found = []
 
     def look(params: Params, row: Datapoint) -> None:

@@ -1,4 +1,4 @@
-"""Training: epochs as one program, many members at once, streams, and what to do when numbers stop being finite."""
+"""Training: compiled epochs, populations, data streams, and recovery from non-finite numbers."""
 
 from aevb.training.divergence import DivergedError
 from aevb.training.epochs import make_train_epochs, make_train_step

@@ -1,4 +1,4 @@
-"""One evaluation of a state that was trained before, as `fit` made it then."""
+"""Repeat an evaluation that `fit` made of a state."""
 
 from typing import Any, Unpack
 
@@ -16,15 +16,15 @@ from aevb.training.plan import TrainingPlan, TrainingSettings
 def evaluate_again(
     state: TrainState, data: Any, model: Model, *, key: jax.Array, seconds: float, **settings: Unpack[TrainingSettings]
 ) -> Evaluation:
-    """Return the row that `fit` reported of a state: the same bits on the same machine.
+    """Return the row that `fit` reported for a state, with the same bits on the same machine.
 
     Args:
-      state: that was saved at an evaluation.
-      data: as for `fit`, and so are `model`, `key` and `settings`.
-      model: of which the state is.
-      key: of the run.
-      seconds: of training up to then.
-      **settings: of the run, in the words of `fit`.
+      state: a state that was saved at an evaluation.
+      data: the data of the run, as for `fit`.
+      model: the model of the run.
+      key: the key of the run.
+      seconds: the training time up to the state.
+      **settings: the other arguments that were passed to `fit`.
 
     Raises:
       DivergedError: the bound of a split is not finite.

@@ -1,4 +1,4 @@
-"""Whole epochs as one compiled program: shuffle, gather, step, again; and part of one."""
+"""Whole epochs, and parts of epochs, as one compiled program: shuffle, gather, step, repeat."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ MinibatchStep: TypeAlias = Callable[[TrainState, Datapoint, jax.Array], tuple[Tr
 
 
 class DonatingProgram:
-    """A compiled program that consumes its first argument, a state, and says so when it is given one twice."""
+    """A compiled program that consumes its first argument, a state. Using that state again raises a clear error."""
 
     def __init__(self, program: jax.stages.Wrapped):
         """Wrap a program that donates the buffers of its first argument."""
@@ -35,16 +35,16 @@ class DonatingProgram:
         return self._program(state, *arguments)
 
     def trace(self, *arguments: Any) -> jax.stages.Traced:
-        """Trace the program, as a jitted function does."""
+        """Trace the program, like the method of a jitted function."""
         return self._program.trace(*arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """Lower the program, as a jitted function does."""
+        """Lower the program, like the method of a jitted function."""
         return self._program.lower(*arguments)
 
 
 def make_train_step(loss: Loss, optimizer: optax.GradientTransformation) -> DonatingProgram:
-    """Return one update on one minibatch, `(state, xs) -> (state, loss)`, compiled. The state's buffers are donated.
+    """Compile one update on one minibatch, `(state, xs) -> (state, loss)`. The state's buffers are donated.
 
     Args:
       loss: `(params, key, xs) -> []`, from `make_loss` or your own.
@@ -54,14 +54,14 @@ def make_train_step(loss: Loss, optimizer: optax.GradientTransformation) -> Dona
 
 
 def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey") -> DonatingProgram:
-    """Return whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one compiled program.
+    """Compile whole epochs, `(state, data, num_epochs) -> (state, progress)`, as one program.
 
-    Shuffling, gathering, noise, gradient and update all happen on the device that holds `data`, leaves `[N, ...]`, and
-    the number of epochs is an argument of the program, not part of it. An epoch is N // M minibatches: the N mod M
-    datapoints that an epoch leaves out are other ones each time. The state's buffers are donated.
+    Shuffling, gathering, noise, gradient and update all happen on the device that holds `data`, leaves `[N, ...]`. The
+    number of epochs is an argument of the program, so changing it does not recompile. An epoch has N // M minibatches;
+    the N mod M datapoints that it leaves out differ from epoch to epoch. The state's buffers are donated.
 
     Args:
-      algorithm: from `auto_encoding`, `descent` of your own loss, or another of `aevb.algorithms`.
+      algorithm: an algorithm from `auto_encoding`, from `descent` on your own loss, or from `aevb.algorithms`.
       batch_size: M.
       binarization: "stochastic" redraws the targets of every minibatch.
     """
@@ -69,12 +69,12 @@ def make_train_epochs(algorithm: Algorithm, batch_size: int, binarization: Binar
 
 
 def compiled_epochs(step: MinibatchStep, batch_size: int, bucket: Bucket | None = None) -> DonatingProgram:
-    """Return what `make_train_epochs` does, of a `minibatch_step` and perhaps an algorithm's buckets."""
+    """Do the same as `make_train_epochs`, for a `minibatch_step` and, optionally, the buckets of an algorithm."""
     return DonatingProgram(jax.jit(whole_epochs(step, batch_size, bucket), donate_argnums=0))
 
 
 def whole_epochs(step: MinibatchStep, batch_size: int, bucket: Bucket | None = None) -> TrainEpochs:
-    """Return what `compiled_epochs` compiles, to be transformed further first."""
+    """Return the function that `compiled_epochs` compiles, so that it can be transformed first."""
 
     def train_epochs(state: TrainState, data: Datapoint, num_epochs: int | jax.Array) -> tuple[TrainState, Progress]:
         buckets = None if bucket is None else jax.vmap(bucket)(data)
@@ -103,8 +103,9 @@ def part_of_epoch(
 ) -> Callable[..., tuple[TrainState, Progress]]:
     """Return minibatches of one epoch, `(state, data, first, last) -> (state, progress)`, not compiled.
 
-    They are the `first` to `last - 1` of the order that the state's `shuffle_key` draws: what `whole_epochs` does in an
-    epoch, written alike so that it compiles alike. Numbers are arguments of the program, and `shuffle_key` stays.
+    They are minibatches `first` to `last - 1` in the order that the state's `shuffle_key` draws. The code mirrors an
+    epoch of `whole_epochs` so that it compiles alike. The numbers are arguments of the program, and `shuffle_key` stays
+    in the state.
     """
 
     def train_part(
@@ -124,7 +125,7 @@ def part_of_epoch(
         _, loss = jax.eval_shape(step, inside, rows(data, slice(batch_size)), jnp.arange(batch_size))
         losses = jnp.zeros(len(batches), loss.dtype)
         after, losses = jax.lax.fori_loop(first, last, body, (inside, losses))
-        bad = ~jnp.isfinite(losses)  # a minibatch that was not done has 0
+        bad = ~jnp.isfinite(losses)  # the loss of a minibatch that was not done is 0
         number = jnp.where(jnp.any(bad), jnp.argmax(bad), last - 1)
         first_bad_step = jnp.where(jnp.any(bad), state.step + (number - first).astype(jnp.int32), -1)
         progress = Progress(jnp.sum(losses) / (last - first), first_bad_step, batches[number].astype(jnp.int32))
@@ -137,11 +138,11 @@ def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int, buckets: j
     """Return the minibatches of one epoch, in order: indices `[N // M, M]`.
 
     Args:
-      key: what the order is drawn by.
+      key: the key of the order.
       dataset_size: N.
       batch_size: M.
-      buckets: `[N]`, of each datapoint the number of its bucket. The datapoints of an epoch are then put in order of
-        their buckets, each in a random order, and minibatches are made of them from the first to the last.
+      buckets: `[N]`, the bucket number of each datapoint. If given, the datapoints of an epoch are sorted by bucket, in
+        random order within each, consecutive ones form minibatches, and the order of the minibatches is random.
     """
     num_batches = dataset_size // batch_size
     order = jax.random.permutation(key, dataset_size)[: num_batches * batch_size]
@@ -153,11 +154,11 @@ def epoch_batches(key: jax.Array, dataset_size: int, batch_size: int, buckets: j
 
 
 def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> MinibatchStep:
-    """Return the algorithm's step on a minibatch as it is in the data: split over a mesh, binarized, its key fused."""
+    """Return the algorithm's step on a raw minibatch: it is split over the mesh and binarized, and the key is fused."""
     check_algorithm(algorithm)
     check_binarization(binarization)
 
-    @jax.jit  # though only called where it is inlined: so that it is traced once
+    @jax.jit  # only called inside jitted functions, but jitted so that it is traced only once
     def step(state: TrainState, xs: Datapoint, indices: jax.Array) -> tuple[TrainState, jax.Array]:
         key = fused(state.key)
         key, binarize_key = jax.random.split(key) if binarization == "stochastic" else (key, key)
@@ -169,7 +170,7 @@ def minibatch_step(algorithm: Algorithm, binarization: Binarization) -> Minibatc
 
 
 def _first_bad(progress: Progress, start: jax.Array, losses: jax.Array, batches: jax.Array) -> Progress:
-    """Return the progress after an epoch from step `start`, whose losses are `[N // M]`."""
+    """Return the progress after an epoch that started at step `start` and has losses `[N // M]`."""
     bad = ~jnp.isfinite(losses)
     number = jnp.where(jnp.any(bad), jnp.argmax(bad), len(bad) - 1)
     here = jnp.where(jnp.any(bad), start + number.astype(jnp.int32), -1), batches[number].astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Training one model, from data and a key to a state and a history."""
+"""Train one model: from data and a key to a state and a history."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,14 +20,14 @@ from aevb.training.timetable import EvalEvery, segments
 
 
 class FitResult(NamedTuple):
-    """What `fit` gives back.
+    """The result of `fit`.
 
     Attributes:
-      state: the last one.
-      history: an `Evaluation` for each time it looked.
-      best_state: the one with the highest bound on the validation data; `None` without such data, and where it was
-        before the state that training went on from.
-      best_evaluation: its row of the history.
+      state: the last state.
+      history: one `Evaluation` per evaluation.
+      best_state: the state with the highest bound on the validation data; `None` without such data, or if it came
+        before the state that training resumed from.
+      best_evaluation: the row of the history that belongs to `best_state`.
     """
 
     state: TrainState
@@ -61,49 +61,51 @@ def fit(
     on_evaluation: Callable[[TrainState, Evaluation], None] | None = None,
     on_pause: Callable[[TrainState, float], None] | None = None,
 ) -> FitResult:
-    """Train a model, by AEVB unless told otherwise; defaults as in section 5.
+    """Train a model, by default with AEVB and the settings of section 5.
 
-    Nothing returns to the host between evaluations and pauses. Same key, same data, same machine: same bits. Data that
-    do not fit in device memory come as a `Stream`, in the same order and with the same noise.
+    Nothing is transferred to the host between evaluations and pauses. The same key, data and machine give the same
+    bits. Data that do not fit in device memory can be passed as a `Stream`, with the same order and the same noise.
 
     Args:
       data: a pytree of arrays `[N, ...]`, a `Given` of two, or a `Stream`. NumPy arrays are put on the default device.
-      model: what to train.
+      model: the model to train.
       key: a typed key; initial weights, shuffles, noise and evaluations all derive from it.
-      test_data: of the same structure, or a `Stream`, evaluated beside `data`. Nothing is chosen by them.
-      valid_data: likewise; the state with the highest bound on them is given back beside the last.
-      patience: stop after so many evaluations without a higher bound on `valid_data`; `None` never does.
+      test_data: data of the same structure, or a `Stream`, evaluated in addition to `data`. They have no effect on
+        training.
+      valid_data: the same; the state with the highest bound on these data is returned in addition to the last state.
+      patience: stop after this many evaluations without a higher bound on `valid_data`; `None` never stops early.
       optimizer: any optax transformation; `None` is `paper_optimizer()`.
-      algorithm: `aevb.algorithms.wake_sleep`, say, or `functools.partial(aevb.auto_encoding, kl_weight=4.0)`; `None` is
-        `auto_encoding` with `estimator`.
-      estimator: of the bound that AEVB ascends, and of the one that is reported; of the ELBO with one draw and the
-        analytic KL by default. An `algorithm` carries its own.
-      evaluation: of the bound that is reported, where that should be another.
-      num_epochs: when to stop, counted from the beginning also when resuming; 50 where neither is given.
-      num_steps: when to stop, in minibatches, counted likewise; in place of `num_epochs`, and perhaps in mid-epoch.
+      algorithm: for example `aevb.algorithms.wake_sleep` or `functools.partial(aevb.auto_encoding, kl_weight=4.0)`;
+        `None` is `auto_encoding` with `estimator`.
+      estimator: the estimator of the bound that AEVB maximizes and of the reported bound; by default the ELBO with one
+        draw and the analytic KL. An `algorithm` has its own.
+      evaluation: the estimator of the reported bound, if it should differ.
+      num_epochs: the number of epochs, counted from the beginning, also when resuming; 50 if neither this nor
+        `num_steps` is given.
+      num_steps: the number of minibatches, counted the same way. It replaces `num_epochs` and may end in mid-epoch.
       batch_size: M.
       map_prior: whether to include log p(theta) = log N(theta; 0, I).
-      binarization: what the targets are; see `aevb.data.binarization`.
+      binarization: how targets are made; see `aevb.data.binarization`.
       eval_every: epochs between evaluations, or "log" for eight per decade. There is always one before the first
         minibatch and one after the last.
-      active_units: whether to count them, as for `evaluate`.
-      state: where to go on from, a state that `on_evaluation` or `on_pause` was given or `fit` returned, in mid-epoch
-        too; consumed.
-      seconds: the training time that `state` took.
-      history: the evaluations up to `state`, for what is the best so far and when patience ends.
-      on_evaluation: called with each new state and its `Evaluation`: to save, print or plot. The state is valid
-        during the call only; copy what is to be kept.
-      on_pause: called between evaluations, after every epoch or about every second, whichever is longer, and of a
-        `Stream` after every block, in mid-epoch too. With the state and the seconds of training so far: to save, and
-        to stop by raising. The numbers are the same with and without it.
+      active_units: whether to count active units, as for `evaluate`.
+      state: the state to resume from, possibly in mid-epoch: one that `fit` returned or passed to `on_evaluation` or
+        `on_pause`. It is consumed.
+      seconds: the training time up to `state`.
+      history: the evaluations up to `state`, used for the best state so far and for `patience`.
+      on_evaluation: called with each new state and its `Evaluation`, to save, print or plot. The state is valid only
+        during the call; copy what you keep.
+      on_pause: called with the state and the training time so far between evaluations, to save, or to stop training by
+        raising. It is called after every epoch or about every second, whichever is longer; for a `Stream`, after every
+        block, also in mid-epoch. It does not change the results.
 
     Returns:
-      The last state, the best, and the history from here on.
+      The last state, the best state, and the history of this call.
 
     Raises:
-      ValueError: an argument out of range, named with its value, or data outside of the likelihood's support.
-      TypeError: an argument of another kind than it must be.
-      DivergedError: the objective or its gradient became NaN or infinite; says at which step and on which datapoints.
+      ValueError: an argument is out of range, or data lie outside the likelihood's support.
+      TypeError: an argument has the wrong type.
+      DivergedError: the objective or its gradient became NaN or infinite. The error names the step and the datapoints.
     """
     data, model = data_and_model(data, model, "fit")
     check_key(key)
@@ -129,7 +131,7 @@ def fit(
             plan.check_values(state, evaluation_key)
         first_row = plan.start_evaluation(evaluation_key, state, seconds, check_values=True)
     else:
-        state = sharding.place(state)  # a checkpoint may come back on one device
+        state = sharding.place(state)  # a restored checkpoint may be on one device
 
     def pause(state: TrainState, since: float) -> None:
         if on_pause is not None:
@@ -138,7 +140,7 @@ def fit(
     left = plan.remaining(state)
     train = plan.compile(state, pause)
     if first_row is not None:
-        record(state, first_row())  # which was under way while the program was compiled
+        record(state, first_row())  # this evaluation ran while the program was compiled
     if best.is_time_to_stop:
         left = left._replace(num_epochs=left.epoch, num_steps=0)
     for segment in segments(train, state, left, eval_every, pauses=on_pause is not None):

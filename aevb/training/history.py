@@ -1,4 +1,4 @@
-"""What training reports: a row for each evaluation, and which of them is the best by validation data."""
+"""The history of a training run: one row per evaluation, and the best by validation data."""
 
 import math
 from collections.abc import Sequence
@@ -15,31 +15,33 @@ from aevb.evaluation import Bound
 NAN = math.nan
 
 ONLY_SOME_HAVE = ("train_iwae", "test_iwae", "valid_elbo", "valid_iwae", "train_fivo", "test_fivo", "valid_fivo")
-"""The bounds that are NaN unless there are validation data, or the estimator is of them."""
+"""The bounds that are NaN unless there are validation data or the estimator is for them."""
 
 
 class Evaluation(NamedTuple):
     """One row of a training history. Bounds are in nats per datapoint over whole splits, and never weighted.
 
+    All bounds are NaN if the algorithm trains no recognition model.
+
     Attributes:
       epoch: whole epochs done.
       num_train_samples: datapoints seen, with repetition: the horizontal axis of Figure 2.
-      train_elbo: the bound on the training data; NaN where the algorithm trains no recognition model, as for all below.
-      test_elbo: the bound on the test data; NaN where there are none, as for the two below.
-      test_reconstruction: its first term.
-      test_kl: its second term.
-      active_units: latent dimensions in use, on the test data, or on the training data where there are none; `None`
-        where they are not counted.
-      seconds: spent training so far, without compilation and evaluation.
-      test_kl_by_level: the second term by level of latents, summed over the steps of a path.
+      train_elbo: the ELBO on the training data.
+      test_elbo: the ELBO on the test data; NaN without test data, like its two terms.
+      test_reconstruction: the first term of `test_elbo`.
+      test_kl: the second term of `test_elbo`.
+      active_units: latent dimensions in use, on the test data or, without any, on the training data; `None` if they are
+        not counted.
+      seconds: the training time so far, without compilation and evaluation.
+      test_kl_by_level: `test_kl` by level of latents, summed over the steps of a path.
       active_units_by_level: the active units of each level.
-      train_iwae: the importance weighted bound on the training data; NaN unless the estimator is of that bound.
-      test_iwae: the same on the test data.
-      valid_elbo: the bound on the validation data; NaN where there are none.
-      valid_iwae: the importance weighted bound on them.
-      train_fivo: the filtering variational objective on the training data; NaN unless the estimator is of that bound.
-      test_fivo: the same on the test data.
-      valid_fivo: the same on the validation data.
+      train_iwae: the importance weighted bound on the training data; NaN unless the estimator is for that bound.
+      test_iwae: the importance weighted bound on the test data.
+      valid_elbo: the ELBO on the validation data; NaN without validation data.
+      valid_iwae: the importance weighted bound on the validation data.
+      train_fivo: the filtering variational objective on the training data; NaN unless the estimator is for that bound.
+      test_fivo: the filtering variational objective on the test data.
+      valid_fivo: the filtering variational objective on the validation data.
     """
 
     epoch: int
@@ -62,15 +64,15 @@ class Evaluation(NamedTuple):
 
     @property
     def valid_bound(self) -> float:
-        """The bound by which states are compared: on the validation data, of the kind that the estimator is of."""
+        """The validation bound by which states are compared: FIVO or the importance weighted bound, else the ELBO."""
         known = (each for each in (self.valid_fivo, self.valid_iwae) if not math.isnan(each))
         return next(known, self.valid_elbo)
 
 
 def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) -> Evaluation:
-    """Return the row of an evaluation from the bounds of its splits, "train" and perhaps "valid" and "test"."""
+    """Return the row of an evaluation from the bounds of its splits: "train" and optionally "valid" and "test"."""
     train, valid, test = bounds["train"], bounds.get("valid"), bounds.get("test")
-    shown = test or train  # active units are those of the training data where there are no others
+    shown = test or train  # active units are counted on the training data if there are no test data
     return Evaluation(
         *counts,
         train.elbo,
@@ -90,29 +92,29 @@ def row_of(counts: tuple[int, int], bounds: dict[str, Bound], seconds: float) ->
 
 
 def best_row(history: Sequence[Evaluation]) -> Evaluation | None:
-    """Return the evaluation with the highest bound on validation data, the first of equals; `None` without any."""
+    """Return the first evaluation with the highest validation bound; `None` if there is no such bound."""
     rows = [row for row in history if not math.isnan(row.valid_bound)]
     return max(rows, key=lambda row: row.valid_bound, default=None)
 
 
 class Best:
-    """The best state so far by validation data, and whether it is time to stop.
+    """The best state so far by validation data, and whether to stop early.
 
     Attributes:
-      row: its evaluation; `None` while there is none.
-      state: a copy of it; `None` too where it was before the state that training went on from.
+      row: the evaluation of the best state; `None` if there is none yet.
+      state: a copy of the best state; also `None` if it came before the state that training resumed from.
     """
 
     def __init__(self, patience: int | None, history: Sequence[Evaluation] = ()):
-        """Begin, or go on from an earlier `history`."""
+        """Begin, or continue an earlier `history`."""
         self._patience = patience
         self.row = best_row(history)
         self.state: TrainState | None = None
-        earlier = [row.num_train_samples for row in history]  # which tell rows of one epoch apart
+        earlier = [row.num_train_samples for row in history]  # these distinguish rows of one epoch
         self._since = 0 if self.row is None else sum(samples > self.row.num_train_samples for samples in earlier)
 
     def note(self, state: TrainState, row: Evaluation) -> None:
-        """Compare an evaluation with the best."""
+        """Compare an evaluation with the best one, and keep the better."""
         if math.isnan(row.valid_bound):
             return
         if self.row is not None and row.valid_bound <= self.row.valid_bound:
@@ -122,14 +124,14 @@ class Best:
 
     @property
     def is_time_to_stop(self) -> bool:
-        """Whether there were `patience` evaluations since the best."""
+        """Whether there have been `patience` evaluations since the best one."""
         return self._patience is not None and self._since >= self._patience
 
 
 def check_patience(patience: Any, valid_data: Any) -> None:
-    """Raise `ValueError` or `TypeError` for what `fit` does not take."""
+    """Raise `ValueError` or `TypeError` unless `fit` accepts these arguments."""
     if patience is None:
         return
     check_counts(1, patience=patience)
     if valid_data is None:
-        raise ValueError(f"patience={describe(patience)} stops by the bound on valid_data, and there are none")
+        raise ValueError(f"patience={describe(patience)} stops by the bound on valid_data, but there are none")

@@ -1,22 +1,23 @@
-"""The keys that training and evaluation derive from the one they are given.
+"""The keys that training and evaluation derive from the given key.
 
-Programs, because each operation on keys by itself is one too, of 20 ms at every start.
+The functions are jitted, because otherwise each single operation on keys is compiled separately, which takes 20 ms at
+every start.
 """
 
 import jax
 
-# A key that is folded with i is child i of a split: the splits and parameters of an evaluation have 0 to 3.
+# Folding i into a key gives child i of its split: the splits and parameters of an evaluation use children 0 to 3.
 _NUM_CHILDREN = 4
 
 
 @jax.jit
 def key_pair(key: jax.Array) -> tuple[jax.Array, ...]:
-    """Return two keys: of training and evaluation, or of the noise and the order of an epoch."""
+    """Return two keys: one for training and one for evaluation, or for the noise and the order of an epoch."""
     return tuple(jax.random.split(key))
 
 
 def evaluation_keys(key: jax.Array, epoch: int, num_steps: int = 0) -> dict[str, jax.Array]:
-    """Return the keys of each split and of the parameters, `num_steps` minibatches after `epoch` whole epochs."""
+    """Return the keys for each split and the parameters, `num_steps` minibatches after `epoch` whole epochs."""
     return _in_mid_epoch(key, epoch, num_steps) if num_steps else _after_epochs(key, epoch)
 
 

@@ -1,6 +1,6 @@
 """The states of a population and the programs that train them.
 
-A population's `TrainState` has a leading axis of members, `[K, ...]`, on every array of it.
+Every array in a population's `TrainState` has a leading axis of members, `[K, ...]`.
 """
 
 import functools
@@ -22,18 +22,18 @@ from aevb.training.pieces import Programs, begin_epoch
 from aevb.training.timetable import Remaining
 
 Execution: TypeAlias = Literal["side_by_side", "in_turn"]
-"""How members are trained by one program: each step of all of them at once, or one member after the other."""
+"""How one program trains the members: each step for all of them at once, or one member after another."""
 
 Tree = TypeVar("Tree")
 
 
 def default_execution() -> Execution:
-    """Return how members are best trained on the default device (RESULTS.md).
+    """Return the best execution for the default device (RESULTS.md).
 
-    A GPU is bound by launching the kernels of one small network, and side by side they are launched once for all: 30
-    members take the time of 6. A TPU runs a step of one member as one program, and gains a tenth by its compiler's
-    count of cycles: there members side by side are for one program's sake. The caches of a CPU hold one member and not
-    eight.
+    On a GPU, small networks are limited by kernel launches, and side by side the kernels are launched once for all
+    members: 30 members take the time of 6. A TPU runs a step of one member as one program and gains only a tenth, by
+    its compiler's cycle count; members run side by side there so that there is one program. The caches of a CPU hold
+    one member but not eight.
     """
     return "in_turn" if jax.default_backend() == "cpu" else "side_by_side"
 
@@ -47,17 +47,17 @@ def init_population(
     """Return the initial states of K members, `[K, ...]`.
 
     Args:
-      algorithm: what trains them all.
+      algorithm: the algorithm that trains all members.
       keys: K typed keys, one per member.
-      hyperparameters: K values each of what the optimizer keeps in its state, `{"learning_rate": [0.01, 0.02]}` say:
-        `paper_optimizer` does, and what `optax.inject_hyperparams` makes.
+      hyperparameters: K values per hyperparameter, for example `{"learning_rate": [0.01, 0.02]}`. The optimizer must
+        keep the hyperparameter in its state, as `paper_optimizer` and `optax.inject_hyperparams` do.
       x: one datapoint, for algorithms whose `init` needs it.
 
     Raises:
-      ValueError: a hyperparameter that the optimizer does not keep, or not K of them.
+      ValueError: the optimizer does not keep a hyperparameter, or there are not K values.
     """
     states = []
-    init = jax.jit(algorithm.init)  # as `fit` does: compiled, the same numbers may round otherwise
+    init = jax.jit(algorithm.init)  # compiled, as in `fit`: uncompiled, the same numbers may be rounded differently
     for member, key in enumerate(keys):
         state = init(key) if x is None else init(key, x)
         values = {name: _of_member(name, of, member, len(keys)) for name, of in (hyperparameters or {}).items()}
@@ -66,7 +66,7 @@ def init_population(
 
 
 def stack(members: Sequence[Tree]) -> Tree:
-    """Stack the states of single members, or other pytrees of theirs, into those of a population, `[K, ...]`."""
+    """Stack the states or other pytrees of single members into those of a population, `[K, ...]`."""
     return _stack(list(members))
 
 
@@ -88,23 +88,23 @@ def _member_of(states: TrainState, member: int) -> TrainState:
 def make_train_population(
     algorithm: Algorithm, batch_size: int, binarization: Binarization = "grey", execution: Execution | None = None
 ) -> TrainEpochs:
-    """Return whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, by one compiled program.
+    """Compile whole epochs of all members, `(states, data, num_epochs) -> (states, progress)`, as one program.
 
-    Each member shuffles `data` (leaves `[N, ...]`, held once) by its own key. A member whose loss or parameters stop
-    being finite keeps the state that it came with, and touches no other.
+    Each member shuffles `data` (leaves `[N, ...]`, held once) with its own key. A member whose loss or parameters
+    become non-finite returns to the state it had before the call and does not affect the others.
 
     Args:
-      algorithm: what trains them all.
+      algorithm: the algorithm that trains all members.
       batch_size: M.
       binarization: as for `aevb.make_train_epochs`.
-      execution: "side_by_side" or "in_turn"; by default what suits the device.
+      execution: "side_by_side" or "in_turn"; by default the best for the device.
 
     Returns:
-      What trains them; `states` are consumed. Its `progress` has `[K]` losses and first bad steps, and their indices,
+      The training function, which consumes `states`. Its `progress` has losses and first bad steps `[K]`, and indices
       `[K, M]`.
 
     Raises:
-      ValueError: an unknown execution.
+      ValueError: the execution is unknown.
     """
     return _of_members(whole_epochs(minibatch_step(algorithm, binarization), batch_size, algorithm.bucket), execution)
 
@@ -112,7 +112,7 @@ def make_train_population(
 def population_programs(
     algorithm: Algorithm, batch_size: int, binarization: Binarization, execution: Execution | None, data: Any
 ) -> Programs:
-    """Return what trains K members on `data`, leaves `[N, ...]`, for `pieces`; the rest as `make_train_population`."""
+    """Return the programs, for `pieces`, that train K members on `data`. Arguments as for `make_train_population`."""
     whole = make_train_population(algorithm, batch_size, binarization, execution)
     part = _of_members(part_of_epoch(minibatch_step(algorithm, binarization), batch_size, algorithm.bucket), execution)
     return Programs(
@@ -123,7 +123,7 @@ def population_programs(
 
 
 def compiled(programs: Programs, states: TrainState, left: Remaining) -> TrainState:
-    """Call the programs that `left` needs, so that they are compiled, for no epochs; return `states`, consumed."""
+    """Compile the programs that `left` needs, by calling them for zero epochs. Consume `states` and return them."""
     if left.has_parts:
         programs.part(programs.begin(states), np.int32(0), np.int32(0))
     if not left.has_whole_epochs:
@@ -135,7 +135,7 @@ def compiled(programs: Programs, states: TrainState, left: Remaining) -> TrainSt
 def _of_members(
     train: Callable[..., tuple[TrainState, Progress]], execution: Execution | None
 ) -> Callable[..., tuple[TrainState, Progress]]:
-    """Return `train`, `(state, data, *counts) -> (state, progress)`, for all members, restoring those that go wrong."""
+    """Return `train`, `(state, data, *counts) -> (state, progress)`, for all members; diverging ones are restored."""
     execution = execution or default_execution()
     check_choice("execution", execution, get_args(Execution))
 
@@ -150,7 +150,7 @@ def _of_members(
 
 
 def side_by_side(train: Callable[..., tuple[TrainState, Progress]]) -> jax.stages.Wrapped:
-    """Return `train`, `(state, data, *counts) -> (state, progress)`, for all members at once, compiled; it donates."""
+    """Compile `train`, `(state, data, *counts) -> (state, progress)`, for all members at once, donating the states."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_all(states: TrainState, data: Any, *counts: int | jax.Array) -> Any:
@@ -175,6 +175,6 @@ def _with_hyperparameters(optimizer_state: Any, values: Mapping[str, float]) -> 
     for name, value in values.items():
         found = optax.tree.get(optimizer_state, name)
         if found is None:
-            raise ValueError(f"the optimizer keeps no {name!r} in its state: make it by optax.inject_hyperparams")
+            raise ValueError(f"the optimizer keeps no {name!r} in its state: make it with optax.inject_hyperparams")
         optimizer_state = optax.tree.set(optimizer_state, **{name: jnp.asarray(value, found.dtype)})
     return optimizer_state

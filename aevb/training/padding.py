@@ -1,9 +1,9 @@
-"""Members of different latent sizes in one shape, so that one program trains them all.
+"""Pad members of different latent sizes to one shape, so that one program trains them all.
 
-A member of J latents is held in the networks of J' > J with zeros in what it does not have: the encoder's outputs for
-the other latents give q(z_j|x) = N(0, 1) = p(z_j), which costs no KL divergence, and the decoder's first layer
-multiplies those z_j by zero. Gradients there are dropped, so that zeros stay zeros: what is padded contributes exactly
-nothing, and the rest is what the member alone would be. So is its noise, because a draw depends on its position alone.
+A member with J latents is held in networks for J' > J latents, padded with zeros. The encoder's outputs for the other
+latents give q(z_j|x) = N(0, 1) = p(z_j), which adds no KL divergence, and the decoder's first layer multiplies those
+z_j by zero. Gradients of the padding are dropped, so zeros remain zeros. The padding thus contributes exactly nothing,
+and the member trains as it would alone, with the same noise, because a draw depends only on its position.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from aevb.models import build, recipe_of
 
 
 class PaddedState(NamedTuple):
-    """What `padded` keeps.
+    """The state of a `padded` optimizer.
 
     Attributes:
-      latent_dim: `[]` int32, how many latents the member has: the first ones.
-      inner: the state of the optimizer itself.
+      latent_dim: `[]` int32, the number of latents of the member, which are the first ones.
+      inner: the state of the wrapped optimizer.
     """
 
     latent_dim: jax.Array
@@ -31,17 +31,17 @@ class PaddedState(NamedTuple):
 
 
 def padded(optimizer: optax.GradientTransformation, model: Model) -> optax.GradientTransformation:
-    """Return `optimizer` with the updates of what is padded dropped; nothing is, until `Padding.pad` says so.
+    """Return `optimizer` without the updates of padding. Initially there is none; `Padding.pad` sets it.
 
-    What is padded follows from one integer of each member: masks in the shapes of the parameters would be a third of
-    the state, read in every step.
+    The padding follows from one integer per member. Masks in the shapes of the parameters would be a third of the
+    state, read in every step.
 
     Args:
-      optimizer: of a member alone.
-      model: the padded one, by `aevb.mlp_vae` with a diagonal Gaussian posterior.
+      optimizer: the optimizer of a single member.
+      model: the padded model, built by `aevb.mlp_vae` with a diagonal Gaussian posterior.
 
     Raises:
-      ValueError: the model is another.
+      ValueError: the model is not such a model.
     """
     latent_dim = _latent_dims(model, model)[0]
     family, arguments = recipe_of(model)
@@ -63,14 +63,14 @@ def padded(optimizer: optax.GradientTransformation, model: Model) -> optax.Gradi
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """The axis of a parameter that runs over latents: `[..., blocks * J, ...]`. A `number` of -1 is none."""
+    """The axis of a parameter that runs over latents: `[..., blocks * J, ...]`. A `number` of -1 means none."""
 
     number: int
     blocks: int
 
 
 def _is_present(leaf: jax.Array, axis: _Axis, latent_dim: jax.Array) -> jax.Array:
-    """Return 1 where the member has a parameter and 0 where it is padded, in a shape that broadcasts to `leaf`."""
+    """Return 1 for parameters of the member and 0 for padding, in a shape that broadcasts to `leaf`."""
     size = leaf.shape[axis.number]
     within_block = jnp.arange(size) % (size // axis.blocks)
     shape = [size if number == axis.number else 1 for number in range(leaf.ndim)]
@@ -78,7 +78,7 @@ def _is_present(leaf: jax.Array, axis: _Axis, latent_dim: jax.Array) -> jax.Arra
 
 
 def _latent_axes(model: Model, larger: Model, latent_dim: int) -> Any:
-    """Return the axis of each parameter that runs over latents: the one whose size differs between two models."""
+    """Return the axis of each parameter that runs over latents: the one with different sizes in the two models."""
 
     def axis(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> _Axis:
         differing = [number for number in range(one.ndim) if one.shape[number] != other.shape[number]]
@@ -92,31 +92,31 @@ def _latent_axes(model: Model, larger: Model, latent_dim: int) -> Any:
 
 
 class Padding:
-    """The way between a member and networks of more latents, for algorithms that carry nothing from step to step."""
+    """Conversion between a member and networks with more latents, for algorithms without a carry between steps."""
 
     def __init__(self, optimizer: optax.GradientTransformation, model: Model, padded_model: Model):
-        """Find out which axes of which parameters run over latents: those whose sizes differ.
+        """Find the axes of parameters that run over latents: those with different sizes in the two models.
 
         Args:
-          optimizer: of the member alone; the population's is `padded(optimizer, padded_model)`.
-          model: the member's, by `aevb.mlp_vae` with a diagonal Gaussian posterior.
-          padded_model: the same with as many latents, or more.
+          optimizer: the optimizer of the member; that of the population is `padded(optimizer, padded_model)`.
+          model: the member's model, built by `aevb.mlp_vae` with a diagonal Gaussian posterior.
+          padded_model: the same model with at least as many latents.
 
         Raises:
-          ValueError: the models are others.
+          ValueError: the models are not such models.
         """
         self._optimizer = optimizer
         self._latent_dim, self._padded_dim = _latent_dims(model, padded_model)
         self._axes = _latent_axes(model, padded_model, self._latent_dim)
 
     def pad(self, state: TrainState) -> TrainState:
-        """Return a state of the member with zeros around it."""
+        """Return a state of the member, padded with zeros."""
         inner = self._of_optimizer_state(state.optimizer_state, self._pad)
         of_member = PaddedState(jnp.int32(self._latent_dim), inner)
         return state._replace(params=self._of_params(state.params, self._pad), optimizer_state=of_member)
 
     def cut(self, state: TrainState) -> TrainState:
-        """Return the state of the member alone, out of a padded one."""
+        """Return the state of the member without its padding."""
         inner = self._of_optimizer_state(state.optimizer_state.inner, self._cut)
         return state._replace(params=self._of_params(state.params, self._cut), optimizer_state=inner)
 
@@ -133,7 +133,7 @@ class Padding:
         return leaf if axis.number < 0 else self._in_blocks(leaf, axis, self._padded_dim, self._without_zeros)
 
     def _in_blocks(self, leaf: jax.Array, axis: _Axis, size: int, change: Any) -> jax.Array:
-        """Change `size` latents of each block: of means by themselves and of log-variances by themselves."""
+        """Apply `change` to the `size` latents of each block: means and log-variances are separate blocks."""
         last = jnp.moveaxis(leaf, axis.number, -1)
         changed = change(last.reshape(*last.shape[:-1], axis.blocks, size))
         return jnp.moveaxis(changed.reshape(*last.shape[:-1], -1), -1, axis.number)
@@ -151,5 +151,5 @@ def _latent_dims(model: Model, padded_model: Model) -> tuple[int, int]:
     if family != "mlp" or arguments.get("posterior") != "gaussian":
         raise ValueError("only an mlp_vae with a diagonal Gaussian posterior can be padded")
     if (family, arguments) != (other_family, others) or latent_dim > padded_dim:
-        raise ValueError("the padded model must be the member's with as many latents, or more")
+        raise ValueError("the padded model must be the member's model with at least as many latents")
     return latent_dim, padded_dim

@@ -1,4 +1,4 @@
-"""Training in pieces: whole epochs by one program, part of an epoch by another that few runs need."""
+"""Training in pieces: one program for whole epochs, and another, which few runs need, for part of an epoch."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from aevb.training.timetable import Remaining
 
 
 class Programs(NamedTuple):
-    """What trains one state, or those of a population, on data in memory.
+    """Programs that train one state, or the states of a population, on data in memory.
 
     Attributes:
-      begin: `state -> state`, at the beginning of an epoch, with the key of its order as `shuffle_key`.
-      whole: `(state, num_epochs) -> (state, progress)`, from the beginning of an epoch.
-      part: `(state, first, last) -> (state, progress)`, for minibatches `first` to `last - 1` of the epoch under way.
+      begin: `state -> state`, begins an epoch: draws the key of its order and stores it as `shuffle_key`.
+      whole: `(state, num_epochs) -> (state, progress)`, trains whole epochs.
+      part: `(state, first, last) -> (state, progress)`, trains minibatches `first` to `last - 1` of the current epoch.
     """
 
     begin: Callable[[TrainState], TrainState]
@@ -32,18 +32,18 @@ class Programs(NamedTuple):
 def pieces(
     programs: Programs, state: TrainState, num_epochs: int, num_steps: int, steps_per_epoch: int
 ) -> Iterator[tuple[TrainState, Progress]]:
-    """Train for a number of epochs, of which one under way is the first, and some minibatches of another.
+    """Train for a number of epochs and some minibatches of one more. An epoch in progress counts as the first.
 
     Args:
-      programs: what trains.
-      state: to begin with, or the states of a population, all of them equally far; consumed.
-      num_epochs: epochs to end.
-      num_steps: minibatches after those, fewer than are left of the epoch that they are part of.
+      programs: the training programs.
+      state: the state to begin with, or the states of a population, all at the same step; consumed.
+      num_epochs: the number of epochs to complete.
+      num_steps: the number of minibatches after those epochs, fewer than their epoch has left.
       steps_per_epoch: N // M.
 
     Yields:
-      The state and the progress after each program. A state has a `shuffle_key` also at the end of an epoch that was
-      under way.
+      The state and the progress after each program. After an epoch that was in progress, the state still has its
+      `shuffle_key`.
     """
     done = 0 if state.shuffle_key is None else int(jnp.max(state.step)) % steps_per_epoch
     if num_epochs and state.shuffle_key is not None:
@@ -59,7 +59,7 @@ def pieces(
 
 
 def begin_epoch(state: TrainState) -> TrainState:
-    """Return the state with the key of the next epoch's order; the key that is left is that of its noise."""
+    """Split the key of the state into the key of the next epoch's order and the key of its noise."""
     key, shuffle_key = key_pair(state.key)
     return state._replace(key=key, shuffle_key=shuffle_key)
 
@@ -73,19 +73,19 @@ def compile_resident_epochs(
     left: Remaining,
     bucket: Bucket | None = None,
 ) -> Callable[..., tuple[TrainState, Progress]]:
-    """Return training on data in memory, `(state, num_epochs, num_steps=0) -> (state, progress)`, compiled.
+    """Compile training on data in memory, `(state, num_epochs, num_steps=0) -> (state, progress)`.
 
-    Epochs and minibatches are those of `pieces`. A loss or parameter that is not finite ends it and restores the state
-    from before its program.
+    Epochs and minibatches are counted as in `pieces`. A non-finite loss or parameter ends training and restores the
+    state from before the program in which it occurred.
 
     Args:
       step: `(state, xs, indices) -> (state, loss)`.
       batch_size: M.
-      state: like those that will be trained; its values are not used.
+      state: a state with the structure and shapes of those to be trained. Its values are not used.
       data: leaves `[N, ...]`.
       steps_per_epoch: N // M.
-      left: what will be trained; a program that this does not need is compiled when it is called.
-      bucket: as of an `Algorithm`.
+      left: the planned training. A program that it does not need is compiled only when called.
+      bucket: as in an `Algorithm`.
     """
     whole: Any = compiled_epochs(step, batch_size, bucket)
     part: Any = jax.jit(part_of_epoch(step, batch_size, bucket), donate_argnums=0)

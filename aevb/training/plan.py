@@ -1,4 +1,4 @@
-"""What is trained on what, and how it is evaluated: what single runs and populations share."""
+"""The plan of a training run, shared by single runs and populations: model, data, algorithm and evaluation."""
 
 import dataclasses
 import functools
@@ -29,11 +29,11 @@ from aevb.training.pieces import compile_resident_epochs
 from aevb.training.streaming import compile_streamed_epochs
 from aevb.training.timetable import EvalEvery, Remaining, check_timetable
 
-NUM_EPOCHS = 50  # where neither that nor `num_steps` is given
+NUM_EPOCHS = 50  # if neither `num_epochs` nor `num_steps` is given
 
 
 class TrainingSettings(TypedDict, total=False):
-    """The arguments of `fit` that say what is trained and how, by name. `fit` documents them."""
+    """The keyword arguments of `fit` that define a training run. `fit` documents them."""
 
     test_data: Any
     valid_data: Any
@@ -53,19 +53,19 @@ class TrainingSettings(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained on what.
+    """The checked arguments of a training run.
 
     Attributes:
-      model: what is trained.
-      algorithm: what is done with a minibatch.
-      splits: the data by split, "train" and, where there are any, "test" and "valid": leaves `[N, ...]` after
-        `binarize_once`, or streams.
+      model: the model to train.
+      algorithm: the algorithm, which defines the step on a minibatch.
+      splits: the data by split, "train" and, if given, "test" and "valid": leaves `[N, ...]` after `binarize_once`, or
+        streams.
       batch_size: M.
-      binarization: what the targets are.
-      num_epochs: when to stop.
-      num_steps: when to stop instead, in minibatches; `None` where `num_epochs` says it.
+      binarization: how targets are made.
+      num_epochs: the number of epochs, unless `num_steps` is given.
+      num_steps: the number of minibatches, or `None`.
       eval_every: as for `fit`.
-      evaluation: how the reported bound is estimated.
+      evaluation: the estimator of the reported bound.
       active_units: as for `evaluate`.
       patience: as for `fit`.
     """
@@ -102,7 +102,7 @@ class TrainingPlan:
         patience: int | None = None,
         num_steps: int | None = None,
     ) -> "TrainingPlan":
-        """Check the arguments of `fit` and assemble them."""
+        """Check the arguments of `fit` and make a plan of them."""
         check_model(model)
         check_timetable(num_epochs, num_steps, eval_every)
         check_estimator(estimator)
@@ -113,9 +113,9 @@ class TrainingPlan:
         check_optimizer(optimizer)
         made = make_algorithm(algorithm, estimator)(model, optimizer, num_rows(data), map_prior)
         if not isinstance(made, Algorithm):
-            raise TypeError(f"algorithm must make an aevb.Algorithm, got {describe(made)}")
+            raise TypeError(f"algorithm must return an aevb.Algorithm, got {describe(made)}")
         if made.bucket is not None and isinstance(data, Stream):
-            raise TypeError("length buckets are made of data in memory, whose lengths are all known: not of a Stream")
+            raise TypeError("length buckets need data in memory, whose lengths are all known, got a Stream")
         splits = {"train": data, "test": test_data, "valid": valid_data}
         splits = {name: prepare(split, binarization) for name, split in splits.items() if split is not None}
         evaluation = evaluation or made.estimator
@@ -135,17 +135,17 @@ class TrainingPlan:
         return num_rows(self.train_data) // self.batch_size
 
     def remaining(self, state: TrainState) -> Remaining:
-        """Return what is left to train after `state`; of a population one member's."""
+        """Return what is left to train after `state`, for a population the state of one member."""
         return Remaining.of(state, self.steps_per_epoch, self.num_epochs, self.num_steps)
 
     @functools.cached_property
     def step(self) -> MinibatchStep:
-        """What is done with a minibatch, `(state, xs, indices) -> (state, loss)`."""
+        """The step on a minibatch, `(state, xs, indices) -> (state, loss)`."""
         return minibatch_step(self.algorithm, self.binarization)
 
     @functools.cached_property
     def _first_row(self) -> Datapoint:
-        """The first datapoint with a leading axis, for its shapes."""
+        """The first datapoint with a leading axis, used for its shapes."""
         data, first = self.train_data, np.zeros(1, np.int32)
         return data.intensities(data.read(first), self.binarization) if isinstance(data, Stream) else rows(data, first)
 
@@ -154,24 +154,24 @@ class TrainingPlan:
         return jax.jit(self.algorithm.init)
 
     def init(self, key: jax.Array) -> TrainState:
-        """Return the initial state, made by one compiled program."""
+        """Return the initial state, computed by one compiled program."""
         return self._init(*self._init_arguments(key))
 
     def check(self, key: jax.Array, state: TrainState | None = None) -> bool:
         """Check data, model and algorithm against each other before a program is compiled.
 
-        The data come first. Then a step is traced.
+        First the data are checked, then a step is traced.
 
         Args:
           key: any typed key.
-          state: to go on from; `None` to begin with the initial one.
+          state: the state to resume from; `None` to begin with the initial one.
 
         Returns:
-          Whether `check_values` has more to look at once there is an initial state.
+          Whether `check_values` has more to check once there is an initial state.
 
         Raises:
-          ValueError: data lie outside of the likelihood's support (of a `Stream`, in its first block), or as for the
-            model, the algorithm or the estimator.
+          ValueError: data (of a `Stream`, its first block) lie outside the likelihood's support; or as for the model,
+            the algorithm or the estimator.
           TypeError: as for the model, the algorithm or the estimator.
         """
         initial = self._init.eval_shape(*self._init_arguments(key))
@@ -182,7 +182,7 @@ class TrainingPlan:
         return not is_complete
 
     def check_values(self, state: TrainState, key: jax.Array) -> bool:
-        """Check the data against the parameters of a state, or against their shapes alone, as `check_data` does."""
+        """Check the data against the parameters of a state, or only their shapes, as `check_data` does."""
         params = self._evaluated_params(state, key)
         complete = []
         for split_name, split in self.splits.items():
@@ -216,13 +216,15 @@ class TrainingPlan:
         return (jax.eval_shape if has_shapes_alone else _call)(evaluated_params, state.params, key)
 
     def compile(self, state: TrainState, on_block: Callable[[TrainState, float], None]) -> Callable[..., TrainState]:
-        """Return `(state, num_epochs, num_steps=0) -> state`, compiled; it waits and raises `DivergedError`.
+        """Compile training and return `(state, num_epochs, num_steps=0) -> state`.
 
-        An epoch under way is the first of `num_epochs`; `num_steps` are minibatches of another, after them.
+        The returned function waits for the result and may raise `DivergedError`. An epoch in progress counts as the
+        first of `num_epochs`. `num_steps` is the number of minibatches of one more epoch after them.
 
         Args:
-          state: like those that will be trained.
-          on_block: called in the middle of an epoch of a `Stream`, with the state and the seconds since the call.
+          state: a state with the structure and shapes of those to be trained.
+          on_block: called after each block of a `Stream` within an epoch, with the state and the seconds since the
+            call.
         """
         train_some = self._compile(state, on_block)
 
@@ -235,26 +237,26 @@ class TrainingPlan:
         return train
 
     def diverged(self, last_good: TrainState, progress: Progress, member: int | None = None) -> DivergedError:
-        """Find out what went wrong first, by training again from the last good state with an eye on every parameter.
+        """Find the first bad step by training again from the last good state while checking every parameter.
 
-        Only losses are looked at while all is well, and a gradient that is not finite shows in the next step's. This
-        takes about as long as the training from `last_good` did, to the end of its last epoch, and a compilation.
+        Regular training checks only losses, in which a non-finite gradient shows one step late. This takes about as
+        long as the training from `last_good` to the end of the bad epoch, plus a compilation.
 
         Args:
-          last_good: the state before it happened; consumed.
-          progress: what the epochs from there reported.
-          member: which one of a population.
+          last_good: the last good state; consumed.
+          progress: the progress reported by the epochs from there.
+          member: the member's number in a population.
         """
         first, last = (int(step) // self.steps_per_epoch for step in (last_good.step, progress.first_bad_step))
         watched = watching_parameters(self.algorithm)
         watchful = dataclasses.replace(self, algorithm=watched, num_epochs=last + 1, num_steps=None)
         _, again = watchful._compile(last_good, None)(last_good, last - first + 1)
-        # Two programs need not round alike: what overflows in one need not in the other.
+        # Two programs may round differently: an overflow in one may not occur in the other.
         found = again if 0 <= int(again.first_bad_step) <= int(progress.first_bad_step) else progress
         return DivergedError.at(int(found.first_bad_step), np.asarray(found.indices).tolist(), member)
 
     def evaluate(self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None) -> Evaluation:
-        """Return the bounds of the training split and, where there is one, the test split.
+        """Return the bounds of the training split and, if given, of the validation and test splits.
 
         Raises:
           DivergedError: the bound of a split is not finite.
@@ -264,7 +266,7 @@ class TrainingPlan:
     def start_evaluation(
         self, key: jax.Array, state: TrainState, seconds: float, member: int | None = None, check_values: bool = False
     ) -> Callable[[], Evaluation]:
-        """Start an evaluation and return a function that waits for its result. `check_values` is for streams."""
+        """Start an evaluation and return a function that waits for its result. `check_values` applies to streams."""
         step = int(state.step)
         epoch, num_steps = divmod(step, self.steps_per_epoch)
         counts = (epoch, step * self.batch_size)
@@ -297,7 +299,7 @@ class TrainingPlan:
         return finish
 
     def _compile(self, state: TrainState, on_block: Callable[[TrainState, float], None] | None) -> Any:
-        """Return `(state, num_epochs, num_steps=0) -> (state, progress)` that restores the last good state."""
+        """Return `(state, num_epochs, num_steps=0) -> (state, progress)`, which restores the last good state."""
         data = self.train_data
         if isinstance(data, Stream):
             streamed = (self.batch_size, state, data, self.binarization, on_block)

@@ -1,7 +1,7 @@
-"""Many members trained by one compiled program: seeds, step sizes and latent sizes as arrays.
+"""Train a population by one compiled program, with seeds, learning rates and latent sizes as arrays.
 
-A population's `TrainState` has a leading axis of members, `[K, ...]`, on every array of it. One member alone is what
-`aevb.fit` trains: the same key and hyperparameters give the same result up to the rounding of sums.
+Every array in a population's `TrainState` has a leading axis of members, `[K, ...]`. `aevb.fit` trains a single member:
+the same key and hyperparameters give the same result up to the rounding of sums.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,11 +48,11 @@ __all__ = [
 
 
 class Member(NamedTuple):
-    """What became of one member of a population.
+    """The result of one member of a population.
 
     Attributes:
-      result: its last good state, without the leading axis, and its history up to there.
-      diverged: why it stopped; `None` where it did not.
+      result: the last good state of the member, without the leading axis, and its history up to there.
+      diverged: the error, if the member diverged; else `None`.
     """
 
     result: FitResult
@@ -76,31 +76,31 @@ def fit_population(
     """Train K members of one model as one program.
 
     Args:
-      data: a pytree of arrays `[N, ...]`, held once for all.
-      model: what to train.
+      data: a pytree of arrays `[N, ...]`, held in memory once for all members.
+      model: the model to train.
       keys: K typed keys; member k is what `aevb.fit(key=keys[k])` trains.
       hyperparameters: as for `init_population`.
-      initial_states: K states to begin with instead, from `aevb.training.padding` say.
+      initial_states: K states to begin with instead, for example from `aevb.training.padding`.
       execution: as for `make_train_population`.
-      states: K states to go on from, all at the same step, in mid-epoch too.
-      seconds: the training time that they took, all together.
-      on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are the
-        population's.
-      on_pause: called with the population's states, of which `member_of` takes one, and the seconds so far.
+      states: K states to resume from, all at the same step, possibly in mid-epoch.
+      seconds: the training time of the population up to `states`.
+      on_evaluation: called with the member's number, its state and its `Evaluation`, whose seconds are those of the
+        population.
+      on_pause: called with the states of the population and the training time so far; `member_of` extracts one state.
       **settings: test_data, valid_data, patience, optimizer, algorithm, estimator, evaluation, num_epochs, num_steps,
         batch_size, map_prior, binarization, eval_every and active_units, as for `aevb.fit`.
 
     Returns:
-      K members. One that diverged says so and is left out from there on; the others do not notice. Where there is
-      `patience`, all train until the last has used up its own; each has its best state.
+      K members. A diverging member is reported and does not affect the others. With `patience`, training continues
+      until the patience of every member is exhausted; each has its best state.
 
     Raises:
-      ValueError: an argument out of range, named with its value.
-      TypeError: an argument of another kind than it must be.
+      ValueError: an argument is out of range.
+      TypeError: an argument has the wrong type.
     """
     data, model = data_and_model(data, model, "fit_population")
     if any(isinstance(split, Stream) for split in (data, settings.get("test_data"), settings.get("valid_data"))):
-        raise TypeError("a population trains on data in memory, held once for all members: not on a Stream")
+        raise TypeError("a population trains on data in memory, held once for all members, got a Stream")
     _check_keys(keys)
     plan = TrainingPlan.of(data, model, **settings)
     train_keys, evaluation_keys = zip(*(key_pair(key) for key in keys), strict=True)
@@ -119,7 +119,7 @@ def fit_population(
     stacked = sharding.place(stacked, sharding.MEMBER)
     left = plan.remaining(member_of(stacked, 0))
     programs = population_programs(plan.algorithm, plan.batch_size, plan.binarization, execution, train_data)
-    stacked = compiled(programs, stacked, left)  # before seconds count
+    stacked = compiled(programs, stacked, left)  # not counted as training time
 
     def train_all(states: TrainState, num_epochs: int, num_steps: int) -> TrainState:
         after = states
@@ -140,7 +140,7 @@ def fit_population(
 
 
 class _Evaluator:
-    """Evaluates members one by one, and remembers which of them diverged."""
+    """Evaluates members one by one and records which of them diverged."""
 
     def __init__(self, plan: TrainingPlan, keys: Sequence[jax.Array], on_evaluation: Callable | None):
         self._plan, self._keys, self._on_evaluation = plan, keys, on_evaluation
@@ -183,11 +183,11 @@ class _Evaluator:
 
 
 def _equally_far(states: Sequence[TrainState]) -> TrainState:
-    """Stack the states to go on from, unless some are further than others."""
+    """Stack the states to resume from. Raise `ValueError` unless all are at the same step."""
     if len(steps := np.unique([int(state.step) for state in states])) > 1:
-        raise ValueError(f"the members to go on from are at different steps: {steps.tolist()}")
+        raise ValueError(f"the members to resume from are at different steps: {steps.tolist()}")
     if len({state.shuffle_key is None for state in states}) > 1:
-        raise ValueError("some of the members to go on from have a shuffle_key, in mid-epoch, and others do not")
+        raise ValueError("some of the members to resume from have a shuffle_key, in mid-epoch, and others do not")
     return stack(states)
 
 
@@ -197,6 +197,6 @@ def _check_keys(keys: Any) -> None:
     except TypeError:
         keys = []
     if not keys:
-        raise TypeError("keys must be typed keys, one per member, as jax.random.split(jax.random.key(0), 3) makes them")
+        raise TypeError("keys must be typed keys, one per member, such as jax.random.split(jax.random.key(0), 3)")
     for key in keys:
         check_key(key, "each of keys")

@@ -1,7 +1,7 @@
-"""Training on a `Stream`: block by block, in the order and with the noise of data in memory.
+"""Training on a `Stream` block by block, in the same order and with the same noise as for data in memory.
 
-The order is drawn on the device by the key that draws it for data in memory, so that a run does not depend on where its
-data are: only the indices of an epoch, `[N]`, are ever held at once.
+The order is drawn on the device from the same key as for data in memory, so a run does not depend on where its data are
+stored. Only the indices of an epoch, `[N]`, are held in memory at once.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from aevb.training.epochs import MinibatchStep, epoch_batches
 
 
 class _FirstBad(NamedTuple):
-    """The first step whose loss was not finite, `[]`, or -1, and the indices of its minibatch, `[M]`."""
+    """The first step with a non-finite loss, `[]`, or -1, and the indices of its minibatch, `[M]`."""
 
     step: jax.Array
     indices: jax.Array
@@ -37,34 +37,34 @@ def compile_streamed_epochs(
     binarization: Binarization,
     on_block: Callable[[TrainState, float], None] | None = None,
 ) -> Callable[..., tuple[TrainState, Progress]]:
-    """Return whole epochs over a stream, compiled; the same order, noise and updates as in `aevb.make_train_epochs`.
+    """Compile epochs over a stream, with the same order, noise and updates as in `aevb.make_train_epochs`.
 
-    A state in mid-epoch holds the key of that epoch's order, its `shuffle_key`: what is left of the epoch is done first
-    and counts as one. `num_steps` are minibatches after those epochs, fewer than are left of the one they are part of.
+    A state in mid-epoch holds the key of the order of that epoch, its `shuffle_key`. The rest of that epoch is done
+    first and counts as one. `num_steps` is a number of minibatches after these epochs, fewer than their epoch has left.
 
     Args:
       step: `(state, xs, indices) -> (state, loss)` for a minibatch of floats, leaves `[M, ...]`.
       batch_size: M.
-      state: like those that will be trained; its values are not used.
-      stream: what is trained on.
+      state: a state with the structure and shapes of those to be trained. Its values are not used.
+      stream: the training data.
       binarization: as for `make_train_epochs`, but not "fixed".
-      on_block: called after every block but an epoch's last, with the state and the seconds since the call that it is
-        part of.
+      on_block: called after every block of an epoch except the last, with the state and the seconds since the training
+        function was called.
 
     Returns:
-      `(state, num_epochs, num_steps=0) -> (state, progress)`, whose mean loss is not computed; training ends soon after
-      a bad step. The state's buffers are donated.
+      `(state, num_epochs, num_steps=0) -> (state, progress)`. The mean loss is not computed, and training ends soon
+      after a bad step. The state's buffers are donated.
     """
     stream.check(binarization)
     num_batches = len(stream) // batch_size
-    # Blocks of one size, so that the last has little left to be filled up.
+    # Blocks have equal sizes, so that the last one needs little filling up.
     num_blocks = -(-num_batches * batch_size // stream.block_size)
     block = -(-num_batches // num_blocks)
     train_block = _compile_block(step, state, stream, binarization, (block, batch_size))
     draw_order = jax.jit(functools.partial(epoch_batches, dataset_size=len(stream), batch_size=batch_size))
 
     def go_on(state: TrainState, start: float, num_steps: int | None = None) -> tuple[TrainState, _FirstBad]:
-        """Do `num_steps` minibatches of the epoch under way or of a new one; `None` ends it."""
+        """Train `num_steps` minibatches of the current or a new epoch; `None` trains to the end of the epoch."""
         done, shuffle_key = 0, state.shuffle_key
         if shuffle_key is None:
             key, shuffle_key = jax.random.split(state.key)
@@ -82,7 +82,7 @@ def compile_streamed_epochs(
                 state, first_bad = train_block(state, first_bad, xs, indices, np.int32(len(chunk)))
                 if on_block is not None and number + 1 < len(chunks):
                     on_block(state._replace(shuffle_key=shuffle_key), time.perf_counter() - start)
-                # Waits for the block before, while the device has this one: no more than two are under way.
+                # Wait for the previous block while the device processes this one, so that at most two are in flight.
                 if int(before) >= 0:
                     break
         return (state if last == num_batches else state._replace(shuffle_key=shuffle_key)), first_bad
@@ -105,9 +105,9 @@ def _none_bad(batch_size: int) -> _FirstBad:
 def _compile_block(
     step: MinibatchStep, state: TrainState, stream: Stream, binarization: Binarization, shape: tuple[int, int]
 ) -> Callable[..., tuple[TrainState, _FirstBad]]:
-    """Return one block of `shape` (minibatches, M): `(state, first_bad, xs, indices, count) -> (state, first_bad)`.
+    """Compile a block of `shape` (minibatches, M): `(state, first_bad, xs, indices, count) -> (state, first_bad)`.
 
-    The number of minibatches in it, `count`, is an argument, so that the end of an epoch needs no program of its own.
+    The number of minibatches to train, `count`, is an argument, so that the end of an epoch needs no separate program.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)

@@ -1,4 +1,4 @@
-"""When training stops for an evaluation or a pause."""
+"""The timetable of training: when it stops for an evaluation or a pause."""
 
 import itertools
 import math
@@ -18,13 +18,13 @@ _SECONDS_BETWEEN_PAUSES = 1.0
 
 
 class Remaining(NamedTuple):
-    """What is left of a run.
+    """The remaining part of a run.
 
     Attributes:
-      epoch: whole epochs done.
-      num_epochs: whole epochs done at its end.
-      num_steps: minibatches to do after those epochs.
-      is_mid_epoch: whether an epoch is under way.
+      epoch: the number of whole epochs done.
+      num_epochs: the number of whole epochs done at the end of the run.
+      num_steps: the number of minibatches to do after those epochs.
+      is_mid_epoch: whether an epoch is in progress.
     """
 
     epoch: int
@@ -37,13 +37,13 @@ class Remaining(NamedTuple):
         """Return what is left after `state`.
 
         Args:
-          state: where to go on from; of a population one member's.
+          state: the state to resume from; for a population, the state of one member.
           steps_per_epoch: N // M.
-          num_epochs: when to stop.
-          num_steps: when to stop instead, in minibatches, unless it is `None`.
+          num_epochs: the total number of epochs, unless `num_steps` is given.
+          num_steps: the total number of minibatches, or `None`.
 
         Raises:
-          ValueError: there is no saying which minibatches of an epoch were done.
+          ValueError: it is not known which minibatches of an epoch were done.
         """
         step, is_mid_epoch = int(state.step), state.shuffle_key is not None
         epoch, num_done = divmod(step, steps_per_epoch)
@@ -51,30 +51,30 @@ class Remaining(NamedTuple):
             return cls(epoch, num_epochs if num_steps is None else epoch, 0, is_mid_epoch)
         if num_done and not is_mid_epoch:
             raise ValueError(
-                f"the state is at step {step}, which ends no epoch of {steps_per_epoch} minibatches, and has no "
-                "shuffle_key: go on from it by num_epochs, which are whole"
+                f"the state is at step {step}, which does not end an epoch of {steps_per_epoch} minibatches, and has "
+                "no shuffle_key: resume from it with num_epochs, in whole epochs"
             )
         whole = num_steps // steps_per_epoch
         return cls(epoch, whole, num_steps - max(step, whole * steps_per_epoch), is_mid_epoch)
 
     @property
     def has_whole_epochs(self) -> bool:
-        """Whether there are epochs to do from their beginning to their end."""
+        """Whether there are epochs to do from beginning to end."""
         return self.epoch + self.is_mid_epoch < self.num_epochs
 
     @property
     def has_parts(self) -> bool:
-        """Whether there are others, begun before or not done to their end."""
+        """Whether there are parts of epochs to do: the rest of one in progress, or the beginning of the last."""
         return self.num_steps > 0 or (self.is_mid_epoch and self.epoch < self.num_epochs)
 
 
 class Segment(NamedTuple):
-    """A piece of training with nothing under way at its end.
+    """A piece of training, complete on the device at its end.
 
     Attributes:
-      state: after it.
-      seconds: that it took.
-      is_evaluation: whether it is time for an evaluation.
+      state: the state after it.
+      seconds: the time that it took.
+      is_evaluation: whether an evaluation is due.
     """
 
     state: TrainState
@@ -89,14 +89,14 @@ def segments(
     eval_every: EvalEvery,
     pauses: bool,
 ) -> Iterator[Segment]:
-    """Train from one evaluation to the next, in pieces of about a second if there are to be pauses.
+    """Train from one evaluation to the next, in pieces of about a second if there are pauses.
 
     Args:
-      train: `(state, num_epochs, num_steps) -> state`, after which nothing is under way.
-      state: where to begin.
-      left: what to train.
+      train: `(state, num_epochs, num_steps) -> state`, which waits for the device.
+      state: the state to begin with.
+      left: the remaining part of the run.
       eval_every: as for `fit`.
-      pauses: whether pieces are to be short.
+      pauses: whether to keep pieces short.
 
     Yields:
       Each piece.
@@ -121,7 +121,7 @@ def segments(
 
 
 def next_evaluation(epoch: int, eval_every: EvalEvery) -> int:
-    """Return the epoch of the next evaluation: a function of `epoch` alone, wherever a run was cut in two."""
+    """Return the epoch of the next evaluation. It depends only on `epoch`, so resuming a run does not change it."""
     if eval_every != "log":
         return epoch - epoch % eval_every + eval_every
     exponents = itertools.count()
@@ -129,11 +129,11 @@ def next_evaluation(epoch: int, eval_every: EvalEvery) -> int:
 
 
 def check_timetable(num_epochs: Any, num_steps: Any, eval_every: Any) -> None:
-    """Raise `ValueError` or `TypeError` for what `fit` does not take."""
+    """Raise `ValueError` or `TypeError` unless `fit` accepts these arguments."""
     ends = {"num_epochs": num_epochs, "num_steps": num_steps}
     check_counts(0, **{name: count for name, count in ends.items() if count is not None})
     if None not in ends.values():
-        raise ValueError(f"num_epochs={num_epochs} and num_steps={num_steps} both say when to stop: give one of them")
+        raise ValueError(f"num_epochs={num_epochs} and num_steps={num_steps} both say when to stop: give only one")
     is_count = is_integer(eval_every) and eval_every >= 1
     if not is_count and not (isinstance(eval_every, str) and eval_every == "log"):
         raise ValueError(f'eval_every must be at least 1, or "log", got {describe(eval_every)}')
