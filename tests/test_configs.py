@@ -190,7 +190,7 @@ def test_a_flagfile_is_a_configuration_file(data_dir, tmp_path):
     ends = [without_seconds(metrics(tmp_path / name))[-1] for name in ("run", "whole")]
     assert ends[0] == ends[1]
     both = experiment("digits", *arguments, "--num_epochs=3", "--resume")
-    assert_one_line_error(both, "--num_epochs and --num_train_samples both say how long to train")
+    assert_one_line_error(both, "--num_epochs and --num_train_samples both set how long to train")
 
 
 def test_files_of_the_experiments_are_short():
