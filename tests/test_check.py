@@ -88,10 +88,10 @@ def test_a_run_that_is_well(folder):
 
 
 REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
-    "a digit": (lambda folder: change_digit(folder, 2), "metrics.csv", "damaged", "row 2: its checksum is another"),
+    "a digit": (lambda folder: change_digit(folder, 2), "metrics.csv", "damaged", "row 2: its checksum does not match"),
     "the heading": (
         lambda folder: change(folder / "metrics.csv", "test_elbo", "tesu_elbo"),
-        *("metrics.csv", "damaged", "row 1: its checksum is another; row 2"),
+        *("metrics.csv", "damaged", "row 1: its checksum does not match; row 2"),
     ),
     "the last row": (
         lambda folder: (folder / "metrics.csv").write_text(

@@ -164,5 +164,5 @@ def test_members_start_at_the_mean_too(x64):
 
 def test_mean_is_of_pixels_that_are_probabilities():
     config = tiny_config(SPLITS, output_bias="data_mean", likelihood="gaussian")
-    with pytest.raises(ValueError, match="it is for likelihood=bernoulli"):
+    with pytest.raises(ValueError, match="needs likelihood=bernoulli"):
         Program([config], SPLITS)
