@@ -97,7 +97,7 @@ REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda folder: (folder / "metrics.csv").write_text(
             "".join((folder / "metrics.csv").read_text().splitlines(keepends=True)[:-1])
         ),
-        *("metrics.csv", "damaged", "it has no row of step 44, of which there is a checkpoint"),
+        *("metrics.csv", "damaged", "it has no row of step 44, which has a checkpoint"),
     ),
     "no metrics": (lambda folder: (folder / "metrics.csv").unlink(), "metrics.csv", "missing", ""),
     "empty metrics": (lambda folder: (folder / "metrics.csv").write_text(""), "metrics.csv", "damaged", "no heading"),
@@ -151,7 +151,7 @@ def test_a_row_without_its_checkpoint_is_lost_and_said_so(folder, finished):
     change_digit(folder, 2)
     shutil.rmtree(folder / "checkpoints" / "22")
     done = repaired(folder)
-    assert "rows kept: 2, evaluated again from their checkpoints: 0, lost for want of a checkpoint: 1" in done[-1]
+    assert "rows kept: 2, evaluated again from their checkpoints: 0, lost without a checkpoint: 1" in done[-1]
     assert history(folder) == [history(finished)[0], history(finished)[2]]
     assert inspect(folder).is_well
 
@@ -175,7 +175,7 @@ def test_the_last_checkpoint_cannot_be_rebuilt(folder):
     assert wrong(folder) == [Finding("checkpoints/44", "missing", "without summary.json, --resume trains it again")]
     assert repaired(folder) == []
     (folder / "summary.json").write_text("{")
-    assert "--resume goes on with the run" in repaired(folder)[-1]
+    assert "--resume continues the run" in repaired(folder)[-1]
     train_into_end(folder)
     assert inspect(folder).is_well
 
@@ -219,7 +219,7 @@ def test_a_configuration_cannot_be_rebuilt(folder):
     assert (found.what, found.state) == ("config.json", "damaged")
     assert repaired(folder) == ["config.json moved to damaged/config.json"]
     assert (folder / "damaged" / "config.json").read_bytes() == before
-    assert wrong(folder)[0] == ("config.json", "missing", "nothing else says what the run is: put it back")
+    assert wrong(folder)[0] == ("config.json", "missing", "nothing else describes the run: restore the file")
     assert repaired(folder) == []
 
 
