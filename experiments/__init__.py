@@ -1,4 +1,4 @@
-"""The experiment binaries: `python -m experiments.NAME`."""
+"""The experiment commands: `python -m experiments.NAME`."""
 
 import os
 import signal

@@ -44,7 +44,7 @@ def any_shape(family: str) -> list[int]:
 
 
 def family_for(condition: str, family: str, former: str) -> str:
-    """Return the family to use under `condition`; the default family of the `former` one becomes the new default."""
+    """Return the family under `condition`; the default of the `former` condition is replaced by the new default."""
     goes_on = condition == former or family != _FIRST_FAMILIES.get(former)
     return family if goes_on else _FIRST_FAMILIES.get(condition, family)
 

@@ -82,8 +82,8 @@ class OptimizerConfig:
     batch_size: int = setting(100, "M, datapoints per minibatch.", minimum=1)
     length_buckets: int = setting(
         1,
-        "Number of length ranges of sequences. Each minibatch holds sequences of one range and is cut to it; 1: any "
-        "lengths together.",
+        "Number of length buckets, for sequences. Each minibatch comes from one bucket and is cut to its length; 1: no "
+        "buckets.",
         minimum=1,
     )
 

@@ -2,7 +2,7 @@
 
     python -m experiments.digits
 
-Trains a 2-D latent space, whose manifold can be drawn, and a 10-D one with a better bound. On this few images, Adam
+Trains a 2-D latent space, whose manifold can be drawn, and a 10-D one with a better bound. On so few images, Adam
 converges sooner than the paper's Adagrad.
 """
 

@@ -140,8 +140,8 @@ def _smaller() -> str:
         "num_restarts",
     )
     named = [f"--{name}" for name in known if name in _FLAGS]
-    streams = ", or --stream, which does not hold the data," if "stream" in _FLAGS and not _FLAGS.stream else ""
-    return f"a smaller {', '.join(named) or 'problem'}{streams} needs less"
+    streams = ", or add --stream, which does not hold the data" if "stream" in _FLAGS and not _FLAGS.stream else ""
+    return f"reduce {', '.join(named) or 'the problem'}{streams}"
 
 
 def _same_command() -> str:

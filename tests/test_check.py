@@ -112,7 +112,7 @@ REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     ),
     "a summary of another run": (
         lambda folder: change_summary(folder, test_elbo=-1.0),
-        *("summary.json", "damaged", "its test_elbo is -1.0, the row's of metrics.csv -"),
+        *("summary.json", "damaged", "its test_elbo is -1.0, but -"),
     ),
 }
 
@@ -207,7 +207,7 @@ def test_a_row_that_its_checkpoint_contradicts(folder, finished):
     seconds = str(history(finished)[1].seconds)
     change(folder / "metrics.csv", seconds, "1234.5")
     (found,) = wrong(folder)
-    assert found.why.startswith("row 2: its seconds are 1234.5, its checkpoint's ")
+    assert found.why.startswith("row 2: its seconds are 1234.5, but ")
     repaired(folder)
     assert history(folder) == history(finished)
 

@@ -110,7 +110,7 @@ class Together:
         self.workers = workers
 
     def __call__(self, argument: int) -> Reply:
-        """Let all workers do the work; seconds last until the last has finished, and peak memory is their sum."""
+        """Let all workers do the work; `seconds` ends with the slowest, and `peak_memory` is the sum of theirs."""
         start = time.perf_counter()
         for worker in self.workers:
             worker.begin(argument)
@@ -147,7 +147,7 @@ def _serve(
 
 
 def _peak_memory() -> int:
-    """Return bytes. Linux's figure is of this program; that of `getrusage` starts at the parent's at the fork."""
+    """Return bytes. Linux's figure is of this program; that of `getrusage` includes the parent's before the fork."""
     try:
         with open("/proc/self/status") as file:
             return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))

@@ -47,9 +47,9 @@ def contradiction(row: Evaluation, path: Path, step: int) -> str:
         return ""
     bound = manifest.valid_bound
     if bound is not None and bound != row.valid_bound:
-        return f"its validation bound is {row.valid_bound}, its checkpoint's {bound}"
+        return f"its validation bound is {row.valid_bound}, but {bound} in its checkpoint"
     if manifest.seconds != row.seconds:
-        return f"its seconds are {row.seconds}, its checkpoint's {manifest.seconds}"
+        return f"its seconds are {row.seconds}, but {manifest.seconds} in its checkpoint"
     return ""
 
 
@@ -77,5 +77,5 @@ def difference(summary: Mapping[str, Any], row: Evaluation) -> str:
         value = getattr(row, field)
         value = None if isinstance(value, float) and not math.isfinite(value) else value
         if name in summary and summary[name] != value:
-            return f"its {name} is {summary[name]}, the row's of metrics.csv {value}"
+            return f"its {name} is {summary[name]}, but {value} in metrics.csv"
     return ""

@@ -66,9 +66,7 @@ def _train_all(settings: ConfigFlags, title: str) -> None:
     splits = load_splits(wanted[0], _FLAGS.data_dir, None if is_own else _FLAGS.source_dir)
     if is_own:
         wanted = suited(wanted, splits.train, settings)
-    own_name = (
-        re.sub(r"[^\w .,+=@-]", "_", splits.train.name) if is_own else ""
-    )  # a file name, which may contain any characters
+    own_name = re.sub(r"[^\w .,+=@-]", "_", splits.train.name) if is_own else ""  # may have been any file name
     folder = Path("runs") / wanted[0].data.name / own_name / _settings_name(settings)
     base = Path(_FLAGS.workdir or folder)
     title = title or (splits.train.name if is_own else defaults.title_of(wanted[0].data))

@@ -80,7 +80,7 @@ def _line(names: list[str], line: str) -> Line:
     except csv.Error as error:
         return Line(None, str(error))
     if len(cells) != len(names):
-        return Line(None, "a row is longer or shorter than its heading")
+        return Line(None, "it has more or fewer cells than the heading")
     is_checked = names[-1] == CHECKSUM
     is_rebuilt = is_checked and cells[-1].endswith(_REBUILT)
     if is_checked:
