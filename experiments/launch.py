@@ -145,9 +145,8 @@ def _smaller() -> str:
 
 
 def _same_command() -> str:
-    return (
-        "the same command with --resume" if "resume" in _FLAGS else "the same command"
-    )  # commands without --resume always resume
+    # Commands without --resume always resume.
+    return "the same command with --resume" if "resume" in _FLAGS else "the same command"
 
 
 def _one_line_warnings() -> None:
