@@ -101,7 +101,7 @@ REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     ),
     "no metrics": (lambda folder: (folder / "metrics.csv").unlink(), "metrics.csv", "missing", ""),
     "empty metrics": (lambda folder: (folder / "metrics.csv").write_text(""), "metrics.csv", "damaged", "no heading"),
-    "no summary": (lambda folder: (folder / "summary.json").unlink(), "summary.json", "missing", "at its end"),
+    "no summary": (lambda folder: (folder / "summary.json").unlink(), "summary.json", "missing", "reached its end"),
     "a summary cut short": (
         lambda folder: (folder / "summary.json").write_text((folder / "summary.json").read_text()[:100]),
         *("summary.json", "damaged", "cannot be read"),

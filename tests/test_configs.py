@@ -104,7 +104,7 @@ def test_another_family_keeps_what_it_takes_too(monkeypatch):
     assert config.model.arguments == {"latent_dim": 7, "slope": 3.0}
     helps = {field.flag: field.setting.help for field in configs.fields_of(config)}
     assert (helps["latent_dim"], helps["slope"]) == ("Size of z, as always.", "Of the lines.")
-    with pytest.raises(ValueError, match="no setting 'hidden_dim' with the model linear"):
+    with pytest.raises(ValueError, match="no setting 'hidden_dim' for the model linear"):
         configs.change(config, hidden_dim=[3])
     images = aevb.data.Dataset("digits", "train", np.zeros((9, 4, 5), np.uint8), None, 1, "none")
     assert configs.with_data(config, images).model.arguments["data_shape"] == [4, 5]

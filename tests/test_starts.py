@@ -102,8 +102,8 @@ def test_adam_without_options_is_optax_adam():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("sgd", {"beta1": 0.5}, "beta1 and initial_second_moment are for adam, not sgd's"),
-        ("adagrad", {"initial_second_moment": 1.0}, "are for adam, not adagrad's"),
+        ("sgd", {"beta1": 0.5}, "beta1 and initial_second_moment are for adam, not sgd"),
+        ("adagrad", {"initial_second_moment": 1.0}, "are for adam, not adagrad"),
         ("adam", {"beta1": 1.0}, "beta1 must be at least 0 and below 1, got 1"),
     ],
 )
