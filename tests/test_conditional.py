@@ -187,7 +187,7 @@ def test_the_configuration_of_a_conditional_run():
     assert not {"num_classes", "condition_shape"} & {field.flag for field in configs.fields_of(config)}
     with pytest.raises(ValueError, match="--model=conditional models data given their labels: add --condition=label"):
         configs.check(defaults.of("digits", model="conditional"))
-    with pytest.raises(ValueError, match=r"needs a model given a label \(conditional.*), not --model=mlp"):
+    with pytest.raises(ValueError, match=r"needs a model given a label \(conditional.*\), not --model=mlp"):
         configs.check(defaults.of("digits", model="mlp", condition="label"))
 
 
