@@ -52,7 +52,7 @@ def positive_numbers(name: str) -> list[float]:
     except ValueError:
         raise ValueError(f"--{name} takes numbers separated by commas, got {','.join(given)}") from None
     if not values or not all(0 < value < float("inf") for value in values) or len(set(values)) < len(values):
-        raise ValueError(f"--{name} must be different positive numbers, got {','.join(given)}")
+        raise ValueError(f"--{name} must be positive numbers without duplicates, got {','.join(given)}")
     return values
 
 
