@@ -1,4 +1,4 @@
-"""The experiment binaries: `python -m experiments.NAME`."""
+"""The experiment commands: `python -m experiments.NAME`."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ def _interrupted(*_: object) -> None:
     os._exit(130)
 
 
-# `python -m experiments.NAME` is about to import what it needs, which takes seconds: Ctrl-C meanwhile is one line. From
-# where it can save something, `launch` sees to it.
+# The imports of `python -m experiments.NAME` take seconds; during them Ctrl-C prints one line. `launch` takes over once
+# there is something to save.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _interrupted)

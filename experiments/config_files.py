@@ -1,4 +1,4 @@
-"""The file of a configuration, config.json, and what tells two configurations apart."""
+"""Read and write config.json, and compare configurations."""
 
 import copy
 import dataclasses
@@ -14,18 +14,18 @@ from experiments.configs import Config, fields_of
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """Return what config.json holds."""
+    """Return the contents of config.json."""
     return {"format_version": FORMAT_VERSION, **dataclasses.asdict(config)}
 
 
 def from_json(contents: Mapping[str, Any]) -> Config:
-    """Return the configuration that a config.json of this format holds; what it does not say is at its default.
+    """Return the configuration from the contents of a config.json of this format; missing settings take their defaults.
 
     Raises:
-      KeyError, TypeError, ValueError: it holds none.
+      KeyError, TypeError, ValueError: the contents are not a configuration.
     """
     contents = {name: copy.deepcopy(value) for name, value in contents.items() if name != "format_version"}
-    # Where one's own data are stood among the settings of all data when format 3 was new.
+    # Early files of format 3 have the settings of own data in the group `data`.
     moved = {name: contents["data"].pop(name) for name in _OWN if name in contents.get("data", {})}
     if moved:
         contents["own_data"] = moved | contents.get("own_data", {})
@@ -47,19 +47,19 @@ def _filled(defaults: Any, contents: Mapping[str, Any]) -> Any:
 
 
 def differences(there: Config, here: Config) -> list[str]:
-    """Return what differs, in words; how long to train is no difference, since a run can be prolonged.
+    """Return the differences in words, ignoring the length of training, since a run can be prolonged.
 
-    Own data are the same wherever they are, if their contents are.
+    Own data are compared by their contents, not by their location.
     """
     if here.own_data.fingerprint and here.own_data.fingerprint == there.own_data.fingerprint:
         there = dataclasses.replace(there, data=dataclasses.replace(there.data, name=here.data.name))
-    # By a schedule over the whole run, how long it is decides its numbers from the first step on.
+    # With a schedule over the whole run, its length affects the numbers from the first step on.
     ignored = _NO_DIFFERENCE - (_LENGTHS if here.optimizer.schedule == "cosine" else set())
     one, other = (json.loads(json.dumps(dataclasses.asdict(each))) for each in (there, here))
     return sorted(_differences(one, other, ignored))
 
 
-# How long to train, and where own data are, which their fingerprint tells apart.
+# The length of training, and the location of own data, which are compared by their fingerprint.
 _LENGTHS = {"num_epochs", "num_train_samples"}
 _NO_DIFFERENCE = {"path", *(field.path[-1] for field in fields_of(Config()) if field.setting.is_length)}
 
@@ -76,10 +76,10 @@ def _differences(
 
 
 def read(folder: str | os.PathLike) -> Config:
-    """Return the configuration of a run folder, of whichever version wrote it.
+    """Return the configuration of a run folder written by any version.
 
     Raises:
-      RunError: there is none, or it is damaged.
+      RunError: config.json is missing or damaged.
     """
     contents = read_config(folder)
     try:

@@ -1,4 +1,4 @@
-"""The flags of a configuration, made from its fields, and what was given of them."""
+"""Flags made from the fields of a configuration, and the configurations that they specify."""
 
 import itertools
 import types
@@ -16,7 +16,7 @@ _FLAGS = flags.FLAGS
 
 
 class ConfigFlags:
-    """A flag for every setting, some of which take several values: these are crossed."""
+    """One flag per setting. Settings with several values are crossed."""
 
     def __init__(
         self,
@@ -28,17 +28,17 @@ class ConfigFlags:
         """Define the flags.
 
         Args:
-          config: what is assumed where no flag says otherwise.
-          several: flags that take values separated by commas, and their default values.
-          leave_out: flags that there are none of.
-          has_defaults: whether `config` is what is assumed; where it is not known before flags are parsed, `crossed` is
-            told.
+          config: the configuration that the flags change.
+          several: flags that take comma-separated values, and their default values.
+          leave_out: flags that are not defined.
+          has_defaults: whether the flags have the values of `config` as defaults; `False` if the configuration is known
+            only after parsing and passed to `crossed`.
         """
         self._config, self._several = config, {name: list(values) for name, values in several.items()}
         self.axes: tuple[str, ...] = ()
         self._fields: dict[str, Field] = {}
         others = _of_other_families(config)
-        self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # of some family
+        self._lists = {field.flag for field in others if not model_arguments.takes(field.kind, 1)}  # in any family
         for field in (*configs.fields_of(config), *others):
             if not field.setting.is_recorded and field.flag not in leave_out:
                 known = self._fields.get(field.flag)
@@ -51,10 +51,8 @@ class ConfigFlags:
         choices = _choices(field)
         if field.flag in self._several:
             default = [str(value) for value in self._several[field.flag]]
-            levels = (
-                " The sizes of one model's levels are joined by hyphens, 100-50." if field.flag in self._lists else ""
-            )
-            flags.DEFINE_list(field.flag, default, f"{help_text} Several are trained each in turn.{levels}")
+            levels = " Join the sizes of one model's levels with hyphens: 100-50." if field.flag in self._lists else ""
+            flags.DEFINE_list(field.flag, default, f"{help_text} Comma-separated values: one run per value.{levels}")
         elif field.kind is bool:
             flags.DEFINE_bool(field.flag, field.default, help_text)
         elif choices:
@@ -67,15 +65,15 @@ class ConfigFlags:
             flags.DEFINE_string(field.flag, _text(field.default), help_text)
 
     def crossed(self, more: Sequence[str] = (), config: Config | None = None) -> list[Config]:
-        """Return the configuration that was asked for, once for every combination of the settings with several values.
+        """Return the requested configurations, one per combination of the settings with several values.
 
         Args:
-          more: settings with their values, `optimizer.learning_rate=0.01,0.1`. Where there are any, nothing else is
-            crossed but what was given.
-          config: what is assumed where no flag says otherwise; by default as for this.
+          more: settings with their values, such as `optimizer.learning_rate=0.01,0.1`. If there are any, the default
+            values of other settings are not crossed.
+          config: the configuration that the flags change; by default the one given to the constructor.
 
         Raises:
-          ValueError: a value that is none, out of its range, or given twice.
+          ValueError: a value is invalid, out of range, or given twice.
         """
         config = self._changed(config or self._config)
         known = {field.flag: field for field in configs.fields_of(config)}
@@ -93,11 +91,11 @@ class ConfigFlags:
         return found
 
     def changed(self) -> list[str]:
-        """Return the flags of which a value was given that is not the default, in order."""
+        """Return the flags whose value is not the default, in order."""
         return [flag for flag in self._fields if _FLAGS[flag].value != _FLAGS[flag].default]
 
     def is_open(self, flag: str) -> bool:
-        """Return whether nothing was said of a setting, neither by its flag nor by what is crossed."""
+        """Return whether a setting was neither given by its flag nor crossed."""
         return not _FLAGS[flag].present and flag not in self.axes
 
     def _given(self, flag: str) -> Any:
@@ -111,11 +109,11 @@ class ConfigFlags:
         values = {flag: self._given(flag) for flag in given}
         if "num_epochs" in values:
             if "num_train_samples" in values:
-                raise ValueError("--num_epochs and --num_train_samples both say how long to train: give one of them")
-            values["num_train_samples"] = None  # where that is the default
+                raise ValueError("--num_epochs and --num_train_samples both set how long to train: give one of them")
+            values["num_train_samples"] = None  # which may be the default
         of_family = configs.change(config, **{flag: values[flag] for flag in ("model", "condition") if flag in values})
         for flag in values.keys() - {field.flag for field in configs.fields_of(of_family)}:
-            raise ValueError(f"--{flag} is no setting of --model={of_family.model.name}")
+            raise ValueError(f"--{flag} is not a setting of --model={of_family.model.name}")
         return configs.change(config, **values)
 
     def _values(self, field: Field) -> list[Any]:
@@ -127,7 +125,7 @@ class ConfigFlags:
 
 
 def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
-    """Return the flag and the values that an argument of --sweep names."""
+    """Return the flag and the values in an argument of --sweep."""
     name, equals, values = text.partition("=")
     paths = {
         ".".join(field.path).replace(".arguments.", "."): flag
@@ -136,17 +134,17 @@ def _axis(text: str, known: Mapping[str, Field]) -> tuple[str, list[Any]]:
     }
     flag = paths.get(name, name)
     if not equals or flag not in paths.values():
-        raise ValueError(f"--sweep takes setting=values, of {', '.join(paths)}, got {text}")
+        raise ValueError(f"--sweep takes setting=values with one of {', '.join(paths)}, got {text}")
     if flag == "binarization":
-        raise ValueError("--sweep: bounds under different binarizations do not compare")
+        raise ValueError("--sweep: bounds under different binarizations are not comparable")
     return flag, _distinct(known[flag], values.split(","))
 
 
 def parse(flag: str, text: Any, kind: Any) -> Any:
-    """Return the value that a flag's text says.
+    """Return the value of a flag's text.
 
     Raises:
-      ValueError: it says none.
+      ValueError: the text is not a value of this kind.
     """
     if text is None or not isinstance(text, str):
         return text
@@ -180,7 +178,7 @@ def _distinct(field: Field, texts: Sequence[str]) -> list[Any]:
 
 
 def _listed(field: Field, text: str, element: Any) -> Any:
-    """Return one value of a setting that takes lists: of sizes, whose hyphens are no signs."""
+    """Return one value of a setting that takes lists of sizes, where a hyphen is a separator and not a sign."""
     if "-" in text or not model_arguments.takes(field.kind, 1):
         return _each(field, text.split("-"), element)
     return _each(field, [text], field.kind)[0]
@@ -196,7 +194,7 @@ def _each(field: Field, texts: Sequence[str], kind: Any) -> list[Any]:
 
 
 def _words(kind: Any, several: bool = False) -> str:
-    """Return in words what a kind of setting takes."""
+    """Describe the values that a kind of setting takes."""
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     known = {int: ("an integer", "integers"), float: ("a number", "numbers"), str: ("a word", "words")}
     words = [known[option][several] for option in options if option in known]
@@ -205,7 +203,7 @@ def _words(kind: Any, several: bool = False) -> str:
 
 
 def _limits(setting: Setting) -> str:
-    """Return in words the unit of a setting, and the least and the most that it may be."""
+    """Describe the unit and the range of a setting."""
     least = "positive" if setting.above == 0 else "" if setting.minimum is None else f"at least {setting.minimum:g}"
     most = "" if setting.maximum is None else f"at most {setting.maximum:.10g}"
     words = ", ".join(word for word in (setting.unit, least, most) if word)
@@ -223,7 +221,7 @@ def _takes_list(kind: Any) -> bool:
 
 
 def _element_of(kind: Any) -> Any:
-    """Return the type of the elements of the lists that a setting takes; `None` where it takes none."""
+    """Return the element type of a setting that takes lists; `None` for other settings."""
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     lists = [option for option in options if _takes_list(option)]
     return get_args(lists[0])[0] if lists else None
@@ -234,7 +232,7 @@ def _text(value: Any) -> str | None:
 
 
 def _with_choices_of(field: Field, other: Field) -> Field:
-    """Return a setting with the choices of another family's setting of the same name as well."""
+    """Return a setting with the choices of another family's setting of the same name added."""
     if get_origin(field.kind) is not Literal or get_origin(other.kind) is not Literal:
         return field
     choices = dict.fromkeys((*get_args(field.kind), *get_args(other.kind)))
@@ -242,7 +240,7 @@ def _with_choices_of(field: Field, other: Field) -> Field:
 
 
 def _of_other_families(config: Config) -> list[Field]:
-    """Return the arguments of the other families, at no value until one is given."""
+    """Return the arguments of the other families, with the default `None`."""
     found = []
     for name in FAMILIES.names():
         if name != config.model.name:

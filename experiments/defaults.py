@@ -1,4 +1,4 @@
-"""The configuration of each data set that its command and the paper's figures start from."""
+"""The default configuration of each data set, used by its command and by the paper's figures."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from experiments import configs
 from experiments.configs import Config, DataConfig
 
 TITLES = {"mnist": "MNIST", "frey_face": "Frey Face", "digits": "Digits", "jsb_chorales": "JSB chorales"}
-"""Of data sets, for people."""
+"""Names of data sets for tables and figures."""
 
 _PAPER = configs.change(Config(), latent_dim=20, hidden_dim=[500])
 
 OWN_IMAGES, OWN_SEQUENCES = "images", "sequences"
-"""The names of the commands for one's own data, until they are loaded."""
+"""The names of the commands for the user's own data, which name the data set until it is loaded."""
 
 OWN_DATA = (OWN_IMAGES, OWN_SEQUENCES)
 
@@ -30,7 +30,7 @@ _SEQUENCES = configs.change(
     batch_size=20,
     map_prior=False,
     kl_warm_up=100,
-    kl_start=0.2,  # from 0, q forgets the prior first and spends epochs on finding it again
+    kl_start=0.2,  # from 0, q first moves away from the prior and spends epochs on returning
     num_epochs=800,
     eval_every=25,
 )
@@ -49,7 +49,7 @@ _DEFAULTS = {
         hidden_dim=[200],
         likelihood="gaussian",
         squash_mean=True,
-        weight_init="normal_0.1",  # at 0.01 wake-sleep never finds out that z matters
+        weight_init="normal_0.1",  # at 0.01 wake-sleep never learns to use z
         learning_rate=0.01,
         num_epochs=1765,
         eval_every=25,
@@ -69,7 +69,7 @@ _DEFAULTS = {
         eval_every=50,
     ),
     # python -m experiments.images --data=PATH
-    # One's own data. The likelihood is chosen by the data.
+    # The user's own images. The likelihood is chosen from the data.
     OWN_IMAGES: configs.change(
         _PAPER,
         dataset=OWN_IMAGES,
@@ -80,29 +80,29 @@ _DEFAULTS = {
         eval_every="log",
     ),
     # python -m experiments.jsb_chorales
-    # A deep Markov model as Krishnan et al. (2017) have it.
+    # A deep Markov model as in Krishnan et al. (2017).
     "jsb_chorales": configs.change(
         _SEQUENCES,
         dataset="jsb_chorales",
         split_rule="official",
-        output_bias="data_mean",  # from 0 it is 0.4 nats per step behind after 75 epochs
+        output_bias="data_mean",  # starting at 0 is 0.4 nats per step worse after 75 epochs
         length_buckets=3,
     ),
     # python -m experiments.sequences --data=PATH
-    # One's own sequences. The likelihood is chosen by the data.
+    # The user's own sequences. The likelihood is chosen from the data.
     OWN_SEQUENCES: configs.change(_SEQUENCES, dataset=OWN_SEQUENCES, split_rule="", eval_every="log"),
 }
 
 
 def of(dataset: str, **values: Any) -> Config:
-    """Return the configuration that a data set's command starts from, with other values of some settings.
+    """Return the default configuration of a data set, with other values of some settings.
 
-    Another registered data set than those here starts from Adam and 50 epochs, and one of sequences from a deep Markov
-    model of real values.
+    Registered data sets that have no entry here use Adam and 50 epochs; those of sequences use a deep Markov model of
+    real values.
 
     Args:
-      dataset: its name.
-      **values: by the names of flags, `latent_dim=5`.
+      dataset: the name of the data set.
+      **values: settings by the names of their flags, such as `latent_dim=5`.
 
     Raises:
       ValueError: no data set of that name is registered, or there is no such setting.
@@ -118,28 +118,28 @@ def of(dataset: str, **values: Any) -> Config:
     return configs.change(own, **values)
 
 
-_EXTREME = 0.02  # of an intensity that counts as black or white
+_EXTREME = 0.02  # distance from 0 or 1 within which an intensity counts as black or white
 
 
 def likelihood_for(train: Dataset, binarization: Binarization = "grey") -> tuple[str, str]:
-    """Return the likelihood that suits one's own data, by their values whatever form they come in, and why in words."""
+    """Return a suitable likelihood for own data, and the reason in words; only the values matter, not their format."""
     if train.is_sequences:
         values = train.sequences()
         if np.all(np.isnan(values) | (values == 0) | (values == 1)):
             return "bernoulli", "all values are 0 or 1"
-        return "gaussian", "values are neither 0 nor 1"
+        return "gaussian", "not all values are 0 or 1"
     if binarization != "grey":
-        return "bernoulli", f"pixels become black or white (binarization {binarization})"
+        return "bernoulli", f"pixels are binarized (binarization {binarization})"
     pixels = train.pixels()
     if np.mean((pixels < _EXTREME) | (pixels > 1 - _EXTREME)) > 0.5:
         return "bernoulli", "most pixels are black or white"
     if np.all(intensities(pixels)):
         return "discretized_logistic", "pixels have one of 256 values, most of them neither black nor white"
     if np.any(pixels.min(0) == pixels.max(0)):
-        return "bernoulli", "some pixels never vary, and a Gaussian density of them has no upper bound"
+        return "bernoulli", "some pixels never vary, so that a Gaussian density of them has no upper bound"
     return "squashed_gaussian", "every pixel takes values between black and white"
 
 
 def title_of(data: DataConfig) -> str:
-    """Return what people call a data set."""
+    """Return the name of a data set for tables and figures."""
     return TITLES.get(data.name, data.name.replace("_", " ").capitalize())

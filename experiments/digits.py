@@ -1,9 +1,9 @@
-"""AEVB on the 8x8 digits inside scikit-learn: the demonstration, which needs no download and a minute or so.
+"""AEVB on the 8x8 digits of scikit-learn: a demonstration that needs no download and takes about a minute.
 
     python -m experiments.digits
 
-Trains a 2-D latent space, whose manifold can be looked at, and a 10-D one, whose bound is better. Adam brings both to
-convergence sooner than the paper's Adagrad does on so few images.
+Trains a 2-D latent space, whose manifold can be drawn, and a 10-D one with a better bound. On so few images, Adam
+converges sooner than the paper's Adagrad.
 """
 
 from experiments import launch

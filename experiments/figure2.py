@@ -3,9 +3,9 @@
     python -m experiments.figure2
     python -m experiments.figure2 --num_train_samples=300000 --latent_dim_mnist=3,20 --latent_dim_frey_face=
 
-Every member is a run folder under --workdir: an interrupted command goes on where it was. On a CPU a process a core
-shares the members out; on a cluster --shard=i/n does, and the command without it draws them together at the end. On an
-accelerator all latent sizes and step sizes of an algorithm are trained as one program.
+Each run has a folder under --workdir, and an interrupted command resumes when it is given again. On a CPU the runs are
+shared among one process per core. On a cluster --shard=i/n distributes them, and the command without --shard draws the
+figure at the end. On an accelerator all latent sizes and learning rates of an algorithm are trained as one program.
 """
 
 from experiments.paper import figure2

@@ -4,11 +4,11 @@
     python -m experiments.figure3 --num_train_images=1000 --num_train_samples=1000000
     python -m experiments.figure3 --num_train_samples=1000000,3000000 --num_train_samples_mcem=1000000,300000
 
-MNIST, 100 hidden units and 3 latents, so that the estimator of Appendix D works. A sample is one visit of a datapoint,
-as in the paper, but not the same work: of AEVB it is one gradient of both networks, of wake-sleep one gradient of each
-and a dream, of Monte Carlo EM 10 leapfrogs and 5 updates. The lower row has wall time instead.
+MNIST with 100 hidden units and 3 latents, so that the estimator of Appendix D works. A sample is one visit to a
+datapoint, as in the paper, but its cost differs: one gradient of both networks for AEVB, one gradient of each and a
+dream for wake-sleep, 10 leapfrog steps and 5 updates for Monte Carlo EM. The lower row shows wall time instead.
 
-Estimates are of a random part of both splits by seed 0, and are kept beside the checkpoint that they are of.
+Estimates use a random subset of both splits, drawn with seed 0, and are stored next to their checkpoint.
 """
 
 from experiments.paper import figure3

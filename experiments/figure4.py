@@ -1,8 +1,8 @@
-"""Figure 4: the manifolds that AEVB learns of Frey Face and MNIST in two latent dimensions.
+"""Figure 4: the manifolds of Frey Face and MNIST that AEVB learns with two latent dimensions.
 
     python -m experiments.figure4
 
-The decoder's mean over the unit square through the inverse Gaussian CDF. Shares its members with the other figures.
+Draws the decoder's mean on the unit square mapped through the inverse Gaussian CDF. Shares runs with other figures.
 """
 
 from experiments.paper import figure4

@@ -1,8 +1,8 @@
-"""Figure 5: random samples of what AEVB learns of MNIST in 2, 5, 10 and 20 latent dimensions.
+"""Figure 5: random samples from AEVB models of MNIST with 2, 5, 10 and 20 latent dimensions.
 
     python -m experiments.figure5
 
-Means of p(x|z) at z from the prior. Shares its members with the other figures.
+Draws the means of p(x|z) at z from the prior. Shares runs with other figures.
 """
 
 from experiments.paper import figure5

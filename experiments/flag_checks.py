@@ -1,4 +1,4 @@
-"""What holds of the flags of every command, and is checked once, before anything is computed from them."""
+"""Checks of the flags of every command, made once before anything is computed."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 MAX_SEED = 2**32 - 1
-"""The largest seed: JAX's keys are made of 32 bits where 64-bit numbers are off, and drop the rest in silence."""
+"""The largest seed. Unless 64-bit numbers are enabled, JAX's keys use 32 bits and silently drop the rest."""
 
 LARGEST = 2**31 - 1
 """The largest count: JAX's integers have 32 bits."""
@@ -24,7 +24,7 @@ def check() -> None:
     """Check the flags that were given, and expand `~` in those that name a file or folder.
 
     Raises:
-      ValueError: a number is out of its range or a seed, or a path is not on this machine or of no use.
+      ValueError: a number or seed is out of range, or a path is not on this machine or unusable.
     """
     for name in _ours():
         value: Any = _FLAGS[name].value
@@ -36,15 +36,15 @@ def check() -> None:
             raise ValueError(f"--{name} must be at most {LARGEST}, got {value}")
         if name in _PATHS and isinstance(value, str):
             _FLAGS[name].value = _path(name, value)
-    profile = _FLAGS.profile_file  # absl writes it when the process ends, where nothing catches an error
+    profile = _FLAGS.profile_file  # absl writes it when the process ends, when errors are no longer caught
     if profile and not os.access(os.path.dirname(profile) or ".", os.W_OK):
-        raise ValueError(f"--profile_file must be in a folder that can be written to, got {profile}")
+        raise ValueError(f"--profile_file must be in a writable folder, got {profile}")
 
 
 def check_seed(seed: int) -> None:
-    """Raise `ValueError` for a seed that no key can be made of, or that gives the same key as another one."""
+    """Raise `ValueError` for a seed that no key can be made from, or whose key another seed has too."""
     if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"--seed must be of 0 to {MAX_SEED}, got {seed}")
+        raise ValueError(f"--seed must be from 0 to {MAX_SEED}, got {seed}")
 
 
 def _ours() -> list[str]:

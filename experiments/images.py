@@ -6,9 +6,9 @@
     python -m experiments.images --data=tfds:cifar10 --data_dir=...    # prepared as ArrayRecord
     python -m experiments.images --data=hf:NAME --patience=10          # Hugging Face, with its own validation split
 
-Values are uint8, or floats in [0, 1]. A random tenth is kept for testing where the data have no test split. The
-likelihood that suits is chosen and named. Figures are in colour, --resume goes on, and everything else is as for the
-other commands.
+Values are uint8, or floats in [0, 1]. A random tenth is held out for testing if the data have no test split. A suitable
+likelihood is chosen and printed. Figures are in colour. Everything else, such as --resume, works as in the other
+commands.
 """
 
 from experiments import launch

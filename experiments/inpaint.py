@@ -1,13 +1,13 @@
-"""What a trained model makes of test images of which a part is hidden, or that are seen through noise.
+"""Restore test images that are partly hidden or noisy with a trained model.
 
     python -m experiments.inpaint --run=runs/mnist/seed-0/latent_20 --mask=lower
     python -m experiments.inpaint --run=DIR --mask=random --methods=hmc,encoder --num_images=100
-    python -m experiments.inpaint --run=DIR --mask=hidden.npy       # [H, W], not 0 where a pixel is hidden
-    python -m experiments.inpaint --run=DIR --noise=flips:0.1       # or gaussian:0.5; a mask may come on top
+    python -m experiments.inpaint --run=DIR --mask=hidden.npy       # [H, W], nonzero where a pixel is hidden
+    python -m experiments.inpaint --run=DIR --noise=flips:0.1       # or gaussian:0.5; can be combined with --mask
 
-By method, in a table: log p of the hidden pixels each by itself, the error of their mean, R-hat of the chains, and
-seconds; below it log p(hidden | seen) of all together, the difference of two marginal likelihoods. Writes results.json,
-table.csv, inpaint.png and images.npz.
+Prints a table with one row per method: log p of each hidden pixel by itself, the error of the mean, R-hat of the
+chains, and seconds. Below it stands log p(hidden | seen) of all hidden pixels together, the difference of two marginal
+likelihoods. Writes results.json, table.csv, inpaint.png and images.npz.
 """
 
 from experiments.studies import inpaint

@@ -1,4 +1,4 @@
-"""A deep Markov model of Bach's chorales (Krishnan et al. 2017), AEVB along time.
+"""AEVB on Bach's chorales with a deep Markov model (Krishnan et al. 2017).
 
     python -m experiments.jsb_chorales
     python -m experiments.jsb_chorales --posterior=mean_field
@@ -6,8 +6,9 @@
     python -m experiments.jsb_chorales --latent_dim=16,32,64 --resume
     python -m experiments.marginal_likelihood --run=runs/jsb_chorales/seed-0/latent_32 --methods=is,particle
 
-229 chorales to train on, 76 for validation, 77 to test, a quarter note a step. Bounds are reported per chorale and per
-step: the sum over chorales by the sum of their lengths. RESULTS.md has those to expect and what they cost.
+There are 229 chorales for training, 76 for validation and 77 for testing, with one step per quarter note. Bounds are
+reported per chorale and per step: the sum over chorales divided by the sum of their lengths. RESULTS.md has the
+expected bounds and training times.
 """
 
 from experiments import launch

@@ -1,4 +1,4 @@
-"""Flags, one-line errors and exit statuses: what all binaries share."""
+"""Flags, one-line errors and exit statuses shared by all commands."""
 
 import gc
 import os
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _INTERRUPTED = 130
-_LONGEST = 2000  # characters of an error line: a value that was given may be of any length
+_LONGEST = 2000  # characters of an error line, which may quote a value of any length
 
-# 2 to 18 % of a training step on a CPU that has 512-bit vectors (RESULTS.md); read when JAX first computes.
+# Saves 2 to 18 % of a training step on a CPU with 512-bit vectors (RESULTS.md). XLA reads it when JAX first computes.
 XLA_FLAG = "--xla_cpu_prefer_vector_width=512"
 
 
 def main(config: "str | Config", title: str = "", latent_dim: Sequence[int] = ()) -> None:
-    """Defines the flags, parses them, trains, and exits: 0, or another status with one line that says why.
+    """Define the flags, parse them, train, and exit with status 0, or with another status and one line that says why.
 
-    2 is for what people can mend, 130 for Ctrl-C, 143 for SIGTERM.
+    Status 2 is for errors that the user can correct, 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
-      config: what is trained where no flag says otherwise: a configuration, or a data set by name for its own one.
-      title: of the data set, for people; its name's by default.
-      latent_dim: sizes of z to train in turn by default; that of the configuration if not given.
+      config: the configuration that the flags change, or the name of a data set for its default configuration.
+      title: the name of the data set in tables and figures; by default made from its name.
+      latent_dim: default sizes of z, trained one after the other; if empty, the size in the configuration.
     """
-    gc.disable()  # until `start`: to look for garbage among what is being imported takes a tenth of a second
+    gc.disable()  # until `start`: garbage collection during imports takes a tenth of a second
     # Imported late: it imports JAX.
     from experiments.runs import command
 
@@ -44,13 +44,13 @@ def main(config: "str | Config", title: str = "", latent_dim: Sequence[int] = ()
 
 
 def start(body: Callable[..., None], arguments: Sequence[str] = ()) -> None:
-    """Parses the flags that are defined, runs `body`, and turns what people can mend into one line.
+    """Parse the defined flags, run `body`, and print errors that the user can correct as one line.
 
     Args:
-      body: what to run.
-      arguments: the names of what must be given beside flags; `body` takes them.
+      body: the function to run.
+      arguments: the names of the required positional arguments, which `body` takes.
     """
-    gc.freeze()  # What is imported stays: to look through it whenever a program is traced takes two tenths of a second.
+    gc.freeze()  # Imported modules stay in memory: scanning them at every trace takes two tenths of a second.
     gc.enable()
     for module, its_flags in _FLAGS.flags_by_module_dict().items():
         for flag in its_flags if module.startswith("experiments.") else ():
@@ -63,15 +63,15 @@ def start(body: Callable[..., None], arguments: Sequence[str] = ()) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     app.define_help_flags()
-    logging.set_verbosity(logging.WARNING)  # of JAX's search for accelerators that are not there
+    logging.set_verbosity(logging.WARNING)  # hides JAX's messages about missing accelerators
     try:
         rest = _FLAGS(argv)
         flag_checks.check()
         return rest
-    except SystemExit:  # after help that was asked for: absl calls that a failure
+    except SystemExit:  # after --help, which absl ends with a failure status
         sys.exit(0)
-    except RecursionError:  # of absl, which looks for what was meant by a name of a thousand characters
-        _fail("unknown command line flag, of a very long name")
+    except RecursionError:  # from absl's search for similar names, if the name has a thousand characters
+        _fail("unknown command line flag with a very long name")
         raise
     except (flags.Error, ValueError) as error:
         _fail(" ".join(str(error).split()))
@@ -92,13 +92,13 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
     keep_quiet()
     try:
         if callable(signal.getsignal(signal.SIGINT)):
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # no longer that of `experiments`
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # replaces the handler of `experiments`
         distributed.start()
         given = argv[1:]
         if len(given) > len(arguments):
             raise ValueError(f"unexpected argument {given[len(arguments)]!r}: flags are written --name=value")
         if len(given) < len(arguments):
-            raise ValueError(f"{' and '.join(arguments)} must be given, without dashes, beside the flags")
+            raise ValueError(f"{' and '.join(arguments)} must be given without dashes, besides the flags")
         body(*given)
     except (ValueError, TypeError, RunError, DatasetError, DivergedError) as error:
         if _FLAGS.pdb or _FLAGS.only_check_args:
@@ -109,23 +109,23 @@ def _one_line_errors(argv: list[str], body: Callable[..., None], arguments: Sequ
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        # Where a computation was given to another thread, it comes back as an internal error of that.
+        # Running out of memory in another thread is raised as an internal error.
         is_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
         if not (is_memory or "Out of memory" in str(error)):
             raise
         _fail(f"out of memory{_how_much(str(error))}: {_smaller()}")
     except KeyboardInterrupt:
-        _fail(f"interrupted; {_same_command()} goes on from the last checkpoint", status=_INTERRUPTED)
+        _fail(f"interrupted; {_same_command()} resumes from the last checkpoint", status=_INTERRUPTED)
     except TerminatedError:
-        _fail(f"terminated, and saved; {_same_command()} goes on from here", status=143)
+        _fail(f"terminated, and saved; {_same_command()} resumes from here", status=143)
 
 
 def _how_much(message: str) -> str:
-    """Return what was asked for, if that is known."""
+    """Return the amount of memory requested, if it is known."""
     found = re.search(r"allocat\w+ (\d+) bytes|allocat\w+ ([\d.]+ ?[KMGT]i?B)", message)
     if not found:
         return ""
-    return f", {int(found[1]) / 2**30:,.1f} GiB asked for" if found[1] else f", {found[2]} asked for"
+    return f", {int(found[1]) / 2**30:,.1f} GiB requested" if found[1] else f", {found[2]} requested"
 
 
 def _smaller() -> str:
@@ -140,16 +140,17 @@ def _smaller() -> str:
         "num_restarts",
     )
     named = [f"--{name}" for name in known if name in _FLAGS]
-    streams = ", or --stream, which does not hold the data," if "stream" in _FLAGS and not _FLAGS.stream else ""
-    return f"a smaller {', '.join(named) or 'problem'}{streams} needs less"
+    streams = ", or add --stream, which does not hold the data" if "stream" in _FLAGS and not _FLAGS.stream else ""
+    return f"reduce {', '.join(named) or 'the problem'}{streams}"
 
 
 def _same_command() -> str:
-    return "the same command with --resume" if "resume" in _FLAGS else "the same command"  # figures always resume
+    # Commands without --resume always resume.
+    return "the same command with --resume" if "resume" in _FLAGS else "the same command"
 
 
 def _one_line_warnings() -> None:
-    """Show what was passed over in a run folder or in data, without the line of code that found it."""
+    """Show warnings about run folders and data without the source line that raised them."""
     from aevb.checkpoints import RunWarning
     from aevb.data import DatasetWarning
 
@@ -165,25 +166,25 @@ def _one_line_warnings() -> None:
 
 
 def _keep_compiled_programs() -> None:
-    """JAX's compilation cache, in the user's cache folder unless $JAX_COMPILATION_CACHE_DIR says otherwise."""
+    """Keep JAX's compilation cache in the user's cache folder, unless $JAX_COMPILATION_CACHE_DIR is set."""
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "aevb" / "compiled"))
-    # All of them: dozens of small programs that take a moment each add up to two seconds of every start.
+    # Cache even fast compilations: dozens of small programs add up to two seconds per start.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _fail(message: str, status: int = 2) -> None:
     new_folders.remove_empty()
-    # A path may hold anything: the answer is one line all the same.
+    # A path may contain any characters, but the message stays on one line.
     shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
     if len(shown) > _LONGEST:
         shown = f"{shown[: _LONGEST // 2]}... {len(shown):,} characters ...{shown[-_LONGEST // 2 :]}"
     print(f"error: {shown}", file=sys.stderr)
     if status == _INTERRUPTED:
-        # At once, as by a kill: threads that were saving would fail, and say so, as Python takes leave of them.
+        # Exit at once: threads that are saving would fail and print errors while Python shuts down.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,4 +1,4 @@
-"""The arguments of model families as settings: their types, defaults and meaning, and how they are spelled."""
+"""The arguments of model families as settings: their types, defaults, help texts and spelling."""
 
 import functools
 import inspect
@@ -11,7 +11,7 @@ from experiments import conditions
 
 
 def family_arguments(name: str) -> dict[str, tuple[Any, Any]]:
-    """Return the arguments of a model family, but for those that the data decide: their types and defaults."""
+    """Return the types and defaults of a model family's arguments, except those that the data decide."""
     builder: Any = FAMILIES.get(name)
     decided = conditions.decided_by_data(name)
     kinds = typing.get_type_hints(inspect.unwrap(builder))
@@ -27,20 +27,20 @@ def _as_in_json(value: Any) -> Any:
 
 
 def takes(kind: Any, value: Any) -> bool:
-    """Tell whether a setting of this type takes lists, if `value` is one, or else single values."""
+    """Return whether a setting of this type takes lists, if `value` is a list, or single values otherwise."""
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     are_lists = [typing.get_origin(option) not in (None, typing.Literal) for option in options]
     return any(are_lists) if isinstance(value, list | tuple) else not all(are_lists)
 
 
 def joined(value: Any) -> str:
-    """Return a value as folders and flags with several values spell it: a list with hyphens."""
+    """Return a value as it is written in folder names and flags: a list is joined by hyphens."""
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @functools.cache
 def argument_helps(name: str) -> dict[str, str]:
-    """Return what the docstring of a family says of its arguments."""
+    """Return the help texts of a family's arguments, from its docstring."""
     text = inspect.getdoc(FAMILIES.get(name)) or ""
     _, _, rest = text.partition("Args:\n")
     helps: dict[str, str] = {}
@@ -55,5 +55,5 @@ def argument_helps(name: str) -> dict[str, str]:
 
 
 def one_spelling(value: Any) -> Any:
-    """Return a list of one as its element: what a family takes one or several of, it takes in both spellings."""
+    """Return the element of a list of one: families take both spellings, which should compare equal."""
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value

@@ -1,4 +1,4 @@
-"""Folders that a command writes its results to: made before minutes of work, and removed if that comes to nothing."""
+"""Output folders of a command, created before minutes of work and removed if they stay empty."""
 
 import contextlib
 from pathlib import Path
@@ -7,10 +7,10 @@ _made: list[Path] = []
 
 
 def make(folder: Path) -> None:
-    """Make a folder, and those above it, where they are not there yet.
+    """Create a folder and its missing parents.
 
     Raises:
-      ValueError: it cannot be made.
+      ValueError: the folder cannot be created.
     """
     try:
         _made.extend(each for each in (folder, *folder.parents) if not each.exists())
@@ -20,7 +20,7 @@ def make(folder: Path) -> None:
 
 
 def remove_empty() -> None:
-    """Delete the folders that were made and have nothing in them."""
+    """Delete the created folders that are empty."""
     for folder in _made:  # the innermost first
         with contextlib.suppress(OSError):
             folder.rmdir()

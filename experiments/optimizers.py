@@ -1,4 +1,4 @@
-"""Optimizers and schedules of the step size, by name."""
+"""Optimizers and learning-rate schedules, by name."""
 
 import functools
 from typing import Any
@@ -11,9 +11,9 @@ from aevb.training.optimizers import check_learning_rate, keeping_learning_rate
 def _adam(
     learning_rate: Any, b1: float = 0.9, eps: float = 1e-8, initial_second_moment: float = 0.0
 ) -> optax.GradientTransformation:
-    """Return Adam, whose second moments may start above 0, as in Burda et al.'s published code.
+    """Return Adam with second moments that may start above 0, as in Burda et al.'s published code.
 
-    They are corrected as if they had started at 0, so that the first steps are short ones.
+    The bias correction assumes a start at 0, so the first steps are short.
     """
     adam = optax.adam(learning_rate, b1=b1, eps=eps)
     if initial_second_moment == 0:
@@ -46,22 +46,22 @@ def make_optimizer(
     clip_norm: float | None = None,
     num_steps: int = 1,
 ) -> optax.GradientTransformation:
-    """An optimizer by its name in `OPTIMIZERS`.
+    """Return an optimizer by its name in `OPTIMIZERS`.
 
     Args:
-      name: of the optimizer.
-      learning_rate: step size, under a schedule the first one.
+      name: the name of the optimizer.
+      learning_rate: the learning rate; with a schedule, the initial one.
       schedule: "constant"; "burda": times 10^(-i/7) for 3^i epochs, i = 0, 1, 2... (Burda et al. 2016); or "cosine":
-        down to 5 % over `num_steps`, and constant afterwards.
+        decays to 5 % over `num_steps`, and is constant afterwards.
       steps_per_epoch: N // M.
-      epsilon: what the denominator of the adaptive ones is kept from zero by; `None` is optax's default.
-      beta1: of Adam; `None` is optax's default.
-      initial_second_moment: of Adam.
-      clip_norm: gradients of a larger global norm are scaled down to it; `None` leaves them.
-      num_steps: of the whole run.
+      epsilon: epsilon in the denominator of adaptive optimizers; `None` is optax's default.
+      beta1: the decay rate of Adam's first moments; `None` is optax's default.
+      initial_second_moment: the initial value of Adam's second moments.
+      clip_norm: the largest global norm of a gradient, to which larger gradients are scaled down; `None` for no limit.
+      num_steps: the number of steps of the whole run.
 
     Raises:
-      ValueError: an unknown name or a step size out of range.
+      ValueError: the name is unknown, or an option is out of range or belongs to another optimizer.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {tuple(OPTIMIZERS)}, got {name!r}")
@@ -71,7 +71,7 @@ def make_optimizer(
     if epsilon is not None and name == "sgd":
         raise ValueError("epsilon is for adaptive optimizers, not sgd")
     if name != "adam" and (beta1 is not None or initial_second_moment):
-        raise ValueError(f"beta1 and initial_second_moment are Adam's, not {name}'s")
+        raise ValueError(f"beta1 and initial_second_moment are for adam, not {name}")
     if beta1 is not None and not 0 <= beta1 < 1:
         raise ValueError(f"beta1 must be at least 0 and below 1, got {beta1}")
     rate = SCHEDULES[schedule](learning_rate, steps_per_epoch)
@@ -82,13 +82,13 @@ def make_optimizer(
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     parts.append(optimizer)
     if schedule == "cosine":
-        # Of the update and not of the rate, which stays in the state: members of one program differ in it.
+        # Scales the update, not the rate: the rate is part of the state, and members of one program may differ in it.
         parts.append(optax.scale_by_schedule(optax.cosine_decay_schedule(1.0, max(num_steps, 1), _COSINE_END)))
     return optimizer if len(parts) == 1 else optax.chain(*parts)
 
 
 def _burda(learning_rate: float, steps_per_epoch: int) -> optax.Schedule:
-    stages = range(8)  # 3^0 + ... + 3^7 = 3,280 epochs, the whole of theirs
+    stages = range(8)  # 3^0 + ... + 3^7 = 3,280 epochs, the length of their training
     rates = [optax.constant_schedule(learning_rate * 10 ** (-stage / 7)) for stage in stages]
     ends = [steps_per_epoch * sum(3**k for k in range(stage + 1)) for stage in stages]
     return optax.join_schedules(rates, ends[:-1])
@@ -101,4 +101,4 @@ def _constant(learning_rate: float, steps_per_epoch: int) -> float:
 
 _COSINE_END = 0.05
 SCHEDULES = {"constant": _constant, "burda": _burda, "cosine": _constant}
-"""The step size as optax takes it; a cosine is of the updates."""
+"""Learning rates as optax takes them; `cosine` scales the updates instead."""

@@ -3,8 +3,8 @@
     python -m experiments.semi_supervised --num_labels=100 --seed=0
     python -m experiments.semi_supervised --model=m1_m2 --seed=0,1,2,3,4,5,6,7,8,9
 
-A seed draws which images have labels, as many of each class, and initial weights. The same command again goes on where
-it was interrupted.
+A seed determines which images have labels, equally many per class, and the initial weights. An interrupted command
+resumes when it is given again.
 """
 
 from experiments.studies import semi_supervised

@@ -1,4 +1,4 @@
-"""What a setting of a configuration is: what is known of a field beside its name, type and default."""
+"""The metadata of a configuration's fields: help, range, choices and flag."""
 
 import dataclasses
 import math
@@ -7,23 +7,23 @@ from typing import Any
 
 from experiments import flag_checks
 
-_TINY = 2.0**-126  # the least normal number of float32: smaller ones are 0 on most devices
+_TINY = 2.0**-126  # the smallest normal float32; smaller numbers are 0 on most devices
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of a field beside its name, type and default.
+    """The metadata of a field, besides its name, type and default.
 
     Attributes:
-      help: what it means, for `--help`.
-      minimum: the least value, included.
+      help: the text shown by `--help`.
+      minimum: the smallest value, inclusive.
       above: the bound that a value must exceed.
-      maximum: the largest value, included.
-      choices: the values there are; those of a `Literal` need not be named.
-      unit: of a number.
-      flag: the name of its flag where that is another than the field's own.
-      is_length: whether it says how long to train, and not what: a run can be prolonged.
-      is_recorded: whether it is found out when the data are loaded, and has no flag.
+      maximum: the largest value, inclusive.
+      choices: returns the allowed values; not needed for a `Literal`.
+      unit: the unit of a number.
+      flag: the name of its flag, if it differs from the field's.
+      is_length: whether it sets only how long to train, so that a run can be prolonged.
+      is_recorded: whether it is set when the data are loaded, and has no flag.
     """
 
     help: str
@@ -37,7 +37,7 @@ class Setting:
     is_recorded: bool = False
 
     def check(self, name: str, value: Any) -> None:
-        """Raise `ValueError` for a value that is out of its range or none of the choices; `name` is for the message."""
+        """Raise `ValueError` for a value that is out of range or not a choice; the message uses `name`."""
         if self.choices is not None and value is not None and value not in self.choices():
             raise ValueError(f"{name} must be one of {', '.join(self.choices())}, got {value}")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -56,5 +56,5 @@ class Setting:
 
 
 def setting(default: Any, help: str, **rest: Any) -> Any:  # noqa: A002
-    """Return a field of a configuration."""
+    """Return a field of a configuration with its metadata."""
     return dataclasses.field(default=default, metadata={"setting": Setting(help, **rest)})

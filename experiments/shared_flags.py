@@ -1,4 +1,4 @@
-"""Flags that several commands have, and how flags that take lists are read."""
+"""Flags shared by several commands, and the parsing of flags that take lists."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,21 +11,21 @@ _FLAGS = flags.FLAGS
 
 
 def define_data_flags(has_originals: bool = True) -> None:
-    """Define --data_dir and, for data sets that are made of original files, --source_dir."""
-    flags.DEFINE_string("data_dir", None, "Where prepared data are kept; TFDS's own folder if not given.")
+    """Define --data_dir and, for data sets that are prepared from original files, --source_dir."""
+    flags.DEFINE_string("data_dir", None, "Folder for prepared data; by default that of TFDS.")
     if has_originals:
         flags.DEFINE_string(
             "source_dir",
             None,
-            "A folder of the original files instead of the network, or a folder with such a folder for each data set.",
+            "Folder with the original files, read instead of downloading them, or with one such folder per data set.",
         )
 
 
 def integers(name: str, may_be_empty: bool = False) -> list[int]:
-    """The positive integers of a list flag.
+    """Return the positive integers of a list flag.
 
     Raises:
-      ValueError: there is something else in it, or nothing.
+      ValueError: an element is not a positive integer, or the list is empty.
     """
     given: Any = _FLAGS[name].value
     shown = ",".join(given)
@@ -41,10 +41,10 @@ def integers(name: str, may_be_empty: bool = False) -> list[int]:
 
 
 def positive_numbers(name: str) -> list[float]:
-    """The positive finite numbers of a list flag, each once.
+    """Return the distinct positive finite numbers of a list flag.
 
     Raises:
-      ValueError: there is something else in it, or nothing.
+      ValueError: an element is not such a number or occurs twice, or the list is empty.
     """
     given: list[str] = _FLAGS[name].value or []
     try:
@@ -52,15 +52,15 @@ def positive_numbers(name: str) -> list[float]:
     except ValueError:
         raise ValueError(f"--{name} takes numbers separated by commas, got {','.join(given)}") from None
     if not values or not all(0 < value < float("inf") for value in values) or len(set(values)) < len(values):
-        raise ValueError(f"--{name} must be positive, each a different one, got {','.join(given)}")
+        raise ValueError(f"--{name} must be positive numbers without duplicates, got {','.join(given)}")
     return values
 
 
 def seeds(name: str) -> list[int]:
-    """The seeds of a list flag, each once.
+    """Return the distinct seeds of a list flag.
 
     Raises:
-      ValueError: there is something else in it, or nothing, or one of them twice.
+      ValueError: an element is not a seed or occurs twice, or the list is empty.
     """
     given: list[str] = _FLAGS[name].value or []
     if not given or not all(each.isdecimal() for each in given) or len(set(map(int, given))) < len(given):
@@ -72,12 +72,12 @@ def seeds(name: str) -> list[int]:
 
 
 def choices(name: str, allowed: Collection[str]) -> list[str]:
-    """The values of a list flag.
+    """Return the values of a list flag.
 
     Raises:
-      ValueError: one of them is not `allowed`, or there is none.
+      ValueError: a value is not in `allowed`, or the list is empty.
     """
     given: list[str] = _FLAGS[name].value or []
     if not given or not set(given) <= set(allowed):
-        raise ValueError(f"--{name} must be of {','.join(allowed)}, got {','.join(given)}")
+        raise ValueError(f"--{name} takes one or more of {','.join(allowed)}, got {','.join(given)}")
     return given

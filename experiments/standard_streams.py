@@ -1,4 +1,4 @@
-"""Standard output and error that may be lost: a terminal that is closed, `| head`, a full disk."""
+"""Standard output and error that survive a closed terminal, `| head` or a full disk."""
 
 import contextlib
 import os
@@ -7,36 +7,36 @@ from typing import Any, TextIO
 
 
 class Lasting:
-    """A text stream that is written to as long as that works, and from then on to nothing.
+    """A text stream that discards its output once writing has failed.
 
-    What a run prints is in its folder too, so that a lost terminal is no reason to end it.
+    What a run prints is also in its folder, so a lost terminal need not end the run.
     """
 
     def __init__(self, stream: TextIO):
-        """Begin with the stream as it is."""
+        """Wrap a stream."""
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text, or nothing where nobody reads it."""
+        """Write the text, or discard it if writing fails."""
         try:
             return self._stream.write(text)
-        except (OSError, ValueError):  # a ValueError of a closed file
+        except (OSError, ValueError):  # a closed file raises ValueError
             self._lose()
             return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, if it is still there."""
+        """Flush the stream, unless writing fails."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
             self._lose()
 
     def __getattr__(self, name: str) -> Any:
-        """Return whatever else a stream has."""
+        """Return any other attribute of the stream."""
         return getattr(self._stream, name)
 
     def _lose(self) -> None:
-        """Point the file itself to nothing: what is still in its buffer would fail again when Python ends."""
+        """Redirect the file to /dev/null, since writing its buffer would fail again when Python ends."""
         with contextlib.suppress(OSError, ValueError):
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self._stream.fileno())
@@ -44,11 +44,11 @@ class Lasting:
 
 
 def keep() -> None:
-    """Make standard output and error last. Those that were closed from the start are opened on nothing."""
+    """Wrap standard output and error in `Lasting`. Streams that were closed from the start are opened on /dev/null."""
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(number)
-        except OSError:  # the next file that is opened would get its number, and what is printed
+        except OSError:  # otherwise the next opened file would get its number and its output
             os.open(os.devnull, os.O_RDWR)
         stream = getattr(sys, name)
         if number and stream is None:

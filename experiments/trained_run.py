@@ -1,4 +1,4 @@
-"""The run whose model a command uses: --run and --checkpoint."""
+"""The flags --run and --checkpoint, which name the trained run that a command uses."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FLAGS
 _NAMES: dict[str, Any] = {"latest": "last", "best": "best"}
-"""What `aevb.load_run` calls them."""
+"""The names that `aevb.load_run` uses."""
 
 
 def define_flags() -> None:
     """Define --run and --checkpoint."""
-    flags.DEFINE_string("run", None, "The run folder that an experiment wrote.")
+    flags.DEFINE_string("run", None, "Run folder written by a training command.")
     flags.DEFINE_string("checkpoint", "latest", "Checkpoint to use: latest, best (by validation) or a step number.")
 
 
 def check_flags() -> None:
-    """Raise `ValueError` where no run is named, or a checkpoint that cannot be one."""
+    """Raise `ValueError` if no run is named, or if the checkpoint's name is invalid."""
     if not _FLAGS.run:
         raise ValueError("--run must name a run folder")
     if _FLAGS.checkpoint not in _NAMES and not _FLAGS.checkpoint.isdecimal():
@@ -27,7 +27,7 @@ def check_flags() -> None:
 
 
 def load() -> "tuple[Model, Params]":
-    """Return the model and the parameters that the flags name.
+    """Return the model and the parameters of the run named by the flags.
 
     Raises:
       RunError: as for `aevb.load_run`.

@@ -346,7 +346,7 @@ def test_mistakes_of_the_command_are_one_line(real_data, data_dir, tmp_path):
     data = (f"--data_dir={data_dir}", f"--source_dir={real_data}")
     (tmp_path / "file").write_text("")
     for flags, message in {
-        ("--model=forest",): "--model must be of hmm,dmm,dmm_per_class, got forest",
+        ("--model=forest",): "--model takes one or more of hmm,dmm,dmm_per_class, got forest",
         ("--seed=0,0",): "--seed takes different integers separated by commas",
         ("--dataset=mnist",): "value should be one of <basic_motions|japanese_vowels>",
         ("--num_states=2,x",): "--num_states takes integers separated by commas, got 2,x",

@@ -88,20 +88,20 @@ def test_a_run_that_is_well(folder):
 
 
 REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
-    "a digit": (lambda folder: change_digit(folder, 2), "metrics.csv", "damaged", "row 2: its checksum is another"),
+    "a digit": (lambda folder: change_digit(folder, 2), "metrics.csv", "damaged", "row 2: its checksum does not match"),
     "the heading": (
         lambda folder: change(folder / "metrics.csv", "test_elbo", "tesu_elbo"),
-        *("metrics.csv", "damaged", "row 1: its checksum is another; row 2"),
+        *("metrics.csv", "damaged", "row 1: its checksum does not match; row 2"),
     ),
     "the last row": (
         lambda folder: (folder / "metrics.csv").write_text(
             "".join((folder / "metrics.csv").read_text().splitlines(keepends=True)[:-1])
         ),
-        *("metrics.csv", "damaged", "it has no row of step 44, of which there is a checkpoint"),
+        *("metrics.csv", "damaged", "it has no row of step 44, which has a checkpoint"),
     ),
     "no metrics": (lambda folder: (folder / "metrics.csv").unlink(), "metrics.csv", "missing", ""),
     "empty metrics": (lambda folder: (folder / "metrics.csv").write_text(""), "metrics.csv", "damaged", "no heading"),
-    "no summary": (lambda folder: (folder / "summary.json").unlink(), "summary.json", "missing", "at its end"),
+    "no summary": (lambda folder: (folder / "summary.json").unlink(), "summary.json", "missing", "reached its end"),
     "a summary cut short": (
         lambda folder: (folder / "summary.json").write_text((folder / "summary.json").read_text()[:100]),
         *("summary.json", "damaged", "cannot be read"),
@@ -112,7 +112,7 @@ REBUILT: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     ),
     "a summary of another run": (
         lambda folder: change_summary(folder, test_elbo=-1.0),
-        *("summary.json", "damaged", "its test_elbo is -1.0, the row's of metrics.csv -"),
+        *("summary.json", "damaged", "its test_elbo is -1.0, but -"),
     ),
 }
 
@@ -151,7 +151,7 @@ def test_a_row_without_its_checkpoint_is_lost_and_said_so(folder, finished):
     change_digit(folder, 2)
     shutil.rmtree(folder / "checkpoints" / "22")
     done = repaired(folder)
-    assert "rows kept: 2, evaluated again from their checkpoints: 0, lost for want of a checkpoint: 1" in done[-1]
+    assert "rows kept: 2, evaluated again from their checkpoints: 0, lost without a checkpoint: 1" in done[-1]
     assert history(folder) == [history(finished)[0], history(finished)[2]]
     assert inspect(folder).is_well
 
@@ -175,7 +175,7 @@ def test_the_last_checkpoint_cannot_be_rebuilt(folder):
     assert wrong(folder) == [Finding("checkpoints/44", "missing", "without summary.json, --resume trains it again")]
     assert repaired(folder) == []
     (folder / "summary.json").write_text("{")
-    assert "--resume goes on with the run" in repaired(folder)[-1]
+    assert "--resume continues the run" in repaired(folder)[-1]
     train_into_end(folder)
     assert inspect(folder).is_well
 
@@ -207,7 +207,7 @@ def test_a_row_that_its_checkpoint_contradicts(folder, finished):
     seconds = str(history(finished)[1].seconds)
     change(folder / "metrics.csv", seconds, "1234.5")
     (found,) = wrong(folder)
-    assert found.why.startswith("row 2: its seconds are 1234.5, its checkpoint's ")
+    assert found.why.startswith("row 2: its seconds are 1234.5, but ")
     repaired(folder)
     assert history(folder) == history(finished)
 
@@ -219,7 +219,7 @@ def test_a_configuration_cannot_be_rebuilt(folder):
     assert (found.what, found.state) == ("config.json", "damaged")
     assert repaired(folder) == ["config.json moved to damaged/config.json"]
     assert (folder / "damaged" / "config.json").read_bytes() == before
-    assert wrong(folder)[0] == ("config.json", "missing", "nothing else says what the run is: put it back")
+    assert wrong(folder)[0] == ("config.json", "missing", "nothing else describes the run: restore the file")
     assert repaired(folder) == []
 
 

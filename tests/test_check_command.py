@@ -35,7 +35,7 @@ def test_the_command(data_dir, tmp_path):
     change_digit(tmp_path / "runs" / "1", 2)
     done = check()
     assert (done.returncode, done.stderr) == (1, "")
-    assert "1    metrics.csv     damaged  row 2: its checksum is another\n" in done.stdout
+    assert "1    metrics.csv     damaged  row 2: its checksum does not match\n" in done.stdout
     folder = RunFolder(tmp_path / "runs" / "0", CONFIG)
     folder.lock()
     assert_one_line_error(check(), "another process is writing to it")

@@ -72,7 +72,7 @@ def test_a_changed_row_is_refused_with_the_way_on(finished, tmp_path):
     at = text.index("\n", text.index("\n") + 1) + 5  # a digit of the second row
     (copy / "metrics.csv").write_text(text[:at] + "8" + text[at + 1 :])
     with pytest.raises(
-        RunError, match=r"row 2: its checksum is another; python -m experiments\.check --run=.*--repair"
+        RunError, match=r"row 2: its checksum does not match; python -m experiments\.check --run=.*--repair"
     ):
         RunFolder(copy, config).read_metrics()
 

@@ -185,9 +185,9 @@ def test_the_configuration_of_a_conditional_run():
     assert configs.change(config, condition="none").model.name == "mlp"
     assert configs.with_data(config, labelled(LABELS)).model.arguments["num_classes"] == NUM_CLASSES
     assert not {"num_classes", "condition_shape"} & {field.flag for field in configs.fields_of(config)}
-    with pytest.raises(ValueError, match="--model=conditional is of data given their labels: add --condition=label"):
+    with pytest.raises(ValueError, match="--model=conditional models data given their labels: add --condition=label"):
         configs.check(defaults.of("digits", model="conditional"))
-    with pytest.raises(ValueError, match=r"needs a model given a label \(conditional.*\), which --model=mlp is not"):
+    with pytest.raises(ValueError, match=r"needs a model given a label \(conditional.*\), not --model=mlp"):
         configs.check(defaults.of("digits", model="mlp", condition="label"))
 
 

@@ -104,7 +104,7 @@ def test_another_family_keeps_what_it_takes_too(monkeypatch):
     assert config.model.arguments == {"latent_dim": 7, "slope": 3.0}
     helps = {field.flag: field.setting.help for field in configs.fields_of(config)}
     assert (helps["latent_dim"], helps["slope"]) == ("Size of z, as always.", "Of the lines.")
-    with pytest.raises(ValueError, match="no setting 'hidden_dim' with the model linear"):
+    with pytest.raises(ValueError, match="no setting 'hidden_dim' for the model linear"):
         configs.change(config, hidden_dim=[3])
     images = aevb.data.Dataset("digits", "train", np.zeros((9, 4, 5), np.uint8), None, 1, "none")
     assert configs.with_data(config, images).model.arguments["data_shape"] == [4, 5]
@@ -190,7 +190,7 @@ def test_a_flagfile_is_a_configuration_file(data_dir, tmp_path):
     ends = [without_seconds(metrics(tmp_path / name))[-1] for name in ("run", "whole")]
     assert ends[0] == ends[1]
     both = experiment("digits", *arguments, "--num_epochs=3", "--resume")
-    assert_one_line_error(both, "--num_epochs and --num_train_samples both say how long to train")
+    assert_one_line_error(both, "--num_epochs and --num_train_samples both set how long to train")
 
 
 def test_files_of_the_experiments_are_short():

@@ -54,7 +54,7 @@ def test_two_processes_give_the_result_of_one(data_dir, tmp_path):
     assert [row["epoch"] for row in metrics(two)] == ["0", "2", "4", "6"]
     refused = together(*few, f"--workdir={two}")
     assert all(done.returncode != 0 for done in refused)
-    assert "pass --resume to go on with it" in refused[0].stderr
+    assert "pass --resume to continue it" in refused[0].stderr
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_sigterm_to_either_process_stops_both_and_is_saved(data_dir, tmp_path):
     ("arguments", "message"),
     [
         (["--coordinator=127.0.0.1:1"], "--coordinator need --distributed"),
-        (["--distributed", "--process_count=2"], "go together, or none of them"),
+        (["--distributed", "--process_count=2"], "must be given together"),
         (
             ["--distributed", "--coordinator=127.0.0.1:1", "--process_count=2", "--process_index=2"],
             "--process_index must be below --process_count, got 2",
@@ -113,9 +113,9 @@ def test_who_is_missing_is_named():
     address = f"127.0.0.1:{free_port()}"
     with concurrent.futures.ThreadPoolExecutor() as threads:
         other = threads.submit(meeting.meet, address, 4, 2, 1.5)
-        with pytest.raises(ValueError, match=rf"processes 1, 3 of 4 did not come to {address} in time"):
+        with pytest.raises(ValueError, match=rf"processes 1, 3 of 4 did not connect to {address} in time"):
             meeting.meet(address, 4, 0, 1.0)
-        with pytest.raises(ValueError, match=f"process 0 of 4 was not at {address} in time"):
+        with pytest.raises(ValueError, match=f"process 0 of 4 did not answer at {address} in time"):
             other.result(timeout=10)
 
 

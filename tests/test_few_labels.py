@@ -76,6 +76,9 @@ def test_killed_and_started_again_ends_like_one_that_was_not(data_dir, tmp_path)
 
 
 def test_what_is_wrong_is_one_line(tmp_path):
-    for flag, message in (("--model=m3", "--model must be of m1,m2,m1_m2"), ("--seed=0,0", "--seed takes different")):
+    for flag, message in (
+        ("--model=m3", "--model takes one or more of m1,m2,m1_m2"),
+        ("--seed=0,0", "--seed takes different"),
+    ):
         assert_one_line_error(experiment("semi_supervised", flag, f"--workdir={tmp_path / 'run'}"), message)
     assert not (tmp_path / "run").exists()

@@ -189,7 +189,7 @@ def test_mistakes_of_the_commands_are_one_line(tmp_path):
         ("forecast", (f"--data={short}",), "short is too short: 0 steps are left to fit"),
         ("forecast", (f"--data={table}",), "has no array `values`, but x"),
         ("forecast", (f"--data={short}", "--dataset=co2"), "give one of them"),
-        ("forecast", ("--models=forest",), "--models must be of deep_markov,linear_gaussian, got forest"),
+        ("forecast", ("--models=forest",), "--models takes one or more of deep_markov,linear_gaussian, got forest"),
         ("complete_sequences", (), "--run must name a run folder"),
         ("complete_sequences", (f"--run={tmp_path}",), "is not a run folder"),
     ):

@@ -218,7 +218,7 @@ def test_changed_data_are_refused(files, runs, tmp_path):
     assert_one_line_error(done, "holds a run with another configuration (fingerprint is ")
     assert (workdir / "metrics.csv").read_bytes() == before
     done = experiment("marginal_likelihood", f"--run={workdir}", "--methods=is", f"--output={tmp_path / 'out.json'}")
-    assert_one_line_error(done, f"{data} has changed since this run was made of it")
+    assert_one_line_error(done, f"{data} has changed since this run was trained on it")
     assert not (tmp_path / "out.json").exists()
 
 

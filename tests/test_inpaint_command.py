@@ -102,7 +102,10 @@ def test_mistakes_are_one_line(run, data_dir, tmp_path):
         ),
         ((f"--run={run}", "--noise=flips:2"), "above 0 and below 1, got 2"),
         ((f"--run={run}", "--mask=lower", "--num_samples=5"), "must be a multiple of --num_chains=2"),
-        ((f"--run={run}", "--mask=lower", "--methods=gibbs"), "--methods must be of hmc,refined,encoder,zeros"),
+        (
+            (f"--run={run}", "--mask=lower", "--methods=gibbs"),
+            "--methods takes one or more of hmc,refined,encoder,zeros",
+        ),
         ((f"--run={run}", "--mask=lower", "--num_images=9999"), "is more than the"),
         ((f"--run={grey}", "--noise=gaussian:0.5"), "a Bernoulli likelihood of grey pixels does not define"),
     ):

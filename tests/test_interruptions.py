@@ -56,7 +56,7 @@ def test_control_c_while_training_says_how_to_go_on(tmp_path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == (
-        "error: interrupted; the same command with --resume goes on from the last checkpoint"
+        "error: interrupted; the same command with --resume resumes from the last checkpoint"
     )
     assert "Traceback" not in errors
 

@@ -52,13 +52,13 @@ def test_a_run_that_goes_on_names_what_is_missing(finished):
     go_on = Options(keep_all_checkpoints=True, draw_pictures=False)
     for step in (33, 44):
         shutil.rmtree(folder / "checkpoints" / str(step))
-    with pytest.warns(RunWarning, match=r"checkpoint 33 or a later one is missing in .*: the run goes on from 22"):
+    with pytest.warns(RunWarning, match=r"checkpoint 33 or a later one is missing in .*: the run resumes from 22"):
         history = train(Run(config, folder, "run"), splits, go_on).history
     assert [row.epoch for row in history] == [0, 1, 2, 3, 4]
     (folder / "summary.json").unlink()
     shutil.rmtree(folder / "checkpoints")
     before = (folder / "metrics.csv").read_bytes()
-    with pytest.raises(RunError, match=r"has no checkpoint, and metrics.csv has rows up to step 44: put the"):
+    with pytest.raises(RunError, match=r"has no checkpoint, but metrics.csv has rows up to step 44: restore the"):
         train(Run(config, folder, "run"), splits, go_on)
     assert (folder / "metrics.csv").read_bytes() == before
 
@@ -154,7 +154,7 @@ def test_a_folder_that_is_removed_under_a_run(tmp_path):
     assert process.returncode == 2, errors
     rescued = tmp_path / "run.rescued"
     assert errors.splitlines()[-1] == (
-        f"error: {tmp_path / 'run'} was removed while its run went on: the run is saved in {rescued}, and goes on with "
+        f"error: {tmp_path / 'run'} was removed during training: the run is saved in {rescued}; continue it with "
         f"--workdir={rescued} --resume"
     )
     done = run([*COMMAND, "--num_epochs=60", f"--workdir={rescued}", "--resume"])

@@ -103,7 +103,7 @@ def test_full_vb_against_map(sources, tmp_path):
 @pytest.mark.parametrize(
     ("figure", "arguments", "message"),
     [
-        ("figure2", ["--algorithm=em"], "--algorithm must be of aevb,wake_sleep, got em"),
+        ("figure2", ["--algorithm=em"], "--algorithm takes one or more of aevb,wake_sleep, got em"),
         ("figure2", ["--step_sizes=fast"], "--learning_rate takes numbers separated by commas, got fast"),
         ("figure3", ["--num_train_samples=1,2,3"], "one per value of --num_train_images, got 3"),
         ("figure3", ["--num_train_images=70000", "--num_train_samples=100"], "mnist has 60000 train images, not 70000"),

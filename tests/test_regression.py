@@ -351,7 +351,7 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, data_dir):
         (f"--data={bad}",): "damaged or not a .npz file",
         (f"--data={partial}",): "has no y, but x",
         (f"--data={partial}", "--dataset=bimodal"): "give one of them",
-        ("--models=forest",): "--models must be of latent,standard_prior,gaussian,mixture, got forest",
+        ("--models=forest",): "--models takes one or more of latent,standard_prior,gaussian,mixture, got forest",
         ("--dataset=digits", f"--data_dir={data_dir}"): "digits has no x and no y, but images, labels",
     }.items():
         assert_one_line_error(experiment("regression", *flags, f"--workdir={tmp_path / 'run'}"), message)

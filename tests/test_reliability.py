@@ -279,7 +279,7 @@ def test_one_writer_and_sigterm(data_dir, tmp_path):
     sent = time.monotonic()
     _, errors = first.communicate(timeout=60)
     assert first.returncode == 143, errors
-    assert errors == "error: terminated, and saved; the same command with --resume goes on from here\n"
+    assert errors == "error: terminated, and saved; the same command with --resume resumes from here\n"
     assert time.monotonic() - sent < 20
     (step,) = {int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()} - {0}
     assert 0 < step < 2900 * 14

@@ -102,8 +102,8 @@ def test_adam_without_options_is_optax_adam():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("sgd", {"beta1": 0.5}, "beta1 and initial_second_moment are Adam's, not sgd's"),
-        ("adagrad", {"initial_second_moment": 1.0}, "are Adam's, not adagrad's"),
+        ("sgd", {"beta1": 0.5}, "beta1 and initial_second_moment are for adam, not sgd"),
+        ("adagrad", {"initial_second_moment": 1.0}, "are for adam, not adagrad"),
         ("adam", {"beta1": 1.0}, "beta1 must be at least 0 and below 1, got 1"),
     ],
 )
@@ -164,5 +164,5 @@ def test_members_start_at_the_mean_too(x64):
 
 def test_mean_is_of_pixels_that_are_probabilities():
     config = tiny_config(SPLITS, output_bias="data_mean", likelihood="gaussian")
-    with pytest.raises(ValueError, match="it is for likelihood=bernoulli"):
+    with pytest.raises(ValueError, match="needs likelihood=bernoulli"):
         Program([config], SPLITS)

@@ -196,11 +196,11 @@ def test_two_sweeps_on_one_folder_share_the_work(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sweep=latent_dims=2"], "--sweep takes setting=values, of model.name, model.latent_dim"),
+        (["--sweep=latent_dims=2"], "--sweep takes setting=values with one of model.name, model.latent_dim"),
         (["--sweep=latent_dim"], "--sweep takes setting=values"),
         (["--sweep=model.latent_dim=2,x"], "--latent_dim takes integers separated by commas, got 2,x"),
         (["--sweep=seed=1,1"], "--seed names a value twice: 1,1"),
-        (["--sweep=objective.binarization=grey,fixed"], "bounds under different binarizations do not compare"),
+        (["--sweep=objective.binarization=grey,fixed"], "bounds under different binarizations are not comparable"),
         (["--sweep=posterior=flow"], 'use kl="sampled"'),
     ],
 )

@@ -127,7 +127,7 @@ def test_marginal_likelihoods_are_of_the_images_kept_aside(stopped, data_dir):
 
 def test_without_validation_there_is_no_best(data_dir, tmp_path):
     arguments = (f"--data_dir={data_dir}", "--latent_dim=2", "--num_epochs=2", f"--workdir={tmp_path / 'run'}")
-    assert_one_line_error(experiment("digits", *arguments, "--patience=2"), "keep some aside by --num_valid_images")
+    assert_one_line_error(experiment("digits", *arguments, "--patience=2"), "hold some out with --num_valid_images")
     assert_one_line_error(experiment("digits", *arguments, "--num_valid_images=1437"), "leave none to train on")
     assert not (tmp_path / "run").exists()
     assert experiment("digits", *arguments, "--hidden_dim=10").returncode == 0

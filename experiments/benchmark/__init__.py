@@ -1,1 +1,1 @@
-"""Measurements of speed and memory: see `experiments.benchmark.__main__`."""
+"""Benchmarks of speed and memory: see `experiments.benchmark.__main__`."""

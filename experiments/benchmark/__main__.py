@@ -1,15 +1,15 @@
-"""Speed, memory, scaling and start-up time of this project, beside its peers in the same run.
+"""Measure speed, memory, scaling and start-up time of this project, and compare it with its peers in the same run.
 
     pip install -e ".[benchmark]"                       # PyTorch, for two of the peers
-    python -m experiments.benchmark                     # this project and its peers taking turns: minutes
+    python -m experiments.benchmark                     # this project and its peers, in turn: minutes
     python -m experiments.benchmark --peers=numpyro_svi,flax_per_step
-    python -m experiments.benchmark --suite=scaling     # cost by size, one at a time, and by length of run: an hour
+    python -m experiments.benchmark --suite=scaling     # cost against each size and the run length: an hour
     python -m experiments.benchmark --suite=startup     # from process start to first training step
     python -m experiments.benchmark --suite=convolutions --num_images=2000  # as products, and as XLA's convolutions
 
-784-500-20 tanh VAE on grey MNIST, M = 100, Adagrad 0.02, all contenders from the same initial parameters, each in a
-process of its own. They take turns, so that a machine whose speed drifts slows all alike; what counts is the median of
-the ratios pair by pair. Compilation and a first epoch of each are not counted. Writes a JSON file a suite, and figures.
+784-500-20 tanh VAE on grey MNIST, M = 100, Adagrad 0.02. All contenders start from the same initial parameters, each in
+its own process. They take turns, so that a machine whose speed drifts slows all alike; the result is the median of the
+pairwise ratios. Compilation and the first epoch of each are not counted. Writes one JSON file per suite, and figures.
 """
 
 import os
@@ -40,23 +40,27 @@ _AXES = {  # field of the workload: its flag, its default values
 
 
 def main() -> None:
-    """Defines the flags and runs."""
-    flags.DEFINE_list("suite", ["peers"], f"What to measure: of {','.join(_SUITES)}, or all.")
-    flags.DEFINE_list("peers", None, f"Of {','.join(PEERS)}; all that are installed if not given.")
-    flags.DEFINE_integer("repeats", 5, "Turns of each contender that are counted.", lower_bound=1)
-    flags.DEFINE_integer("num_epochs", 1, "Epochs in each turn.", lower_bound=1)
-    flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Whose training images.")
-    flags.DEFINE_integer("num_images", 0, "Trains on so many, random ones by seed 0; 0 for all.", lower_bound=0)
+    """Define the flags and run."""
+    flags.DEFINE_list("suite", ["peers"], f"What to measure: one or more of {','.join(_SUITES)}, or all.")
+    flags.DEFINE_list("peers", None, f"One or more of {','.join(PEERS)}; by default all that are installed.")
+    flags.DEFINE_integer("repeats", 5, "Counted turns per contender.", lower_bound=1)
+    flags.DEFINE_integer("num_epochs", 1, "Epochs per turn.", lower_bound=1)
+    flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Data set whose training images are used.")
+    flags.DEFINE_integer(
+        "num_images", 0, "Train on this many images, drawn with seed 0 (0: all of them).", lower_bound=0
+    )
     flags.DEFINE_integer("latent_dim", 20, "Size of z.", lower_bound=1)
     flags.DEFINE_integer("hidden_dim", 500, "Units of the hidden layer.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 100, "M, datapoints in a minibatch.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 100, "M, datapoints per minibatch.", lower_bound=1)
     for axis, (flag, values) in _AXES.items():
         flags.DEFINE_list(
             flag, [str(value) for value in values], f"Values of {axis} for --suite=scaling; may be empty."
         )
-    flags.DEFINE_list("run_images", ["100000", "1000000", "10000000"], "Lengths of runs for --suite=scaling, likewise.")
+    flags.DEFINE_list(
+        "run_images", ["100000", "1000000", "10000000"], "Run lengths in images for --suite=scaling; may be empty."
+    )
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default a new one under runs/benchmark.")
     launch.start(_benchmark)
 
 
@@ -70,7 +74,7 @@ def _benchmark() -> None:
     axes = {axis: shared_flags.integers(flag, may_be_empty=True) for axis, (flag, _) in _AXES.items()}
     run_images = shared_flags.integers("run_images", may_be_empty=True)
     settings = _settings()
-    # The workers' too.
+    # The workers use the same cache.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.values["jax_compilation_cache_dir"])
     for suite in suites:
         start = time.perf_counter()
@@ -103,7 +107,7 @@ def _check_workdir(workdir: Path, suites: Sequence[str]) -> None:
 
 
 def _settings() -> Settings:
-    """Prepares the data too, so that workers find them."""
+    """Return the settings; also prepares the data, so that workers find them."""
     from aevb import data as datasets
 
     names = ("dataset", "data_dir", "source_dir", "num_images", "latent_dim", "hidden_dim", "batch_size")

@@ -1,4 +1,4 @@
-"""Training speed of the convolutional family: its convolutions as products, against XLA's own in the same scan."""
+"""Training speed of the convolutional family: its convolutions as products compared with XLA's own in the same scan."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from experiments.benchmark.workload import training_images
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Train both in turn, print images per second, and return what convolutions.json holds."""
+    """Train both in turn, print images per second, and return the contents of convolutions.json."""
     images = training_images(settings.workload).pixels(flat=False)
     model = aevb.models.build("convolutional", data_shape=images.shape[1:], latent_dim=settings.workload.latent_dim)
     contenders = {"as products": model, "as XLA's convolutions": with_native_convolutions(model)}
@@ -33,7 +33,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def with_native_convolutions(model: aevb.Model) -> aevb.Model:
-    """Return a convolutional model whose programs have XLA's convolutions, those of `flax.linen.Conv`, on CPUs too."""
+    """Return a convolutional model that uses XLA's convolutions, as `flax.linen.Conv` does, on CPUs too."""
 
     def natively(function: Callable[..., Any]) -> Callable[..., Any]:
         def traced(*args: Any) -> Any:
@@ -47,7 +47,7 @@ def with_native_convolutions(model: aevb.Model) -> aevb.Model:
 
 
 def _images_per_second(settings: Settings, images: Any, model: aevb.Model) -> float:
-    """Return the rate of the epochs after the first, which may compile."""
+    """Return the rate without the first epoch, which may compile."""
     num_epochs = 1 + settings.num_epochs
     history = aevb.fit(
         images,

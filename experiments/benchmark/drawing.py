@@ -1,4 +1,4 @@
-"""The results of a suite as a figure."""
+"""Draw the results of a suite."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from aevb import figures
 
 
 def draw(suite: str, results: dict[str, Any], workdir: Path) -> None:
-    """Writes the suite's PNG, if it has one, into `workdir`."""
+    """Write the suite's PNG, if it has one, into `workdir`."""
     match suite:
         case "peers":
             figure = _throughput(results)
@@ -28,7 +28,7 @@ def _throughput(results: dict[str, Any]) -> Any:
         np.array(list(rates.values())) / 1e3,
         np.array([ratios.get(name, missing) for name in rates]),
         [name.replace("_", " ") for name in rates],
-        ("thousand images a second", "this project's rate over it, turn by turn"),
+        ("thousand images per second", "this project's rate divided by it, per turn"),
         "Training throughput, contenders taking turns",
     )
 
@@ -42,4 +42,4 @@ def _scaling(results: dict[str, Any]) -> Any:
         rows = results["run_images"]["rows"]
         costs = [[row["microseconds_per_image"]] * 3 for row in rows]
         panels.append(("images in a run", np.array([row["value"] for row in rows]), np.array(costs).T))
-    return figures.costs(panels, "microseconds an image", "Cost of training on an image")
+    return figures.costs(panels, "microseconds per image", "Training cost per image")

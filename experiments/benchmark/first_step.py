@@ -1,4 +1,4 @@
-"""What a binary does before its first training step, and a line printed as each part is done."""
+"""Do what a command does before its first training step, and print a line after each part."""
 
 import gc
 
@@ -10,13 +10,13 @@ _FLAGS = flags.FLAGS
 
 
 def main() -> None:
-    """Defines the flags and runs."""
+    """Define the flags and run."""
     gc.disable()  # as `launch.main` does
     import jax  # noqa: F401
 
-    from experiments.runs import command  # noqa: F401  # with all that a binary imports for its run
+    from experiments.runs import command  # noqa: F401  # with all that a command imports
 
-    flags.DEFINE_string("dataset", "mnist", "As for the benchmark, and so all others.")
+    flags.DEFINE_string("dataset", "mnist", "As in the benchmark, like all other flags.")
     shared_flags.define_data_flags()
     flags.DEFINE_integer("num_images", 0, "")
     flags.DEFINE_integer("latent_dim", 20, "")
@@ -39,7 +39,7 @@ def _until_first_step() -> None:
         train = train.subset(_FLAGS.num_images)
     model = mlp_vae((train.pixels().shape[1],), _FLAGS.latent_dim, _FLAGS.hidden_dim)
     print("data loaded", flush=True)
-    # No epochs: everything is compiled, and the bounds before training are known, when the first step would be taken.
+    # With no epochs, `fit` compiles everything and evaluates the initial bounds, up to the first step.
     fit(
         train.pixels(),
         model,

@@ -1,4 +1,4 @@
-"""The network of the contenders that are written with Flax."""
+"""The network of the contenders written with Flax."""
 
 import flax.linen as nn
 import jax
@@ -9,8 +9,8 @@ class Network(nn.Module):
     """One tanh layer and a linear head; its parameters are those of `workload.flax_parameters`.
 
     Attributes:
-      hidden_dim: units of the layer.
-      output_dim: of the head.
+      hidden_dim: number of units of the layer.
+      output_dim: number of outputs of the head.
     """
 
     hidden_dim: int
@@ -18,6 +18,6 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """`[..., inputs] -> [..., output_dim]`."""
+        """Map `[..., inputs]` to `[..., output_dim]`."""
         hidden = jnp.tanh(nn.Dense(self.hidden_dim)(inputs))
         return nn.Dense(self.output_dim)(hidden)

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies float32 matrices through JAX: what a training step's rate is measured against."""
+"""The rate of float32 matrix products through JAX on this machine, the reference for the rate of a training step."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from experiments.benchmark.workload import Workload, matrix_products, pixels
 
 _SQUARES = (512, 1024, 2048)
-_SECONDS = 0.1  # that one measurement should take
+_SECONDS = 0.1  # target duration of one measurement
 
 
 def build(workload: Workload) -> Callable[[int], dict[str, float]]:
-    """`times -> {"M x K x N": FLOP/s}`, the best of so many measurements of each product."""
+    """Return `times -> {"M x K x N": FLOP/s}`, which takes the best of `times` measurements of each product."""
     shapes = dict.fromkeys(matrix_products(workload, pixels(workload).shape[1]))
     shapes.update(dict.fromkeys((size, size, size) for size in _SQUARES))
     operands = {(m, k, n): (jnp.full((m, k), 1 / k), jnp.ones((k, n))) for m, k, n in shapes}
@@ -31,7 +31,7 @@ def build(workload: Workload) -> Callable[[int], dict[str, float]]:
 
 
 def _repetitions(a: jax.Array, b: jax.Array) -> int:
-    """How many products take about `_SECONDS`."""
+    """Return how many products take about `_SECONDS`."""
     _time(a, b, 1)
     count = 1
     while (seconds := _time(a, b, count)) < _SECONDS / 4:
@@ -47,7 +47,7 @@ def _time(a: jax.Array, b: jax.Array, count: int) -> float:
 
 @jax.jit
 def _multiply(a: jax.Array, b: jax.Array, count: int) -> jax.Array:
-    """`a @ b`, `count` times in one program; each needs an entry of the one before, so that none can be left out."""
+    """Compute `a @ b` `count` times in one program; each needs an entry of the one before, so none can be left out."""
 
     def body(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, product = carry

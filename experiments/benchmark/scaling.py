@@ -1,4 +1,4 @@
-"""How the cost of an image grows with one size at a time, and that it does not grow with the length of a run."""
+"""The cost per image as one size grows at a time, and as the run gets longer, where it should stay the same."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from experiments.benchmark.workload import flops_per_image, images_per_epoch, pi
 
 
 def measure(settings: Settings, axes: Mapping[str, Sequence[int]], run_images: Sequence[int]) -> dict[str, Any]:
-    """Runs and prints; returns what scaling.json holds.
+    """Run the measurements, print them, and return the contents of scaling.json.
 
     Args:
-      settings: of the run, with the sizes that stay the same while one changes.
-      axes: fields of the workload, and the values that each takes.
-      run_images: lengths of runs, in images.
+      settings: the settings of the run, with the sizes that stay the same while one changes.
+      axes: fields of the workload, and the values of each.
+      run_images: run lengths, in images.
     """
     num_images, data_dim = pixels(settings.workload).shape
     results: dict[str, Any] = {"axes": {}}
@@ -30,7 +30,7 @@ def measure(settings: Settings, axes: Mapping[str, Sequence[int]], run_images: S
 def _measure_axis(
     settings: Settings, axis: str, values: Sequence[int], num_images: int, data_dim: int
 ) -> list[dict[str, Any]]:
-    """A row a value: its values take turns, each in a process of its own."""
+    """Return one row per value; the values take turns, each in its own process."""
     workloads = [dataclasses.replace(settings.workload, **{axis: value}) for value in values]
     workers = [start_worker(f"{axis} {value}", each) for value, each in zip(values, workloads, strict=True)]
     with closing_all(workers):
@@ -58,7 +58,7 @@ def _measure_axis(
 
 
 def _measure_lengths(settings: Settings, run_images: Sequence[int], num_images: int) -> dict[str, Any]:
-    """Runs of each length in one process, there and back: a machine that drifts slows long and short ones alike."""
+    """Time runs of each length in one process, up and down, so that drift slows long and short runs alike."""
     per_epoch = images_per_epoch(settings.workload, num_images)
     lengths = [max(1, round(images / per_epoch)) for images in run_images]
     replies: dict[int, list[Reply]] = {length: [] for length in lengths}
@@ -85,7 +85,7 @@ def _measure_lengths(settings: Settings, run_images: Sequence[int], num_images: 
     costs, peaks = ([row[name] for row in rows] for name in ("microseconds_per_image", "peak_memory_bytes"))
     apart = {"cost_spread": max(costs) / min(costs) - 1, "memory_growth_bytes": peaks[-1] - peaks[0]}
     print(
-        f"cost of an image within {100 * apart['cost_spread']:.0f} %, "
+        f"cost per image within {100 * apart['cost_spread']:.0f} %, "
         f"peak memory grows by {apart['memory_growth_bytes'] / 2**20:.1f} MiB"
     )
     return {"rows": rows, **apart}

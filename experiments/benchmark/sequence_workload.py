@@ -1,4 +1,4 @@
-"""The one computation that all contenders along time do: its sequences, and the parameters that they start from."""
+"""The workload of all sequence contenders: the sequences, and the initial parameters."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 RANDOM = "random"
-"""Instead of a data set: 229 random piano rolls, for where the chorales cannot be had."""
+"""In place of a data set: 229 random piano rolls, for use without the chorales."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,17 +14,17 @@ class SequenceWorkload:
     """A deep Markov model of binary sequences with the structured posterior, trained by Adam.
 
     Attributes:
-      dataset: as `aevb.data.load` takes it, or `RANDOM`.
-      data_dir: likewise.
-      source_dir: likewise.
-      num_sequences: the first so many of the training sequences, 0 for all.
+      dataset: a name for `aevb.data.load`, or `RANDOM`.
+      data_dir: as in `aevb.data.load`.
+      source_dir: as in `aevb.data.load`.
+      num_sequences: train on this many sequences, the first ones; 0 for all.
       latent_dim: J.
       emission_dim: units of the hidden layers between z_t and x_t.
       transition_dim: units of the hidden layers between z_{t-1} and z_t.
       rnn_dim: units of the recurrent network.
       batch_size: M.
-      learning_rate: of Adam.
-      length_buckets: of this project.
+      learning_rate: the learning rate of Adam.
+      length_buckets: the number of length buckets, in this project only.
     """
 
     dataset: str = "jsb_chorales"
@@ -41,7 +41,7 @@ class SequenceWorkload:
 
 
 def sequences(workload: SequenceWorkload) -> np.ndarray:
-    """`[N, T, D]` float32, 0 or 1, and NaN after the end of each; T is the length of the longest."""
+    """Return `[N, T, D]` float32, 0 or 1, and NaN after the end of each sequence; T is the longest length."""
     # Imported late, as in every function here: a worker sets its XLA flags before anything imports JAX.
     from aevb import data as datasets
 
@@ -61,14 +61,14 @@ def _random_rolls() -> np.ndarray:
 
 
 def cuts(workload: SequenceWorkload, lengths: np.ndarray) -> list[int]:
-    """Where sequences are cut: the ends of ranges that hold equally many of them, ascending."""
+    """Return where sequences are cut: the ends of ranges with equally many sequences, ascending."""
     count = workload.length_buckets
     ends = np.quantile(lengths, np.arange(1, count + 1) / count, method="higher")
     return sorted({int(end) for end in ends})
 
 
 def build_model(workload: SequenceWorkload, shape: tuple[int, ...]) -> Any:
-    """The `aevb.Model` of sequences of the shape `[T, D]`."""
+    """Return the `aevb.Model` of sequences of shape `[T, D]`."""
     import aevb
 
     sizes = workload.latent_dim, workload.emission_dim, workload.transition_dim, workload.rnn_dim
@@ -76,7 +76,7 @@ def build_model(workload: SequenceWorkload, shape: tuple[int, ...]) -> Any:
 
 
 def initial_parameters(workload: SequenceWorkload, shape: tuple[int, ...]) -> Any:
-    """The parameters that every contender starts from, NumPy arrays as `deep_markov_vae` names them."""
+    """Return the initial parameters of every contender: NumPy arrays, named as in `deep_markov_vae`."""
     import jax
 
     return jax.tree.map(np.asarray, build_model(workload, shape).init(jax.random.key(0)))

@@ -1,14 +1,14 @@
-"""Seconds per epoch of a deep Markov model: this project beside NumPyro and Pyro, taking turns in one run.
+"""Measure seconds per epoch of a deep Markov model: this project, NumPyro and Pyro take turns in one run.
 
     pip install pyro-ppl                                # with PyTorch: for two of the peers
     python -m experiments.benchmark.sequences           # JSB chorales, J = 64, GRU of 128 units, M = 20
     python -m experiments.benchmark.sequences --peers=numpyro_svi,pyro_svi --repeats=3
     python -m experiments.benchmark.sequences --dataset=random     # 229 random piano rolls, without the data set
 
-All contenders have the same networks, start from the same parameters and see the same sequences, each in a process of
-its own. They take turns, so that a machine whose speed drifts slows all alike; what counts is the median of the ratios
-pair by pair. Compilation and a first epoch of each are not counted. This project trains in length buckets, and
-once more without them; a contender that is not installed is left out. Writes sequences.json.
+All contenders have the same networks, start from the same parameters and see the same sequences, each in its own
+process. They take turns, so that a machine whose speed drifts slows all alike; the result is the median of the pairwise
+ratios. Compilation and the first epoch of each are not counted. This project trains once with length buckets and once
+without. A contender that is not installed is left out. Writes sequences.json.
 """
 
 import functools
@@ -38,10 +38,14 @@ _SIZES = ("latent_dim", "emission_dim", "transition_dim", "rnn_dim", "batch_size
 def main() -> None:
     """Define the flags and run."""
     flags.DEFINE_list("peers", None, f"Comma-separated subset of {', '.join(PEERS)}; by default all installed ones.")
-    flags.DEFINE_integer("repeats", 5, "Turns of each contender that are counted.", lower_bound=1)
-    flags.DEFINE_integer("num_epochs", 1, "Epochs in each turn.", lower_bound=1)
-    flags.DEFINE_enum("dataset", "jsb_chorales", ["jsb_chorales", RANDOM], "Whose training sequences.")
-    flags.DEFINE_integer("num_sequences", 0, "Train on the first so many of them; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer("repeats", 5, "Counted turns per contender.", lower_bound=1)
+    flags.DEFINE_integer("num_epochs", 1, "Epochs per turn.", lower_bound=1)
+    flags.DEFINE_enum(
+        "dataset", "jsb_chorales", ["jsb_chorales", RANDOM], "Data set whose training sequences are used."
+    )
+    flags.DEFINE_integer(
+        "num_sequences", 0, "Train on this many sequences, the first ones (0: all of them).", lower_bound=0
+    )
     for name, text in zip(
         _SIZES,
         (
@@ -49,14 +53,14 @@ def main() -> None:
             "Units of the hidden layers between z_t and x_t.",
             "Units of the hidden layers between z_{t-1} and z_t.",
             "Units of the recurrent network.",
-            "M, sequences in a minibatch.",
+            "M, sequences per minibatch.",
         ),
         strict=True,
     ):
         flags.DEFINE_integer(name, getattr(SequenceWorkload(), name), text, lower_bound=1)
-    flags.DEFINE_integer("length_buckets", 3, "Of this project.", lower_bound=1)
+    flags.DEFINE_integer("length_buckets", 3, "Number of length buckets, in this project only.", lower_bound=1)
     shared_flags.define_data_flags()
-    flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
+    flags.DEFINE_string("workdir", None, "Output folder; by default a new one under runs/benchmark.")
     launch.start(_benchmark)
 
 
@@ -72,10 +76,10 @@ def _benchmark() -> None:
     names = ("dataset", "data_dir", "source_dir", "num_sequences", "length_buckets", *_SIZES)
     given: dict[str, Any] = {name: _FLAGS[name].value for name in names}
     workload = SequenceWorkload(**given)
-    shape = sequences(workload).shape  # prepared too, so that workers find them
+    shape = sequences(workload).shape  # also prepares the data, so that workers find them
     if workload.batch_size > shape[0]:
         raise ValueError(f"--batch_size must be at most the {shape[0]} sequences, got {workload.batch_size}")
-    # The workers' too.
+    # The workers use the same cache.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(jax.config.values["jax_compilation_cache_dir"])
     start = time.perf_counter()
     results = measure(workload, peers, _FLAGS.repeats, _FLAGS.num_epochs, must_run=_FLAGS.peers is not None)
@@ -90,17 +94,19 @@ def _benchmark() -> None:
 def measure(
     workload: SequenceWorkload, peers: Sequence[str], repeats: int, num_epochs: int, must_run: bool
 ) -> dict[str, Any]:
-    """Let all take turns, and return what sequences.json holds of them.
+    """Let all contenders take turns, and return their entries in sequences.json.
 
     Raises:
-      WorkerError: ours cannot run, or one of `peers` that must.
+      WorkerError: this project cannot run, or a peer cannot although `must_run` is set.
     """
     print("starting all processes and compiling, which is not counted", flush=True)
     single = SequenceWorkload(**{**vars(workload), "length_buckets": 1})
     ours = [_worker(OURS, workload), _worker(OURS, single, _WITHOUT_BUCKETS)]
     others = [_worker(name, workload) for name in peers]
     with closing_all([*ours, *others]):
-        others = [worker for worker in others if _is_ready(worker, must_run)]  # first: what is missing is soon known
+        others = [
+            worker for worker in others if _is_ready(worker, must_run)
+        ]  # first, since missing packages show at once
         for worker in ours:
             worker.wait_until_built()
             worker(1)
@@ -128,7 +134,7 @@ def measure(
 
 def print_results(results: dict[str, Any]) -> None:
     """Print a table of what `measure` returns."""
-    print(f"\n{'':18}{'seconds per epoch':>28}{'of this project':>26}{'MiB peak':>10}{'nats per sequence':>20}")
+    print(f"\n{'':18}{'seconds per epoch':>28}{'over this project':>26}{'MiB peak':>10}{'nats per sequence':>20}")
     for name, row in results["contenders"].items():
         cells = [
             f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
@@ -139,7 +145,7 @@ def print_results(results: dict[str, Any]) -> None:
 
 
 def _worker(contender: str, workload: SequenceWorkload, name: str | None = None) -> Worker:
-    """A worker with the XLA flag of this project's binaries, which `launch` has put there, or XLA's defaults."""
+    """Start a worker, for this project with the XLA flag that `launch` sets, for its peers with XLA's defaults."""
     xla_flags = os.environ.get("XLA_FLAGS", "").split()
     if contender != OURS:
         xla_flags = [flag for flag in xla_flags if flag != launch.XLA_FLAG]
@@ -147,7 +153,7 @@ def _worker(contender: str, workload: SequenceWorkload, name: str | None = None)
 
 
 def _is_ready(worker: Worker, must_run: bool) -> bool:
-    """Whether the peer is there and has compiled; its first epoch is not counted."""
+    """Return whether the peer is installed and has compiled; its first epoch is not counted."""
     try:
         worker.wait_until_built()
         worker(1)

@@ -1,4 +1,4 @@
-"""What the flags say, once, for all suites, and how workers are started from it."""
+"""The settings of all suites, and starting workers from them."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,12 @@ from experiments.launch import XLA_FLAG
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all suites share.
+    """The settings that all suites share.
 
     Attributes:
-      workload: of the contenders.
-      repeats: how often each takes its turn.
-      num_epochs: of a turn.
+      workload: the workload of the contenders.
+      repeats: the number of turns per contender.
+      num_epochs: the number of epochs per turn.
     """
 
     workload: Workload
@@ -38,7 +38,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Return the spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -49,9 +49,9 @@ def start_worker(
     make: Callable[[Workload], Callable[[int], Any]] | None = None,
     cores: Sequence[int] | None = None,
 ) -> Worker:
-    """A worker of a contender, or of `make`.
+    """Start a worker of a contender, or of `make`.
 
-    This project's has the XLA flag of its binaries, which `launch` has put there; its peers have XLA's defaults.
+    This project's workers have the XLA flag of its commands, set by `launch`; its peers have XLA's defaults.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
     if contender != OURS:
@@ -61,7 +61,7 @@ def start_worker(
 
 @contextlib.contextmanager
 def closing_all(workers: Sequence[Worker]) -> Iterator[None]:
-    """Ends the workers however the block ends, at once where it fails."""
+    """End the workers when the block ends, at once if it fails."""
     try:
         yield
     except BaseException:

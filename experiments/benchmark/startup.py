@@ -1,4 +1,4 @@
-"""Seconds from the start of a process to its first training step, compiled programs kept from before or not."""
+"""Seconds from the start of a process to its first training step, with and without cached programs."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Runs and prints; returns what startup.json holds. The data are prepared: whoever measures has loaded them."""
+    """Run and print the measurements, and return the contents of startup.json; the data must have been prepared."""
     seconds: dict[str, dict[str, list[float]]] = {"cold": {}, "warm": {}}
     for _ in range(settings.repeats):
         with tempfile.TemporaryDirectory() as compiled_programs:
@@ -37,7 +37,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _marks(settings: Settings, compiled_programs: str) -> dict[str, float]:
-    """Of one process: the marks that it prints, and the seconds from before its start until each was read here."""
+    """Run one process, and return the marks that it prints with the seconds from before its start to reading each."""
     workload = settings.workload
     flags = {name: getattr(workload, name) for name in ("dataset", "data_dir", "source_dir", "num_images")}
     flags |= {name: getattr(workload, name) for name in ("latent_dim", "hidden_dim", "batch_size")}

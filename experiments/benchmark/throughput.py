@@ -1,4 +1,4 @@
-"""This project and its peers in one run: all take turns, so that a machine whose speed drifts slows them all alike."""
+"""Compare this project with its peers in one run: all take turns, so that a drifting machine slows all alike."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from experiments.benchmark.settings import Settings, Spread, closing_all, start_
 from experiments.benchmark.worker import Reply, Together, Worker, WorkerError
 from experiments.benchmark.workload import Workload, flops_per_image, images_per_epoch, pixels
 
-# What this project can do beside what its peers do, measured against itself: a name and what changes of the workload.
+# Features that only this project has, measured against itself: their names, and how they change the workload.
 VARIANTS: dict[str, dict[str, Any]] = {
     "stochastic_binarization": {"binarization": "stochastic"},
     "population_of_8": {"num_members": 8},
@@ -22,15 +22,15 @@ Replies = dict[str, list[Reply]]
 
 
 def measure(settings: Settings, peers: Sequence[str], must_run: bool) -> dict[str, Any]:
-    """Runs and prints; returns what peers.json holds.
+    """Run and print the measurements, and return the contents of peers.json.
 
     Args:
-      settings: of the run.
+      settings: the settings of the run.
       peers: names of contenders.
-      must_run: whether a peer that cannot run is an error, or is left out with a line that says so.
+      must_run: whether a peer that cannot run is an error; otherwise it is left out, and a line is printed.
 
     Raises:
-      WorkerError: ours cannot run, or one of `peers` that must.
+      WorkerError: this project cannot run, or a peer cannot although `must_run` is set.
     """
     print("starting all processes and compiling, which is not counted", flush=True)
     workload = settings.workload
@@ -40,7 +40,9 @@ def measure(settings: Settings, peers: Sequence[str], must_run: bool) -> dict[st
     pinned = [start_worker(_TWO_MEMBERS, workload, cores=[core]) for core in _two_cores()]
     product = start_worker(_MATRIX_MULTIPLY, workload, make=matrix_multiply.build)
     with closing_all([ours, *others, *variants, *pinned, product]):
-        others = [worker for worker in others if _is_ready(worker, must_run)]  # first: what is missing is soon known
+        others = [
+            worker for worker in others if _is_ready(worker, must_run)
+        ]  # first, since missing packages show at once
         for worker in (ours, *variants, *pinned):
             worker.wait_until_built()
             worker(1)
@@ -59,13 +61,13 @@ def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
 
 
 def _two_cores() -> list[int]:
-    """None where there are fewer, or the system pins no process."""
+    """Return two cores, or none if there are fewer or the system cannot pin processes."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores[:2] if len(cores) > 1 else []
 
 
 def _is_ready(worker: Worker, must_run: bool) -> bool:
-    """Whether the peer is there and has compiled; its first epoch is not counted."""
+    """Return whether the peer is installed and has compiled; its first epoch is not counted."""
     try:
         worker.wait_until_built()
         worker(1)
@@ -126,12 +128,12 @@ def _results(settings: Settings, replies: Replies, peers: list[str]) -> dict[str
 
 
 def _or_none(loss: Any) -> Any:
-    """JSON has no NaN."""
+    """Return `None` for NaN, which JSON lacks."""
     return None if loss != loss else loss
 
 
 def _ratio(numerators: list[float], denominators: list[float]) -> dict[str, Any]:
-    """Pair by pair: the two turns of one repeat."""
+    """Return the ratios pair by pair, each of the two turns of one repeat."""
     ratios = [one / other for one, other in zip(numerators, denominators, strict=True)]
     return {**Spread.of(ratios)._asdict(), "turns": ratios}
 
@@ -147,16 +149,16 @@ def _print_results(results: dict[str, Any]) -> None:
             f"{name:26}{rate['median']:>10,.0f}{span:>20}{row['flops_per_second'] / 1e9:>9.1f}"
             f"{row['utilisation']:>9.2f}{row['peak_memory_bytes'] / 2**20:>10.0f}{cells:>26}"
         )
-    print(f"{results['flops_per_image'] / 1e6:.2f} MFLOP an image in matrix products, forwards and backwards")
+    print(f"{results['flops_per_image'] / 1e6:.2f} MFLOP per image in matrix products, forward and backward")
     for shape, rate in results["matrix_multiply_flops_per_second"].items():
         print(f"  product {shape:22}{rate['median'] / 1e9:>8.1f} GFLOP/s")
     for name in VARIANTS:
         ratio = results["ours_over"][name]
         low, median, high = (100 * (ratio[key] - 1) for key in ("low", "median", "high"))
-        print(f"{name} costs {median:.1f} % ({low:.1f} to {high:.1f}) an image")
+        print(f"{name} costs {median:.1f} % ({low:.1f} to {high:.1f}) per image")
     if "two_members_over_one" in results:
         ratio = results["two_members_over_one"]
         print(
-            f"two members, a core each, over one on all cores: {ratio['median']:.2f} "
+            f"two members on one core each, over one member on all cores: {ratio['median']:.2f} "
             f"({ratio['low']:.2f} to {ratio['high']:.2f}) images/s together"
         )

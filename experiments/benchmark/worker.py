@@ -1,6 +1,6 @@
-"""A process of its own for each contender, which stays alive and works when it is told to.
+"""One process per contender, which stays alive and works on request.
 
-Of its own, because XLA's flags, the cores that threads may use and peak memory are all properties of a process.
+XLA's flags, the cores that threads may use and peak memory are all properties of a process.
 """
 
 import multiprocessing
@@ -16,12 +16,12 @@ _SECONDS_TO_END = 10.0
 
 
 class Reply(NamedTuple):
-    """What a worker tells of a piece of work.
+    """A worker's reply to one request.
 
     Attributes:
-      seconds: that the work took.
-      result: of the work.
-      peak_memory: bytes, the most that was resident since the process began.
+      seconds: the duration of the work.
+      result: the result of the work.
+      peak_memory: peak resident memory since the process began, in bytes.
     """
 
     seconds: float
@@ -30,11 +30,11 @@ class Reply(NamedTuple):
 
 
 class WorkerError(ValueError):
-    """A worker could not do what it was told to."""
+    """Raised when a worker cannot do its work."""
 
 
 class Worker:
-    """`argument -> Reply`, by the function that `build` returns in the worker's process."""
+    """Maps `argument` to a `Reply`, with the function that `build` returns in the worker's process."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Worker:
         xla_flags: str,
         cores: Collection[int] | None = None,
     ):
-        """Starts the process, which builds at once: start several before the first `wait_until_built`.
+        """Start the process, which builds at once; start several before the first `wait_until_built`.
 
         Args:
-          name: for messages.
-          build: a function that can be pickled.
-          workload: what it is called with, and can be pickled.
-          xla_flags: the whole of XLA_FLAGS.
-          cores: which the process may use, `None` for all that this one may.
+          name: the name in messages.
+          build: a picklable function.
+          workload: the picklable argument of `build`.
+          xla_flags: the complete value of XLA_FLAGS.
+          cores: the cores that the process may use, `None` for all that this process may use.
         """
         self.name = name
         context = multiprocessing.get_context("spawn")
@@ -61,32 +61,32 @@ class Worker:
         theirs.close()
 
     def wait_until_built(self) -> None:
-        """Raises `WorkerError` with what is missing or went wrong."""
+        """Wait for `build`, or raise `WorkerError` with what is missing or went wrong."""
         self._receive()
 
     def begin(self, argument: int) -> None:
-        """Sets to work, without waiting."""
+        """Start the work without waiting."""
         self._connection.send(argument)
 
     def finish(self) -> Reply:
-        """Waits for the work that was begun."""
+        """Wait for the work to finish."""
         return self._receive()
 
     def __call__(self, argument: int) -> Reply:
-        """Begins and finishes."""
+        """Do the work and wait for it."""
         self.begin(argument)
         return self.finish()
 
     def dismiss(self) -> None:
-        """Tells the process to end, without waiting."""
+        """Tell the process to end, without waiting."""
         self._connection.close()
 
     def stop(self) -> None:
-        """Stops the process, whatever it is at, without waiting."""
+        """Terminate the process, even during work, without waiting."""
         self._process.terminate()
 
     def end(self) -> None:
-        """Waits for a dismissed process to end, by force if it is still at work."""
+        """Wait for a dismissed process to end; terminate it if it is still working."""
         self._process.join(_SECONDS_TO_END)
         self._process.terminate()
         self._process.join()
@@ -96,7 +96,7 @@ class Worker:
             reply = self._connection.recv()
         except EOFError:
             self._process.join()
-            raise WorkerError(f"{self.name}: its process ended, exit status {self._process.exitcode}") from None
+            raise WorkerError(f"{self.name}: its process ended with exit status {self._process.exitcode}") from None
         if isinstance(reply, Exception):
             raise WorkerError(f"{self.name}: {' '.join(str(reply).split())}")
         return reply
@@ -106,11 +106,11 @@ class Together:
     """Several workers that work at the same time, called as one."""
 
     def __init__(self, workers: list[Worker]):
-        """Takes built ones."""
+        """Take workers that have been built."""
         self.workers = workers
 
     def __call__(self, argument: int) -> Reply:
-        """Seconds are until the last has finished; peak memory is that of all together."""
+        """Let all workers do the work; `seconds` ends with the slowest, and `peak_memory` is the sum of theirs."""
         start = time.perf_counter()
         for worker in self.workers:
             worker.begin(argument)
@@ -126,11 +126,11 @@ def _serve(
     xla_flags: str,
     cores: Collection[int] | None,
 ) -> None:
-    """Works until the pipe closes, as it does when the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends this process
+    """Work until the pipe closes, which it also does when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and then ends this process
     os.environ["XLA_FLAGS"] = xla_flags
     if cores is not None:
-        os.sched_setaffinity(0, cores)  # before any pool of threads is made, so that pools are as large as this
+        os.sched_setaffinity(0, cores)  # before any thread pool is created, since pools take their size from it
     try:
         work = build(workload)
         connection.send(None)
@@ -142,12 +142,12 @@ def _serve(
     except EOFError:
         return
     except Exception as error:
-        # The message alone: classes of a library that the parent has not imported need not unpickle there.
+        # Only the message: the parent may be unable to unpickle classes of libraries that it has not imported.
         connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _peak_memory() -> int:
-    """Bytes. Linux's own figure is of this program; that of `getrusage` begins with the parent's at the fork."""
+    """Return bytes. Linux's figure is of this program; that of `getrusage` includes the parent's before the fork."""
     try:
         with open("/proc/self/status") as file:
             return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))

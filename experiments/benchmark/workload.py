@@ -1,4 +1,4 @@
-"""The one computation that all contenders do: its data, initial parameters and matrix products."""
+"""The workload of all contenders: data, initial parameters and matrix products."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -8,21 +8,21 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A VAE with one tanh layer either side of z and a Bernoulli likelihood, trained by Adagrad.
+    """A VAE with one tanh layer on either side of z and a Bernoulli likelihood, trained by Adagrad.
 
     Attributes:
-      dataset: as `aevb.data.load` takes it.
-      data_dir: likewise.
-      source_dir: likewise.
-      num_images: a random so many of the training images, 0 for all.
+      dataset: a name for `aevb.data.load`.
+      data_dir: as in `aevb.data.load`.
+      source_dir: as in `aevb.data.load`.
+      num_images: train on this many random images, 0 for all.
       latent_dim: J.
       hidden_dim: units of the hidden layer of each network.
       batch_size: M.
-      learning_rate: of Adagrad, whose accumulator starts at 0.
+      learning_rate: the learning rate of Adagrad, whose accumulator starts at 0.
       initial_deviation: standard deviation of the initial weights and biases.
-      binarization: of this project; its peers train on grey pixels.
-      num_members: how many VAEs this project trains as one program.
-      stream: whether this project reads the data while it trains, instead of holding them on the device.
+      binarization: the binarization in this project; its peers train on grey pixels.
+      num_members: the number of VAEs that this project trains as one program.
+      stream: whether this project reads the data during training instead of holding them on the device.
     """
 
     dataset: str
@@ -47,12 +47,12 @@ class Layer(NamedTuple):
 
 
 def pixels(workload: Workload) -> np.ndarray:
-    """`[N, D]` float32 intensities in [0, 1]."""
+    """Return `[N, D]` float32 intensities in [0, 1]."""
     return training_images(workload).pixels()
 
 
 def training_images(workload: Workload) -> Any:
-    """The `aevb.data.Dataset` that all train on."""
+    """Return the `aevb.data.Dataset` that all contenders train on."""
     # Imported late, as in every function here: a worker sets its XLA flags before anything imports JAX.
     from aevb import data as datasets
 
@@ -61,7 +61,7 @@ def training_images(workload: Workload) -> Any:
 
 
 def initial_parameters(workload: Workload, data_dim: int) -> dict[str, list[Layer]]:
-    """The same for every contender, so that their losses compare: "encoder" and "decoder", two layers each."""
+    """Return "encoder" and "decoder", two layers each, the same for every contender so that losses are comparable."""
     generator = np.random.default_rng(0)
 
     def draw(*shape: int) -> np.ndarray:
@@ -72,14 +72,14 @@ def initial_parameters(workload: Workload, data_dim: int) -> dict[str, list[Laye
 
 
 def flax_parameters(layers: list[Layer]) -> dict[str, Any]:
-    """The layers as a Flax module has them that calls one `nn.Dense` after the other."""
+    """Return the layers as parameters of a Flax module that calls one `nn.Dense` after the other."""
     return {f"Dense_{index}": layer._asdict() for index, layer in enumerate(layers)}
 
 
 def matrix_products(workload: Workload, data_dim: int) -> list[tuple[int, int, int]]:
-    """`(M, K, N)` of every product `[M, K] @ [K, N]` of one training step.
+    """Return `(M, K, N)` of every product `[M, K] @ [K, N]` of one training step.
 
-    A layer has one forwards and two backwards, to its weights and to its inputs; nobody needs the gradient of the data.
+    A layer has one forward product and two backward, to its weights and its inputs. The data need no gradient.
     """
     size, products = workload.batch_size, []
     for index, (inputs, outputs) in enumerate(_layer_sizes(workload, data_dim)):
@@ -90,9 +90,9 @@ def matrix_products(workload: Workload, data_dim: int) -> list[tuple[int, int, i
 
 
 def flops_per_image(workload: Workload, data_dim: int) -> float:
-    """Floating-point operations of a training step's matrix products, forwards and backwards, for each image.
+    """Return the floating-point operations per image of a training step's matrix products, forward and backward.
 
-    Activations, densities, noise and Adagrad are not counted: utilisation by this number is of useful products.
+    Activations, densities, noise and Adagrad are not counted, so utilisation counts useful products only.
     """
     return sum(2 * rows * inner * columns for rows, inner, columns in matrix_products(workload, data_dim)) / (
         workload.batch_size
@@ -100,7 +100,7 @@ def flops_per_image(workload: Workload, data_dim: int) -> float:
 
 
 def images_per_epoch(workload: Workload, num_images: int) -> int:
-    """How many images one epoch over `num_images` trains on, all members together: whole minibatches only."""
+    """Return how many images an epoch over `num_images` trains on, in whole minibatches, summed over members."""
     return num_images // workload.batch_size * workload.batch_size * workload.num_members
 
 

@@ -1,1 +1,1 @@
-"""Run folders that are verified and repaired."""
+"""Verification and repair of run folders."""

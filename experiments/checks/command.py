@@ -1,4 +1,4 @@
-"""The command that verifies and repairs run folders: its flags, its table, its status."""
+"""The command that verifies and repairs run folders: its flags, table and exit status."""
 
 import functools
 import sys
@@ -27,14 +27,14 @@ _NOT_RUNS = (DAMAGED_FOLDER, SET_ASIDE_FOLDER, CHECKPOINT_FOLDER)
 
 def run() -> None:
     """Define the flags and run."""
-    flags.DEFINE_string("run", None, "A run folder, or a folder with run folders in it, as a sweep leaves it.")
-    flags.DEFINE_bool("repair", False, f"Rebuild what can be rebuilt, and move what cannot to {DAMAGED_FOLDER}/.")
+    flags.DEFINE_string("run", None, "Run folder, or a folder that contains run folders, such as that of a sweep.")
+    flags.DEFINE_bool("repair", False, f"Rebuild what can be rebuilt, and move the rest to {DAMAGED_FOLDER}/.")
     shared_flags.define_data_flags()
     launch.start(main)
 
 
 def main() -> None:
-    """Check, repair where that is asked for, print the table, and exit with 1 where something is wrong."""
+    """Check, repair if requested, print the table, and exit with status 1 if something is wrong."""
     if not _FLAGS.run:
         raise ValueError("--run must name a run folder, or a folder of run folders")
     base = Path(_FLAGS.run)
@@ -42,9 +42,9 @@ def main() -> None:
         raise ValueError(f"--run: {base} is not a folder")
     runs = sorted(_run_folders(base))
     if not runs:
-        raise ValueError(f"--run: there is no run in {base}: no folder there has a {CONFIG_FILE}")
-    warnings.simplefilter("ignore", RunWarning)  # the table says it
-    warnings.filterwarnings("ignore", "Explicitly requested dtype")  # only shapes are looked at
+        raise ValueError(f"--run: there is no run in {base}: no folder in it has a {CONFIG_FILE}")
+    warnings.simplefilter("ignore", RunWarning)  # the table reports it
+    warnings.filterwarnings("ignore", "Explicitly requested dtype")  # only shapes are used
     rows, is_well = [], True
     for path in runs:
         name = "" if path == base else path.relative_to(base).as_posix()
@@ -60,13 +60,13 @@ def main() -> None:
 
 
 def _locked(path: Path) -> Iterator[str]:
-    """Yield what a repair does, while no other process may write; without `--repair` only ask whether one does."""
+    """Yield the actions of a repair while the folder is locked; without `--repair` only test the lock."""
     folder = RunFolder(path, Config())
     try:
         folder.lock()
     except TakenError:
         raise
-    except RunError:  # nobody can write there
+    except RunError:  # nobody can write to the folder
         if _FLAGS.repair:
             raise
     try:
@@ -80,13 +80,13 @@ def _load(config: Config) -> Splits:
     return _load_once(Config(data=config.data, own_data=config.own_data))
 
 
-@functools.lru_cache(maxsize=1)  # members of a sweep mostly have the same
+@functools.lru_cache(maxsize=1)  # runs of a sweep mostly share their data
 def _load_once(config: Config) -> Splits:
     return load_splits(config, _FLAGS.data_dir, _FLAGS.source_dir)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Yield the run folders in and under a folder; runs have none in them."""
+    """Yield the run folders at or below a folder; run folders themselves are not searched."""
     if any((folder / mark).exists() for mark in _MARKS):
         yield folder
         return

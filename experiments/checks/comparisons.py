@@ -1,4 +1,4 @@
-"""A run's files against each other: rows against checkpoints, the summary against its row."""
+"""Comparisons between a run's files: rows with checkpoints, the summary with its row."""
 
 import json
 import math
@@ -13,9 +13,9 @@ from experiments.checks.timetable import Timetable
 from experiments.runs.folder import RunFolder
 
 REBUILT = "rebuilt"
-"""The entry of a summary.json that a repair wrote."""
+"""The entry that marks a summary.json written by a repair."""
 
-_FIELDS = {  # of summary.json: of the row
+_FIELDS = {  # field of summary.json: field of the row
     **{name: name for name in ("train_elbo", "test_elbo", "test_reconstruction", "test_kl", "active_units")},
     "num_epochs": "epoch",
     "train_seconds": "seconds",
@@ -23,7 +23,7 @@ _FIELDS = {  # of summary.json: of the row
 
 
 def age_of(path: Path) -> str:
-    """Return what is worth knowing of a JSON file that can be read: that it has no checksum, or is rebuilt."""
+    """Return notes on a readable JSON file: that it has no checksum, or was rebuilt."""
     contents = json.loads(path.read_text())
     version = contents.get("format_version")
     notes = [] if CHECKSUM in contents else ["without a checksum, as older versions wrote it"]
@@ -33,7 +33,7 @@ def age_of(path: Path) -> str:
 
 
 def manifest_of(path: Path, step: int) -> Manifest | None:
-    """Return what stands beside a checkpoint; `None` where nothing that can be read does."""
+    """Return the manifest of a checkpoint; `None` if there is none or it cannot be read."""
     try:
         return read_manifest(path / CHECKPOINT_FOLDER / str(step))
     except (OSError, ValueError):
@@ -41,20 +41,20 @@ def manifest_of(path: Path, step: int) -> Manifest | None:
 
 
 def contradiction(row: Evaluation, path: Path, step: int) -> str:
-    """Return what a checkpoint that was saved with a row says otherwise; empty where it agrees."""
+    """Return how a row differs from the checkpoint saved with it; empty if they agree."""
     manifest = manifest_of(path, step)
     if manifest is None or manifest.is_older:
         return ""
     bound = manifest.valid_bound
     if bound is not None and bound != row.valid_bound:
-        return f"its validation bound is {row.valid_bound}, its checkpoint's {bound}"
+        return f"its validation bound is {row.valid_bound}, but {bound} in its checkpoint"
     if manifest.seconds != row.seconds:
-        return f"its seconds are {row.seconds}, its checkpoint's {manifest.seconds}"
+        return f"its seconds are {row.seconds}, but {manifest.seconds} in its checkpoint"
     return ""
 
 
 def must_have_row(path: Path, timetable: Timetable | None, step: int) -> bool:
-    """Return whether a checkpoint was saved at an evaluation, and not in between."""
+    """Return whether a checkpoint was saved at an evaluation rather than between two."""
     manifest = manifest_of(path, step)
     if manifest is not None and manifest.valid_bound is not None:
         return True
@@ -62,7 +62,7 @@ def must_have_row(path: Path, timetable: Timetable | None, step: int) -> bool:
 
 
 def summary_or_none(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the summary of a run; `None` where there is none that says how far the run went."""
+    """Return the summary of a run; `None` if it is missing or does not give the length of the run."""
     try:
         summary = folder.read_summary()
     except (FileNotFoundError, RunError):
@@ -72,10 +72,10 @@ def summary_or_none(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def difference(summary: Mapping[str, Any], row: Evaluation) -> str:
-    """Return where a summary and the row that it is of differ; empty where nowhere."""
+    """Return how a summary differs from its row; empty if they agree."""
     for name, field in _FIELDS.items():
         value = getattr(row, field)
         value = None if isinstance(value, float) and not math.isfinite(value) else value
         if name in summary and summary[name] != value:
-            return f"its {name} is {summary[name]}, the row's of metrics.csv {value}"
+            return f"its {name} is {summary[name]}, but {value} in metrics.csv"
     return ""

@@ -1,4 +1,4 @@
-"""What is right and wrong in a run folder, found without the data that the run was trained on."""
+"""Inspection of a run folder, without the data that the run was trained on."""
 
 import csv
 import dataclasses
@@ -22,12 +22,12 @@ _NO_CHECKSUM = "without a checksum, as older versions wrote it"
 
 
 class Finding(NamedTuple):
-    """One thing of a run folder.
+    """The state of one file or checkpoint in a run folder.
 
     Attributes:
-      what: its path in there.
-      state: how it is.
-      why: what is wrong with it, or worth knowing.
+      what: its path in the run folder.
+      state: its state.
+      why: what is wrong with it, or a note.
     """
 
     what: str
@@ -37,18 +37,18 @@ class Finding(NamedTuple):
 
 @dataclasses.dataclass
 class Inspection:
-    """What was found in a run folder.
+    """The result of inspecting a run folder.
 
     Attributes:
       path: the folder.
-      findings: in the order of its table.
-      config: `None` where it cannot be read.
+      findings: the findings, in the order of the table.
+      config: the configuration; `None` if it cannot be read.
       timetable: when the run is evaluated, as far as that is known.
-      usable: steps of the checkpoints that can be used, in order.
-      unusable: steps of those that cannot be read.
-      lines: of metrics.csv; `None` where it is missing or has no heading.
-      to_evaluate: the steps whose rows are missing or damaged, and whose checkpoints are there.
-      wrong_rows: numbers of the lines that are damaged, or that a checkpoint contradicts.
+      usable: steps of the usable checkpoints, in order.
+      unusable: steps of the checkpoints that cannot be read.
+      lines: the lines of metrics.csv; `None` if it is missing or has no heading.
+      to_evaluate: steps with a usable checkpoint whose rows are missing or damaged.
+      wrong_rows: indices of the lines that are damaged or contradicted by a checkpoint.
     """
 
     path: Path
@@ -68,17 +68,17 @@ class Inspection:
 
     @property
     def history(self) -> list[metrics_file.Evaluation]:
-        """The rows that are right, in order."""
+        """The correct rows, in order."""
         lines = enumerate(self.lines or [])
         return [line.row for number, line in lines if line.row is not None and number not in self.wrong_rows]
 
 
 def inspect(path: Path, num_train: int | None = None) -> Inspection:
-    """Return what is right and wrong in a run folder; nothing is written.
+    """Inspect a run folder; nothing is written.
 
     Args:
       path: the folder.
-      num_train: training datapoints; where it is not given, the rows of metrics.csv say how long an epoch is.
+      num_train: the number of training datapoints; by default the epoch length is inferred from metrics.csv.
     """
     found = Inspection(path)
     found.findings.append(_config(found))
@@ -102,7 +102,7 @@ def _config(found: Inspection) -> Finding:
         shapes_of(contents)
     except RunError as error:
         if not (found.path / CONFIG_FILE).exists():
-            return Finding(CONFIG_FILE, "missing", "nothing else says what the run is: put it back")
+            return Finding(CONFIG_FILE, "missing", "nothing else describes the run: restore the file")
         return Finding(CONFIG_FILE, "damaged", _reason(error, found.path / CONFIG_FILE))
     except (KeyError, TypeError, ValueError) as error:
         found.config = None
@@ -111,7 +111,7 @@ def _config(found: Inspection) -> Finding:
 
 
 def _checkpoints(found: Inspection) -> Iterator[Finding]:
-    """Yield how each checkpoint is: read whole, by its checksums where it has them, and against the configuration."""
+    """Yield the state of each checkpoint, read completely and compared with its checksums and the configuration."""
     if not (found.path / CHECKPOINT_FOLDER).is_dir():
         return
     shapes = None if found.config is None else shapes_of(read_config(found.path))
@@ -137,7 +137,7 @@ def _checkpoint(found: Inspection, checkpoints: Checkpoints, step: int, shapes: 
     try:
         if shapes is not None:
             params_like(shapes, params, found.path)
-    except RunError as error:  # which of the two is the wrong one is not known, so neither is moved away
+    except RunError as error:  # it is unknown which of the two is wrong, so neither is moved away
         return Finding(what, "damaged", f"it does not fit {CONFIG_FILE}: {_reason(error, found.path)}")
     found.usable.append(step)
     return Finding(what, "ok", "" if read_manifest(folder) else _NO_CHECKSUM)
@@ -153,7 +153,7 @@ def _read_lines(path: Path) -> tuple[list[Line] | None, Finding | None]:
 
 
 def _missing_checkpoints(found: Inspection) -> Iterator[Finding]:
-    """Yield the last checkpoint that the run must have had and has not: all rows but the last had theirs."""
+    """Yield the last checkpoint that the run must have had, if it is missing: every row but the last had one."""
     if found.config is None or found.timetable is None:
         return
     batch_size = found.config.optimizer.batch_size
@@ -165,7 +165,7 @@ def _missing_checkpoints(found: Inspection) -> Iterator[Finding]:
 
 
 def _metrics(found: Inspection) -> Finding:
-    """Compare the rows with the checkpoints that are there, and note which have to be evaluated again."""
+    """Compare the rows with the existing checkpoints, and note which steps to evaluate again."""
     if found.config is None:
         lines = found.lines or []
         bad = [f"row {number + 1}: {line.why}" for number, line in enumerate(lines) if line.why]
@@ -189,7 +189,7 @@ def _metrics(found: Inspection) -> Finding:
         if step not in by_step and comparisons.must_have_row(found.path, found.timetable, step):
             found.to_evaluate.append(step)
             if found.lines is not None and not reasons:
-                reasons.append(f"it has no row of step {step}, of which there is a checkpoint")
+                reasons.append(f"it has no row of step {step}, which has a checkpoint")
     if found.lines is None:
         has_begun = bool(found.usable or found.unusable)
         return Finding(METRICS_FILE, "missing" if has_begun else "ok", "" if has_begun else "not begun")
@@ -204,7 +204,7 @@ def _metrics(found: Inspection) -> Finding:
 
 def _summary(found: Inspection) -> Finding:
     if found.config is None:
-        return Finding(SUMMARY_FILE, "ok", f"not compared: there is no {CONFIG_FILE} to read it by")
+        return Finding(SUMMARY_FILE, "ok", f"not compared: {CONFIG_FILE} cannot be used")
     folder = RunFolder(found.path, found.config)
     try:
         summary = folder.read_summary()
@@ -214,8 +214,8 @@ def _summary(found: Inspection) -> Finding:
         history = found.history
         is_at_end = bool(history) and found.timetable is not None and found.timetable.is_end(history[-1])
         if is_at_end:
-            return Finding(SUMMARY_FILE, "missing", "the run is at its end")
-        return Finding(SUMMARY_FILE, "ok", "none: the run is not finished, --resume goes on with it")
+            return Finding(SUMMARY_FILE, "missing", "the run has reached its end")
+        return Finding(SUMMARY_FILE, "ok", "none: the run is not finished, --resume continues it")
     except RunError as error:
         return Finding(SUMMARY_FILE, "damaged", _reason(error, found.path / SUMMARY_FILE))
     by_samples = {row.num_train_samples: row for row in found.history}
@@ -231,5 +231,5 @@ def _summary(found: Inspection) -> Finding:
 
 
 def _reason(error: Exception, where: object) -> str:
-    """Return what an error says, without the name of the thing that it is of."""
+    """Return the message of an error, without the name of what it refers to."""
     return " ".join(str(error).split()).removeprefix(f"{where} ")

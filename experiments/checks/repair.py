@@ -1,7 +1,7 @@
-"""Rebuilding what can be rebuilt of a run folder, and moving aside what cannot: nothing is deleted.
+"""Rebuild what can be rebuilt of a run folder, and move the rest aside; nothing is deleted.
 
-Each step is written whole before the next begins, and each looks at the folder anew: a repair that was killed is
-begun again and does the rest.
+Each step is written completely before the next begins, and each inspects the folder anew, so a repair that was killed
+can be run again to do the rest.
 """
 
 import os
@@ -24,17 +24,17 @@ from experiments.runs.folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from experiments.runs.program import Program
 
 DAMAGED_FOLDER = "damaged"
-"""In a run folder: what a repair found there and could not use."""
+"""The folder in a run folder for files that a repair could not use."""
 
 Load = Callable[[Config], Splits]
 
 
 def repair(path: Path, load: Load) -> Iterator[str]:
-    """Repair a run folder that is locked, yielding what was done in words.
+    """Repair a locked run folder, yielding a description of each action.
 
     Args:
       path: the folder.
-      load: returns the data of a configuration; called only where a checkpoint has to be evaluated again.
+      load: returns the data of a configuration; called only if a checkpoint has to be evaluated again.
 
     Raises:
       OSError, RunError: the folder cannot be written to.
@@ -54,21 +54,21 @@ def repair(path: Path, load: Load) -> Iterator[str]:
 
 
 def _repair_metrics(path: Path, load: Load) -> Iterator[str]:
-    """Evaluate again what has no right row, and write the rows that are right and those anew."""
+    """Evaluate the checkpoints without a correct row again, and write all rows."""
     found = inspect(path)
     if found.config is None or _is_ok(found, METRICS_FILE):
         return
     program = None
     if found.usable:
-        configs.check(found.config)  # that this process has the precision that the run had
+        configs.check(found.config)  # raises if this process lacks the precision of the run
         splits = load(found.config)
-        found = inspect(path, len(splits.train.images))  # which says for certain when the run was evaluated
+        found = inspect(path, len(splits.train.images))  # now it is certain when the run was evaluated
         assert found.config is not None
         program = Program([found.config], splits)
     new = [] if program is None else _evaluated(found, program)
     old = found.history
     rebuilt = {line.row.num_train_samples for line in found.lines or [] if line.row is not None and line.is_rebuilt}
-    if new and not old and (path / METRICS_FILE).exists():  # its heading may be all that is wrong
+    if new and not old and (path / METRICS_FILE).exists():  # perhaps only its heading is damaged
         lines = metrics_file.parse((path / METRICS_FILE).read_bytes(), like=new[0])
         old = [line.row for line in lines if line.row is not None]
         rebuilt = {line.row.num_train_samples for line in lines if line.row is not None and line.is_rebuilt}
@@ -81,12 +81,12 @@ def _repair_metrics(path: Path, load: Load) -> Iterator[str]:
             return
         yield _copy(path, METRICS_FILE)
     if rows:
-        # Whole or not at all; the summary comes after it, by its rows.
+        # Whole or not at all; the summary is rebuilt from these rows afterwards.
         rebuilt |= {row.num_train_samples for row in new}
         write_whole(path / METRICS_FILE, metrics_file.text_of(rows, rows[0], rebuilt).encode())
         yield (
-            f"{METRICS_FILE}: rows kept: {len(old)}, evaluated again from their checkpoints: {len(new)}, lost for want "
-            f"of a checkpoint: {max(lost, 0)}"
+            f"{METRICS_FILE}: rows kept: {len(old)}, evaluated again from their checkpoints: {len(new)}, lost without "
+            f"a checkpoint: {max(lost, 0)}"
         )
 
 
@@ -105,7 +105,7 @@ def _evaluated(found: Inspection, program: Program) -> list[Evaluation]:
 
 
 def _repair_summary(path: Path, load: Load) -> Iterator[str]:
-    """Write the summary anew from the last checkpoint, if the run ends with that; or move it away."""
+    """Rebuild the summary from the last checkpoint if the run ends with it; otherwise move the summary away."""
     found = inspect(path)
     if found.config is None or found.timetable is None or _is_ok(found, SUMMARY_FILE):
         return
@@ -130,7 +130,7 @@ def _repair_summary(path: Path, load: Load) -> Iterator[str]:
         yield f"{SUMMARY_FILE}: written again from checkpoint {step}"
     elif (path / SUMMARY_FILE).exists():
         yield _move(path, SUMMARY_FILE)
-        yield f"{SUMMARY_FILE} cannot be written again without the last checkpoint: --resume goes on with the run"
+        yield f"{SUMMARY_FILE} cannot be written again without the last checkpoint: --resume continues the run"
 
 
 def _is_ok(found: Inspection, what: str) -> bool:
@@ -138,7 +138,7 @@ def _is_ok(found: Inspection, what: str) -> bool:
 
 
 def _move(path: Path, what: str) -> str:
-    """Move something into the folder of what is damaged, beside what has its name there."""
+    """Move a file into the folder of damaged files, under a free name."""
     place = _free(path / DAMAGED_FOLDER / what)
     make_folder(place.parent.absolute())
     os.rename(path / what, place)
@@ -148,7 +148,7 @@ def _move(path: Path, what: str) -> str:
 
 
 def _copy(path: Path, what: str) -> str:
-    """Copy a file there, before another takes its place; a copy that is there already is not made twice."""
+    """Copy a file into the folder of damaged files before it is replaced, unless an identical copy exists."""
     place, contents = path / DAMAGED_FOLDER / what, (path / what).read_bytes()
     make_folder(place.parent.absolute())
     known = [other for other in place.parent.glob(f"{place.name}*") if other.read_bytes() == contents]
@@ -159,7 +159,7 @@ def _copy(path: Path, what: str) -> str:
 
 
 def _free(place: Path) -> Path:
-    """Return a path that nothing is at."""
+    """Return a path that does not exist."""
     number, found = 0, place
     while found.exists():
         number += 1

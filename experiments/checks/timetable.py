@@ -1,4 +1,4 @@
-"""When a run is evaluated, for telling a row that is missing from one that never was."""
+"""When a run is evaluated, to tell missing rows from rows that never existed."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from experiments.runs.program import num_steps
 
 @dataclasses.dataclass(frozen=True)
 class Timetable:
-    """When one run is evaluated.
+    """The evaluation steps of one run.
 
     Attributes:
-      config: of the run.
-      steps_per_epoch: N // M; `None` where it is not known.
-      end: the step that summary.json says the run ended with; `None` where there is none.
+      config: the configuration of the run.
+      steps_per_epoch: N // M; `None` if it is unknown.
+      end: the last step according to summary.json; `None` without a summary.
     """
 
     config: Config
@@ -32,13 +32,13 @@ class Timetable:
         summary: Mapping[str, Any] | None = None,
         num_train: int | None = None,
     ) -> "Timetable":
-        """Return that of a configuration.
+        """Return the timetable of a run.
 
         Args:
-          config: of the run.
-          rows: those of metrics.csv that can be read.
-          summary: of the run, if it can be read.
-          num_train: training datapoints; where it is not given, rows and summary say how long an epoch is.
+          config: the configuration of the run.
+          rows: the readable rows of metrics.csv.
+          summary: the summary of the run, if it can be read.
+          num_train: the number of training datapoints; by default the epoch length is inferred from rows and summary.
         """
         batch_size = config.optimizer.batch_size
         end = None if summary is None else int(summary["num_train_samples"]) // batch_size
@@ -53,7 +53,7 @@ class Timetable:
         return cls(config, lengths[0] if lengths else None, end)
 
     def is_evaluation(self, step: int) -> bool:
-        """Return whether the state after `step` minibatches is evaluated; `False` where that is not known."""
+        """Return whether the state after `step` minibatches is evaluated; `False` if that is unknown."""
         if step in (0, self.end, self._last()):
             return True
         if not self.steps_per_epoch:
@@ -62,14 +62,14 @@ class Timetable:
         return rest == 0 and next_evaluation(epoch - 1, self.config.training.eval_every) == epoch
 
     def is_end(self, row: Evaluation) -> bool:
-        """Return whether the run ends with a row."""
+        """Return whether a row is the last of the run."""
         wanted = self.config.training
         if wanted.num_train_samples is None:
             return row.epoch >= wanted.num_epochs
         return row.num_train_samples >= wanted.num_train_samples
 
     def _last(self) -> int | None:
-        """Return the step that the run ends with."""
+        """Return the last step of the run; `None` if it is unknown."""
         if self.config.training.num_train_samples is None and not self.steps_per_epoch:
             return None
         return num_steps(self.config, (self.steps_per_epoch or 0) * self.config.optimizer.batch_size)

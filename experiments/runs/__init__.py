@@ -1,1 +1,1 @@
-"""Training configurations into run folders."""
+"""Train configurations into run folders."""

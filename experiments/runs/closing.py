@@ -1,4 +1,4 @@
-"""What a run says at its end: the contents of summary.json, from its last state and its best."""
+"""The contents of summary.json at the end of a run, from its last state and its best."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from experiments.runs.summary import summarize
 
 
 def params_of_model(config: Config, params: Params) -> Params:
-    """Return the parameters that the model takes, on the host; of full variational Bayes, theta's posterior mean."""
+    """Return the model's parameters on the host; for full variational Bayes, theta is its posterior mean."""
     params = jax.device_get(params)
     return posterior_mean(params) if config.algorithm == "full_vb" else params
 
@@ -35,13 +35,13 @@ def closing_summary(
     """Return the contents of summary.json.
 
     Args:
-      config: of the run.
-      name: of the run, for people.
-      splits: what it was trained on.
-      history: of the run, to its end.
-      state: the last one.
-      best: the parameters of the best state by validation; `None` where there is none.
-      stream: reads the data instead of holding them.
+      config: the configuration of the run.
+      name: the name of the run in printed output.
+      splits: the data of the run.
+      history: all evaluations of the run.
+      state: the last state.
+      best: the parameters of the best state by validation; `None` if there is none.
+      stream: whether to read the data block by block instead of holding them in memory.
     """
     found = {}
     if np.isfinite(history[-1].train_elbo):  # Monte Carlo EM has no bound to classify by
@@ -52,7 +52,7 @@ def closing_summary(
 
 
 def _per_step(config: Config, best: Params | None, last: Params, splits: Splits) -> dict[str, Any]:
-    """Return the closing figures of sequences, by the best state where validation data chose one."""
+    """Return the closing figures of sequences, from the best state if validation data chose one."""
     if not splits.test.is_sequences:
         return {}
     params, state = (last, "last") if best is None else (best, "best by validation")

@@ -1,4 +1,4 @@
-"""The command that trains on one data set: its flags, its runs, its closing table."""
+"""The command that trains on one data set: its flags, runs and closing table."""
 
 import hashlib
 import re
@@ -20,14 +20,14 @@ _FLAGS = flags.FLAGS
 
 
 def define(config: str | Config, title: str, latent_dim: Sequence[int]) -> Callable[[], None]:
-    """Define the flags, and return what runs once they are parsed. Arguments as for `launch.main`."""
+    """Define the flags and return the function to run after parsing; the arguments are those of `launch.main`."""
     config = defaults.of(config) if isinstance(config, str) else config
     sizes = {"latent_dim": latent_dim or [config.model.arguments["latent_dim"]]}
     is_own = config.data.name in defaults.OWN_DATA
     left_out = ["dataset", *(["split_rule"] if is_own else []), *_left_out(config)]
     settings = ConfigFlags(config, sizes if "latent_dim" in config.model.arguments else {}, left_out)
     shared_flags.define_data_flags(has_originals=not is_own)
-    define_run_flags(f"The run folder; under runs/{config.data.name} if not given.")
+    define_run_flags(f"Run folder; by default under runs/{config.data.name}.")
     return lambda: _train_all(settings, title)
 
 
@@ -35,7 +35,7 @@ _OF_IMAGES = ("image_size", "colour", "skip_unreadable")
 
 
 def _left_out(config: Config) -> list[str]:
-    """Return the flags of one's own data that a command does not have: all for a named data set."""
+    """Return the flags for own data that a command does not have: all of them for a named data set."""
     own = [field.flag for field in configs.fields_of(config.own_data)]
     if config.data.name == defaults.OWN_SEQUENCES:
         return list(_OF_IMAGES)
@@ -43,26 +43,30 @@ def _left_out(config: Config) -> list[str]:
 
 
 def define_run_flags(workdir: str) -> None:
-    """Define how a run is trained: what changes none of its numbers. `workdir` says what that flag is."""
+    """Define the flags that change none of a run's numbers; `workdir` is the help text of --workdir."""
     flags.DEFINE_string("workdir", None, workdir)
-    flags.DEFINE_bool("stream", False, "Read the data while training instead of holding them; the same numbers.")
-    flags.DEFINE_float(
-        "checkpoint_minutes", 10.0, "Between checkpoints where evaluations are far apart.", lower_bound=0
+    flags.DEFINE_bool(
+        "stream",
+        False,
+        "Read the data during training instead of holding them on the device; the numbers stay the same.",
     )
-    flags.DEFINE_bool("keep_all_checkpoints", False, "Keep every checkpoint, not the last few and the best.")
-    flags.DEFINE_bool("draw_pictures", True, "Draw the pictures of each run in its folder.")
+    flags.DEFINE_float(
+        "checkpoint_minutes", 10.0, "Minutes between checkpoints, where evaluations are further apart.", lower_bound=0
+    )
+    flags.DEFINE_bool("keep_all_checkpoints", False, "Keep every checkpoint instead of the last few and the best.")
+    flags.DEFINE_bool("draw_pictures", True, "Draw the figures of each run in its folder.")
     distributed.define_flags()
-    flags.DEFINE_bool("resume", False, "Go on with the run that is in the folder; nothing if it is finished.")
+    flags.DEFINE_bool("resume", False, "Resume the run in the folder; a finished run is left as it is.")
 
 
 def _train_all(settings: ConfigFlags, title: str) -> None:
-    """Train configurations that differ in latent size in turn, and print their table."""
+    """Train configurations that differ in latent size one after the other, and print their table."""
     wanted = settings.crossed()
     is_own = wanted[0].data.name in defaults.OWN_DATA
     splits = load_splits(wanted[0], _FLAGS.data_dir, None if is_own else _FLAGS.source_dir)
     if is_own:
         wanted = suited(wanted, splits.train, settings)
-    own_name = re.sub(r"[^\w .,+=@-]", "_", splits.train.name) if is_own else ""  # of a file, which may be any
+    own_name = re.sub(r"[^\w .,+=@-]", "_", splits.train.name) if is_own else ""  # may have been any file name
     folder = Path("runs") / wanted[0].data.name / own_name / _settings_name(settings)
     base = Path(_FLAGS.workdir or folder)
     title = title or (splits.train.name if is_own else defaults.title_of(wanted[0].data))
@@ -98,19 +102,19 @@ def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> N
             for run, outcome in results
         ]
         pictures.draw_curves(base / "figures", labelled, figures.literal(f"{title}, by latent size"))
-        print(f"all of them in one figure: {base / 'figures' / 'lower_bounds.png'}")
+        print(f"all runs in one figure: {base / 'figures' / 'lower_bounds.png'}")
     tables.print_runs([(run.workdir, outcome.summary) for run, outcome in results])
 
 
-_LONGEST_NAME = 255  # bytes, of most file systems
+_LONGEST_NAME = 255  # bytes, the limit of most file systems
 _NOT_IN_NAMES = ("num_epochs", "num_train_samples", "seed", "latent_dim", "data", "skip_unreadable")
 
 
 def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> list[Config]:
-    """Return configurations that suit one's own data where no flag says otherwise, and say what was chosen."""
+    """Return the configurations with settings that suit own data where no flag is given, and print the choice."""
     if "likelihood" in configs.flat(wanted[0]) and settings.is_open("likelihood"):
         likelihood, why = defaults.likelihood_for(train, wanted[0].objective.binarization)
-        print(f"likelihood {likelihood}, because {why}; --likelihood says otherwise")
+        print(f"likelihood {likelihood}, because {why}; set --likelihood to choose another")
         wanted = [configs.change(config, likelihood=likelihood) for config in wanted]
     if settings.is_open("batch_size"):
         size = min(wanted[0].optimizer.batch_size, len(train.images))
@@ -119,7 +123,7 @@ def suited(wanted: Sequence[Config], train: Dataset, settings: ConfigFlags) -> l
 
 
 def _settings_name(settings: ConfigFlags) -> str:
-    """Return a folder name of the flags that are not at their defaults, and the seed; a long one is cut, and a hash."""
+    """Return a folder name from the seed and the flags that were changed; a long name is cut and ends in a hash."""
     values = [(flag, _FLAGS[flag].value) for flag in settings.changed() if flag not in _NOT_IN_NAMES]
     words = [f"{flag}-{'-'.join(value) if isinstance(value, list) else value}" for flag, value in values]
     name = ",".join([*words, f"seed-{_FLAGS.seed}"])

@@ -1,4 +1,4 @@
-"""One run over several processes: one machine with many devices each its own, or many machines."""
+"""One run over several processes, on one machine with many devices or on many machines."""
 
 import contextlib
 import re
@@ -14,24 +14,24 @@ _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):\d{1,5}")
 
 
 def define_flags() -> None:
-    """--distributed, and what it cannot find out by itself."""
+    """Define --distributed, and the flags for what it cannot detect."""
     flags.DEFINE_bool(
         "distributed",
         False,
-        "Trains one run by all processes that Slurm, Kubernetes, Open MPI or a TPU pod started, minibatches split over "
-        "all their devices; elsewhere with the three flags below.",
+        "Train one run with all processes that Slurm, Kubernetes, Open MPI or a TPU pod started, splitting minibatches "
+        "over all their devices. Elsewhere, --coordinator, --process_count and --process_index are needed too.",
     )
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the others find it.")
-    flags.DEFINE_integer("process_count", None, "How many processes.", lower_bound=1)
-    flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.", lower_bound=0)
-    flags.DEFINE_integer("join_seconds", 300, "How long processes wait for each other at the start.", lower_bound=1)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, to which the others connect.")
+    flags.DEFINE_integer("process_count", None, "Number of processes.", lower_bound=1)
+    flags.DEFINE_integer("process_index", None, "Index of this process, from 0.", lower_bound=0)
+    flags.DEFINE_integer("join_seconds", 300, "Seconds that processes wait for each other at the start.", lower_bound=1)
 
 
 def start() -> None:
-    """Joins the other processes; to be called before anything asks JAX for its devices.
+    """Join the other processes; call this before anything asks JAX for its devices.
 
     Raises:
-      ValueError: the flags do not go together, or the others cannot be reached.
+      ValueError: the flags are inconsistent, or the other processes cannot be reached.
     """
     if "distributed" not in _FLAGS:
         return
@@ -40,7 +40,7 @@ def start() -> None:
     if named and not _FLAGS.distributed:
         raise ValueError(f"{', '.join(named)} need --distributed")
     if 0 < len(named) < len(given):
-        raise ValueError("--coordinator, --process_count and --process_index go together, or none of them")
+        raise ValueError("--coordinator, --process_count and --process_index must be given together")
     if not _FLAGS.distributed:
         return
     if named and _FLAGS.process_index >= _FLAGS.process_count:
@@ -64,7 +64,7 @@ def start() -> None:
 
 @contextlib.contextmanager
 def mesh() -> Iterator[None]:
-    """Inside, minibatches are split over the devices of all processes, if there are several."""
+    """Split minibatches over the devices of all processes, if there are several, within this context."""
     import jax
 
     from aevb import sharding
@@ -77,14 +77,14 @@ def mesh() -> Iterator[None]:
 
 
 def is_writer() -> bool:
-    """Whether this process writes: one of all does."""
+    """Return whether this process writes; exactly one does."""
     import jax
 
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process: all must ask."""
+    """Return whether `flag` is set in any process; all processes must call this."""
     import jax
 
     if jax.process_count() == 1:
@@ -95,18 +95,18 @@ def any_process(flag: bool) -> bool:
 
 
 class FinishedError(Exception):
-    """In a process that does not write: there is nothing to do."""
+    """Raised in processes that do not write, if the run is already finished."""
 
 
 GO, STOP, FINISHED = 0, 1, 2
 
 
 def say(status: int) -> None:
-    """From the writer to the others, that wait for it in `said_to_others`.
+    """Send the writer's status to the other processes, which wait for it in `state_of_writer`.
 
     Raises:
-      RunError: in the others, where the writer cannot go on.
-      FinishedError: in the others, where the run is finished.
+      RunError: in the others, if the writer cannot continue.
+      FinishedError: in the others, if the run is finished.
     """
     import jax
 
@@ -118,12 +118,12 @@ def say(status: int) -> None:
     if not is_writer() and heard != GO:
         from aevb.checkpoints import RunError
 
-        raise RunError("process 0 cannot go on, and says why") if heard == STOP else FinishedError
+        raise RunError("process 0 cannot continue; see its message") if heard == STOP else FinishedError
 
 
 @contextlib.contextmanager
 def said_to_others() -> Iterator[None]:
-    """What the writer alone can find wrong with a run folder: the others stop too."""
+    """Stop the other processes too if the writer fails in this context, such as on a bad run folder."""
     try:
         yield
     except BaseException:
@@ -133,15 +133,15 @@ def said_to_others() -> Iterator[None]:
 
 
 def state_of_writer(state: Any, template: Callable[[], Any]) -> Any:
-    """The state that the writer goes on from in every process; `None` where it begins.
+    """Return the state that the writer resumes from, in every process; `None` if the run begins.
 
     Args:
-      state: what the writer read, elsewhere not looked at.
-      template: makes a state of the same model and optimizer.
+      state: the state that the writer restored; ignored in the other processes.
+      template: returns a state of the same model and optimizer.
 
     Raises:
-      RunError: in the others, where the writer stopped before this.
-      FinishedError: likewise, where the run is finished.
+      RunError: in the others, if the writer stopped before this call.
+      FinishedError: in the others, if the run is finished.
     """
     import jax
 
@@ -160,7 +160,7 @@ def state_of_writer(state: Any, template: Callable[[], Any]) -> Any:
 
 
 def process_count() -> int:
-    """Of this run."""
+    """Return the number of processes of this run."""
     import jax
 
     return jax.process_count()

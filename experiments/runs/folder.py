@@ -1,4 +1,4 @@
-"""A run folder: what stands where, and that nothing in it is ever overwritten silently."""
+"""A run folder: its files, and the checks that nothing in it is overwritten silently."""
 
 import csv
 import errno
@@ -23,41 +23,41 @@ DIVERGED_FILE = "diverged.txt"
 FIGURE_FOLDER = "figures"
 LOCK_FILE = ".lock"
 
-# What a process may leave that was killed before its folder was a run.
+# What a process may leave behind if it is killed before its folder is a run.
 _NOTHING = {LOCK_FILE, f".{CONFIG_FILE}.part"}
 
 
 class TakenError(RunError):
-    """Another process trains this run."""
+    """Raised when another process trains this run."""
 
 
 class DamagedError(RunError):
-    """The metrics of this run cannot be relied upon."""
+    """Raised when the metrics of a run cannot be relied upon."""
 
 
 class RunFolder:
-    """One configuration trained once.
+    """The folder of one configuration trained once.
 
-    config.json    what was asked for
-    metrics.csv    one row an evaluation, the fields of `aevb.Evaluation`
-    summary.json   the final figures; its presence says that the run is finished
-    diverged.txt   why it stopped, where the bound or a gradient was not finite; gone as soon as it goes on
+    config.json    the configuration
+    metrics.csv    one row per evaluation, with the fields of `aevb.Evaluation`
+    summary.json   the final figures; its presence means that the run is finished
+    diverged.txt   why training stopped, if the bound or a gradient was not finite; removed when the run resumes
     checkpoints/   Orbax
     figures/       PNG
     events.*       TensorBoard
-    .lock          held by the process that writes; the kernel lets go of it when that process ends, however it ends
+    .lock          held by the process that writes; the kernel releases it however that process ends
     """
 
     def __init__(self, path: Path, config: Config):
-        """Looks at nothing and writes nothing yet."""
+        """Store the path and the configuration; nothing is read or written yet."""
         self.path, self.config = path, config
         self._lock: int | None = None
 
     def check(self, resume: bool) -> None:
-        """Refuses a folder that holds anything but an unfinished run of this configuration, to be resumed.
+        """Raise unless the folder is free, or holds a run of this configuration and `resume` is set.
 
         Raises:
-          RunError: says what is there and what to do.
+          RunError: the message says what the folder holds and what to do.
         """
         check_folder(self.path)
         if not self.path.exists():
@@ -75,12 +75,12 @@ class RunFolder:
         if not resume:
             state = "a finished run" if self.is_finished() else "an unfinished run"
             raise RunError(
-                f"{self.path} holds {state} of this configuration: pass --resume to go on with it, or choose another "
+                f"{self.path} holds {state} of this configuration: pass --resume to continue it, or choose another "
                 f"--workdir"
             )
 
     def is_finished(self) -> bool:
-        """Whether the run that is there has gone as far as this configuration asks."""
+        """Return whether the run in the folder is as long as this configuration asks."""
         try:
             summary = unsealed(json.loads((self.path / SUMMARY_FILE).read_text()))
             wanted = self.config.training
@@ -93,10 +93,10 @@ class RunFolder:
             return False
 
     def lock(self) -> None:
-        """Keeps every other process from writing here until `unlock` or the end of this one.
+        """Keep other processes from writing to the folder until `unlock` or the end of this process.
 
         Raises:
-          TakenError: another process holds it.
+          TakenError: another process holds the lock.
           RunError: the folder cannot be written to.
         """
         if self._lock is not None:
@@ -115,17 +115,17 @@ class RunFolder:
         self._lock = lock
 
     def unlock(self) -> None:
-        """Lets others write again."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def create(self) -> None:
-        """Makes the folder and writes its configuration; from here on it is a run.
+        """Create the folder and write its configuration, which makes it a run.
 
         Raises:
-          TakenError: another process made it since `check`.
-          RunError: it cannot be written to.
+          TakenError: another process created it since `check`.
+          RunError: the folder cannot be written to.
         """
         try:
             make_folder(self.path.absolute())
@@ -134,22 +134,22 @@ class RunFolder:
         if self._lock is None:
             self.lock()
             if any(path.name not in _NOTHING for path in self.path.iterdir()):
-                raise TakenError(f"another process has begun the run in {self.path} meanwhile")
+                raise TakenError(f"another process has meanwhile started the run in {self.path}")
         write_json(self.path / CONFIG_FILE, sealed(config_files.to_json(self.config)))
         (self.path / DIVERGED_FILE).unlink(missing_ok=True)
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints are."""
+        """The folder of the checkpoints."""
         return self.path / CHECKPOINT_FOLDER
 
     @property
     def figures(self) -> Path:
-        """Where the figures are."""
+        """The folder of the figures."""
         return self.path / FIGURE_FOLDER
 
     def start_metrics(self, history: list[Evaluation], like: Evaluation) -> None:
-        """Write metrics.csv with the rows that are known already, at once, dropping any that came after them.
+        """Write metrics.csv with the known rows, whole or not at all, dropping any later rows.
 
         Its columns are those of `like`, a row of the same run. Rows that a repair marked stay marked.
         """
@@ -159,20 +159,20 @@ class RunFolder:
         _write_whole(path, metrics_file.text_of(history, like, rebuilt))
 
     def append_metrics(self, row: Evaluation) -> None:
-        """Adds one row, or nothing at all where there is no room for it."""
+        """Append one row, or leave the file unchanged if the row cannot be written."""
         with (self.path / METRICS_FILE).open("ab", buffering=0) as file:
             end = file.tell()
             line = metrics_file.line_of(row).encode()
             try:
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())  # before the checkpoint that it belongs to
+                os.fsync(file.fileno())  # before its checkpoint is written
             except OSError:
                 file.truncate(end)
                 raise
 
     def read_metrics(self) -> list[Evaluation]:
-        """The rows that are there; a last line without an end, cut off as it was written, is none.
+        """Return the rows, without an incomplete last line from an interrupted write.
 
         Raises:
           DamagedError: the file is missing or damaged.
@@ -191,7 +191,7 @@ class RunFolder:
         """Return the summary and the rows of a finished run.
 
         Raises:
-          DamagedError: the rows are missing or damaged, or end before the run did.
+          DamagedError: the rows are missing or damaged, or end before the run.
           RunError: the summary is damaged.
         """
         summary, history = self.read_summary(), self.read_metrics()
@@ -202,37 +202,37 @@ class RunFolder:
         return summary, history
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json, which ends the run."""
+        """Write summary.json, which marks the run as finished."""
         write_json(self.path / SUMMARY_FILE, sealed(summary))
 
     def write_divergence(self, why: str) -> None:
-        """Writes diverged.txt."""
+        """Write diverged.txt."""
         _write_whole(self.path / DIVERGED_FILE, why + "\n")
 
     def read_divergence(self) -> str:
-        """Why the run stopped that is there; empty where it did not diverge."""
+        """Return why the run in the folder diverged; empty if it did not."""
         try:
             return (self.path / DIVERGED_FILE).read_text(errors="replace").strip()
         except OSError:
             return ""
 
     def reopen(self, num_train_samples: int) -> None:
-        """Takes summary.json away if the run has gone back to before what that says, to `num_train_samples`."""
+        """Remove summary.json if the run resumes at `num_train_samples`, before the end that the summary describes."""
         try:
             if unsealed(json.loads((self.path / SUMMARY_FILE).read_text()))["num_train_samples"] <= num_train_samples:
                 return
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass  # damaged: to be written again
+            pass  # damaged: it will be written again
         (self.path / SUMMARY_FILE).unlink()
 
     def read_summary(self) -> dict[str, Any]:
         """Return the summary of a finished run.
 
         Raises:
-          FileNotFoundError: there is none.
-          RunError: it is damaged.
+          FileNotFoundError: there is no summary.
+          RunError: the summary is damaged.
         """
         path = self.path / SUMMARY_FILE
         try:
@@ -255,15 +255,15 @@ def _words(error: Exception) -> str:
 
 
 def how_to_repair(folder: Path) -> str:
-    """Return the command that says more of a damaged run folder."""
+    """Return the command that repairs a damaged run folder, and what it does."""
     return f"python -m experiments.check --run={folder} --repair rebuilds what can be rebuilt"
 
 
 def write_json(path: Path, contents: dict[str, Any]) -> None:
-    """Writes a file, whole or not at all.
+    """Write a JSON file, whole or not at all.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: the file cannot be written.
     """
     _write_whole(path, json.dumps(contents, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""What a run must have and lacks: checkpoints that went away, and a folder that was removed under a run."""
+"""Lost parts of a run: checkpoints that are missing, and a folder that was removed during training."""
 
 import tempfile
 import time
@@ -14,14 +14,14 @@ from experiments.runs.folder import METRICS_FILE, RunFolder
 
 
 def check_checkpoints(folder: RunFolder, batch_size: int, step: int | None) -> None:
-    """Name the checkpoint that a run must have had and has not.
+    """Warn about a missing checkpoint.
 
-    A row of metrics is written, then its checkpoint, then the next row: all rows but the last had theirs.
+    A row of metrics is written, then its checkpoint, then the next row, so every row but the last had a checkpoint.
 
     Args:
-      folder: of the run.
+      folder: the run folder.
       batch_size: M.
-      step: of the checkpoint that the run goes on from; `None` where there is none.
+      step: the step of the checkpoint that the run resumes from; `None` if there is none.
 
     Raises:
       RunError: there is no checkpoint at all.
@@ -33,18 +33,18 @@ def check_checkpoints(folder: RunFolder, batch_size: int, step: int | None) -> N
         return
     if step is None:
         raise RunError(
-            f"{folder.checkpoints} has no checkpoint, and {METRICS_FILE} has rows up to step {steps[-1]}: put the "
-            f"checkpoints back, or remove {folder.path} to start anew"
+            f"{folder.checkpoints} has no checkpoint, but {METRICS_FILE} has rows up to step {steps[-1]}: restore the "
+            f"checkpoints, or remove {folder.path} to start again"
         )
     warnings.warn(
-        f"checkpoint {steps[-2]} or a later one is missing in {folder.checkpoints}: the run goes on from {step}",
+        f"checkpoint {steps[-2]} or a later one is missing in {folder.checkpoints}: the run resumes from {step}",
         RunWarning,
         stacklevel=2,
     )
 
 
 def is_lost(folder: RunFolder, seconds: float = 0.0) -> bool:
-    """Return whether a run folder was removed while it was trained, or is within so many seconds: that takes time."""
+    """Return whether the run folder was removed, waiting up to `seconds`, since removing a folder takes time."""
     deadline = time.monotonic() + seconds
     while (folder.path / CONFIG_FILE).exists():
         if time.monotonic() >= deadline:
@@ -56,16 +56,16 @@ def is_lost(folder: RunFolder, seconds: float = 0.0) -> bool:
 def rescue(
     folder: RunFolder, history: Sequence[Evaluation], state: TrainState, valid_bound: float, seconds: float
 ) -> RunError:
-    """Save a run whose folder is gone into another one, and return the error that says where.
+    """Save a run whose folder was removed into a new folder, and return the error that names it.
 
     Args:
-      folder: that is gone.
-      history: of the run, at least one row.
-      state: to save.
-      valid_bound: of that state; not a number where there is none.
-      seconds: of training so far.
+      folder: the removed folder.
+      history: the evaluations of the run, at least one.
+      state: the state to save.
+      valid_bound: the validation bound of that state; NaN if there is none.
+      seconds: the training time so far.
     """
-    gone = f"{folder.path} was removed while its run went on"
+    gone = f"{folder.path} was removed during training"
     for path in (_free(folder.path.parent, folder.path.name), _free(Path(tempfile.gettempdir()), folder.path.name)):
         try:
             new = RunFolder(path, folder.config)
@@ -77,12 +77,12 @@ def rescue(
             new.unlock()
         except RunError:
             continue
-        return RunError(f"{gone}: the run is saved in {path}, and goes on with --workdir={path} --resume")
-    return RunError(f"{gone}, and it could be saved neither beside it nor in {tempfile.gettempdir()}")
+        return RunError(f"{gone}: the run is saved in {path}; continue it with --workdir={path} --resume")
+    return RunError(f"{gone}, and the run could be saved neither next to it nor in {tempfile.gettempdir()}")
 
 
 def _free(parent: Path, name: str) -> Path:
-    """Return the path of a folder that is not there yet."""
+    """Return the path of a folder that does not exist yet."""
     number, path = 1, parent / f"{name}.rescued"
     while path.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Where processes of one run wait for each other before JAX joins them: JAX's own time-out ends with an abort."""
+"""A meeting point for the processes of one run before JAX joins them, since JAX's own timeout aborts the process."""
 
 import contextlib
 import socket
@@ -9,16 +9,16 @@ _HELLO, _GO = b"aevb %d of %d\n", b"go\n"
 
 
 def meet(address: str, count: int, index: int, seconds: float) -> None:
-    """Wait until all processes are there; process 0 listens at the address, and lets go of it at the end.
+    """Wait until all processes are present; process 0 listens at the address, and releases it at the end.
 
     Args:
       address: HOST:PORT of process 0.
-      count: of processes.
-      index: which of them this is.
+      count: the number of processes.
+      index: the index of this process.
       seconds: how long to wait at most.
 
     Raises:
-      ValueError: not all came in time, another one has the same index, or the address cannot be used.
+      ValueError: not all processes came in time, two have the same index, or the address cannot be used.
     """
     print(f"waiting for {count} processes at {address}", file=sys.stderr, flush=True)
     host, _, port = address.rpartition(":")
@@ -44,7 +44,7 @@ def _gather(port: int, count: int, deadline: float, address: str) -> None:
                 connection, _ = server.accept()
             except TimeoutError:
                 missing = ", ".join(str(each) for each in range(1, count) if each not in here)
-                raise ValueError(f"processes {missing} of {count} did not come to {address} in time") from None
+                raise ValueError(f"processes {missing} of {count} did not connect to {address} in time") from None
             connections.enter_context(connection)
             its_index = _index_of(connection, count)
             if its_index in here:
@@ -57,7 +57,7 @@ def _gather(port: int, count: int, deadline: float, address: str) -> None:
 
 
 def _index_of(connection: socket.socket, count: int) -> int | None:
-    """Return which process it is; `None` for whoever else comes by."""
+    """Return the index of the connecting process; `None` if it is not one of this run."""
     connection.settimeout(2.0)
     try:
         said = connection.recv(64)
@@ -70,12 +70,14 @@ def _report(host: str, port: int, count: int, index: int, deadline: float, addre
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise ValueError(f"process 0 of {count} was not at {address} in time, or others did not come")
+            raise ValueError(
+                f"process 0 of {count} did not answer at {address} in time, or other processes are missing"
+            )
         try:
             with socket.create_connection((host, port), timeout=left) as connection:
                 connection.sendall(_HELLO % (index, count))
                 if connection.recv(len(_GO)) == _GO:
                     return
         except (OSError, OverflowError):
-            pass  # not there yet
+            pass  # process 0 is not listening yet
         time.sleep(min(0.2, max(left, 0.0)))

@@ -1,4 +1,4 @@
-"""The rows of metrics.csv: one for each evaluation, each with the checksum of what it says."""
+"""The rows of metrics.csv: one per evaluation, each with its checksum."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ from aevb.training import Evaluation
 from aevb.training.history import ONLY_SOME_HAVE
 
 CHECKSUM = "sha256"
-"""The last column: half of the SHA-256 of a row's names and cells; rows of older versions have none."""
+"""The last column: half of the SHA-256 of a row's names and cells. Older versions wrote none."""
 
 _REBUILT = " rebuilt"  # after the checksum of a row that `experiments.check --repair` evaluated again
 _COUNTS = ("epoch", "num_train_samples", "active_units", "active_units_by_level")
@@ -21,13 +21,13 @@ _BY_LEVEL = ("test_kl_by_level", "active_units_by_level")
 
 
 class Line(NamedTuple):
-    """What one line of metrics.csv says.
+    """One line of metrics.csv.
 
     Attributes:
-      row: `None` where the line is damaged.
-      why: what is wrong with it; empty where nothing is.
-      is_rebuilt: whether the evaluation was made again, from a checkpoint.
-      is_checked: whether it has a checksum.
+      row: the evaluation; `None` if the line is damaged.
+      why: what is wrong with the line; empty if it is correct.
+      is_rebuilt: whether the evaluation was repeated from a checkpoint.
+      is_checked: whether the line has a checksum.
     """
 
     row: Evaluation | None
@@ -40,16 +40,16 @@ def text_of(rows: Sequence[Evaluation], like: Evaluation, rebuilt: Collection[in
     """Return the contents of the file.
 
     Args:
-      rows: in order.
+      rows: the rows in order.
       like: a row of the same run, for the columns.
-      rebuilt: samples seen at those rows that were evaluated again.
+      rebuilt: `num_train_samples` of the rows that were evaluated again.
     """
     heading = _csv_line([*_columns(like), CHECKSUM])
     return heading + "".join(line_of(row, row.num_train_samples in rebuilt) for row in rows)
 
 
 def line_of(row: Evaluation, is_rebuilt: bool = False) -> str:
-    """Return the line of a row."""
+    """Return a row as a line of the file."""
     columns = _columns(row)
     mark = _REBUILT if is_rebuilt else ""
     cells = next(csv.reader([_csv_line(columns.values())]))
@@ -57,11 +57,11 @@ def line_of(row: Evaluation, is_rebuilt: bool = False) -> str:
 
 
 def parse(contents: bytes, like: Evaluation | None = None) -> list[Line]:
-    """Return the lines after the heading; a last line without an end, cut off as it was written, is none.
+    """Return the lines after the heading, without an incomplete last line from an interrupted write.
 
     Args:
-      contents: of the file.
-      like: a row of the same run, for the columns where the heading is damaged.
+      contents: the contents of the file.
+      like: a row of the same run, for the columns if the heading is damaged.
 
     Raises:
       ValueError, csv.Error: there is no heading.
@@ -80,7 +80,7 @@ def _line(names: list[str], line: str) -> Line:
     except csv.Error as error:
         return Line(None, str(error))
     if len(cells) != len(names):
-        return Line(None, "a row is longer or shorter than its heading")
+        return Line(None, "it has more or fewer cells than the heading")
     is_checked = names[-1] == CHECKSUM
     is_rebuilt = is_checked and cells[-1].endswith(_REBUILT)
     if is_checked:
@@ -88,7 +88,7 @@ def _line(names: list[str], line: str) -> Line:
         *cells, checksum = cells
         mark = _REBUILT if is_rebuilt else ""
         if checksum != _checksum(names, cells, mark) + mark:
-            return Line(None, "its checksum is another")
+            return Line(None, "its checksum does not match")
     try:
         return Line(_evaluation(dict(zip(names, cells, strict=True))), "", is_rebuilt, is_checked)
     except (ValueError, KeyError, TypeError) as error:
@@ -100,7 +100,7 @@ def _checksum(names: list[str], cells: list[str], mark: str) -> str:
 
 
 def _columns(row: Evaluation) -> dict[str, Any]:
-    """Return the columns of metrics.csv: of latents in levels, one per level too; what is not known is left out."""
+    """Return the columns of a row, with one per level of the latents; unknown values are left out."""
     columns = {name: value for name, value in row._asdict().items() if name not in _BY_LEVEL}
     for name in ONLY_SOME_HAVE:
         if math.isnan(columns[name]):
@@ -112,10 +112,10 @@ def _columns(row: Evaluation) -> dict[str, Any]:
 
 
 def _evaluation(columns: dict[str, str]) -> Evaluation:
-    """Return the row that `_columns` made the columns of.
+    """Return the row whose columns `_columns` returned.
 
     Raises:
-      ValueError, KeyError, TypeError: it was not made so.
+      ValueError, KeyError, TypeError: the columns are not those of a row.
     """
     values: dict[str, Any] = {name: {} for name in _BY_LEVEL}
     for column, text in columns.items():

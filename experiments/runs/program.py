@@ -1,4 +1,4 @@
-"""What one compiled program trains: one configuration, or several that differ in latent size, step size and seed."""
+"""A compiled program that trains one configuration, or several that differ in latent size, learning rate and seed."""
 
 import dataclasses
 import functools
@@ -31,12 +31,12 @@ from experiments.runs.splits import Splits
 
 
 class Start(NamedTuple):
-    """Where the training of one configuration begins.
+    """The start of training one configuration.
 
     Attributes:
-      config: what is trained.
-      recorder: what is kept of it.
-      state: to go on from; `None` at the beginning.
+      config: the configuration.
+      recorder: records its evaluations.
+      state: the state to resume from; `None` if the run begins.
     """
 
     config: Config
@@ -45,14 +45,14 @@ class Start(NamedTuple):
 
 
 class End(NamedTuple):
-    """What became of it: the last good state, `None` where there is none, and why it stopped where it diverged."""
+    """The end of training: the last good state (`None` if there is none), and the error if training diverged."""
 
     state: TrainState | None
     diverged: DivergedError | None
 
 
 def programs_of(found: Sequence[Config]) -> list[list[int]]:
-    """Return the numbers of the configurations that one program can train, program by program."""
+    """Return the indices of the configurations, grouped by the program that can train them."""
     programs: dict[str, list[int]] = defaultdict(list)
     for number, config in enumerate(found):
         programs[_program_of(config)].append(number)
@@ -60,21 +60,21 @@ def programs_of(found: Sequence[Config]) -> list[list[int]]:
 
 
 def _program_of(config: Config) -> str:
-    """Return a text that is equal for configurations that one program can train."""
+    """Return a string that is equal for configurations that one program can train."""
     values = configs.flat(config) | {"seed": None}
-    if config.optimizer.schedule != "burda":  # which computes the step size anew at every step, for all members
+    if config.optimizer.schedule != "burda":  # which computes the learning rate at every step, for all members
         values["learning_rate"] = None
-    # Only plain networks can be padded to a common latent size; with others, sizes apart.
+    # Only plain networks can be padded to a common latent size; other models need one program per size.
     if config.model.name == "mlp" and values["posterior"] == "gaussian" and config.algorithm in ("aevb", "wake_sleep"):
         values["latent_dim"] = None
     return json.dumps(values, sort_keys=True)
 
 
 def make_algorithm(config: Config, steps_per_epoch: int) -> MakeAlgorithm:
-    """Return the training algorithm; the estimator is for those that ascend the bound.
+    """Return the training algorithm; only those that maximize the bound use the estimator.
 
     Raises:
-      ValueError: an unknown name, an estimator that would be biased, or an option of another algorithm.
+      ValueError: the name is unknown, the estimator would be biased, or an option belongs to another algorithm.
     """
     make: Any = ALGORITHMS.get(config.algorithm)
     objective = config.objective
@@ -93,7 +93,7 @@ def make_algorithm(config: Config, steps_per_epoch: int) -> MakeAlgorithm:
 
 
 def num_steps(config: Config, num_train: int) -> int:
-    """Return how many minibatches the whole of a run has, of `num_train` datapoints an epoch."""
+    """Return the number of minibatches of a whole run, with `num_train` datapoints per epoch."""
     batch_size, wanted = config.optimizer.batch_size, config.training.num_train_samples
     if wanted is None:
         return config.training.num_epochs * (num_train // batch_size)
@@ -101,26 +101,26 @@ def num_steps(config: Config, num_train: int) -> int:
 
 
 def _cuts(config: Config, train: Dataset) -> list[int]:
-    """Return where minibatches of sequences are cut: the ends of ranges that hold equally many training sequences."""
+    """Return where minibatches of sequences are cut: the ends of ranges with equally many training sequences."""
     count = config.optimizer.length_buckets
     if count == 1:
         return []
     if not train.is_sequences:
-        raise ValueError(f"length_buckets are of sequences, which {train.name} does not hold")
+        raise ValueError(f"length_buckets needs sequences, which {train.name} does not hold")
     ends = np.quantile(lengths_of(train), np.arange(1, count + 1) / count, method="higher")
     return sorted({int(end) for end in ends})
 
 
 class Program:
-    """One program, and the data that it is for."""
+    """One compiled program and its data."""
 
     def __init__(self, members: Sequence[Config], splits: Splits, stream: bool = False):
         """Build what all members share.
 
         Args:
-          members: what is trained, of one program.
-          splits: on what, and what is reported.
-          stream: reads the data while training instead of holding them on the device; for one member.
+          members: the configurations, which one program can train.
+          splits: the data for training and evaluation.
+          stream: whether to read the data during training instead of holding them on the device; for one member.
         """
         self._splits, self._stream, self._first = splits, stream, members[0]
         self._num_train = len(splits.train.images)
@@ -132,37 +132,37 @@ class Program:
         self._make = make_algorithm(self._first, self._steps_per_epoch)
         if cuts := _cuts(self._first, splits.train):
             if stream:
-                raise ValueError("--stream trains on sequences of any lengths together: add --length_buckets=1")
+                raise ValueError("--stream does not support length buckets: add --length_buckets=1")
             self._make = bucketed(cuts, self._make)
 
     def template(self, config: Config) -> TrainState:
-        """Return a state of a member's own size, for its shapes; it takes a third of a second."""
+        """Return a state with the shapes of a member's own size; this takes a third of a second."""
         return self._initial(config, jax.random.key(0))
 
     def fit(self, members: Sequence[Start], on_pause: Callable[[TrainState, float], None]) -> list[End]:
-        """Train members that are equally far to their end.
+        """Train members that are at the same step.
 
         Args:
-          members: of this program.
-          on_pause: is given the state between evaluations, all of them `[K, ...]` unless `is_alone`.
+          members: members of this program.
+          on_pause: called with the state between evaluations, whose leaves are `[K, ...]` unless `is_alone`.
         """
         return [self._fit_one(members[0], on_pause)] if self.is_alone(members) else self._fit_many(members, on_pause)
 
     def is_alone(self, members: Sequence[Any]) -> bool:
-        """Return whether one member is trained by its own program.
+        """Return whether there is one member, trained without padding.
 
-        One that a kill left behind the others stays padded: without, sums are rounded otherwise.
+        A member that a kill left behind the others stays padded, since sums round differently without padding.
         """
         return len(members) == 1 and not self._pads
 
     def evaluate(self, config: Config, state: TrainState, seconds: float) -> aevb.Evaluation:
-        """Return the row of a state that a member had at an evaluation, `seconds` of training after its start."""
+        """Return the evaluation of a member's state after `seconds` of training."""
         key, optimizer = jax.random.key(config.training.seed), self._optimizer(config)
         settings = {**self._settings(), "optimizer": optimizer}
         return evaluate_again(state, self._data("train"), self._built(config), key=key, seconds=seconds, **settings)
 
     def own(self, config: Config, state: TrainState) -> TrainState:
-        """Return the state of a member at its own latent size."""
+        """Return a member's state at its own latent size."""
         padding = self._padding(config)
         return padding.cut(state) if padding else state
 
@@ -191,7 +191,7 @@ class Program:
         keys = [jax.random.key(member.config.training.seed) for member in members]
         states = []
         for (config, _, state), key in zip(members, keys, strict=True):
-            # By the first of the two halves, and compiled, as `aevb.fit` does.
+            # Initialized with the first half of the split key and compiled, as in `aevb.fit`.
             state = self._initial(config, jax.random.split(key)[0]) if state is None else state
             padding = self._padding(config)
             states.append(padding.pad(state) if padding else state)
@@ -219,7 +219,7 @@ class Program:
         ]
 
     def _settings(self) -> dict[str, Any]:
-        """Return what `fit` and `fit_population` are told alike."""
+        """Return the arguments that `fit` and `fit_population` share."""
         config = self._first
         steps = num_steps(config, self._num_train)
         epochs, rest = divmod(steps, self._steps_per_epoch) if self._steps_per_epoch else (0, 0)
@@ -234,7 +234,7 @@ class Program:
                 config.objective.reported_kl or config.objective.kl,
                 bound=config.objective.bound,
             ),
-            # Of paths they would take 32 draws more per sequence at every evaluation: most of its cost.
+            # For paths they would take 32 more draws per sequence at every evaluation, most of its cost.
             "active_units": not takes_sequences(config.model.name),
             "batch_size": config.optimizer.batch_size,
             "map_prior": config.objective.map_prior,
@@ -250,7 +250,7 @@ class Program:
         flat = not takes_images(self._first.model.name)
         if self._stream:
             return data.stream(flat, self._first.data.condition)
-        # All of them for one process, those that it asks for where there are several.
+        # One process holds all datapoints; several processes read only those that they need.
         return data.datapoints(flat, self._first.data.condition, lazy=distributed.process_count() > 1)
 
     def _initial(self, config: Config, key: jax.Array) -> TrainState:
@@ -260,7 +260,7 @@ class Program:
         return jax.jit(algorithm.init)(key, *self._datapoint())
 
     def _datapoint(self) -> tuple:
-        """Return what `Algorithm.init` takes beside the key: one datapoint, for its shapes, where models need one."""
+        """Return the arguments of `Algorithm.init` after the key: one datapoint, if the model needs its shapes."""
         if self._first.data.condition == "none":
             return ()
         flat = not takes_images(self._first.model.name)
@@ -276,17 +276,17 @@ class Program:
         )
 
     def _built(self, config: Config) -> aevb.Model:
-        """Return the model, with the initial weights that were asked for."""
+        """Return the model with the requested initial weights."""
         model = config.build_model()
         if config.optimizer.output_bias == "weight_init":
             return model
         if config.model.arguments["likelihood"] != "bernoulli":
-            raise ValueError("output_bias=data_mean is the log-odds of pixels: it is for likelihood=bernoulli")
+            raise ValueError("output_bias=data_mean is the log-odds of pixels, which needs likelihood=bernoulli")
         return start_at_mean(model, self._mean)
 
     @functools.cached_property
     def _mean(self) -> np.ndarray:
-        """The mean of the training images, of the shape that the model takes; of sequences that of all steps, `[D]`."""
+        """The mean training image in the shape that the model takes; for sequences, the mean of all steps, `[D]`."""
         if self._splits.train.is_sequences:
             return np.asarray(np.nanmean(self._splits.train.sequences(), axis=(0, 1), dtype=np.float64))
         images = self._splits.train.pixels(flat=not takes_images(self._first.model.name))

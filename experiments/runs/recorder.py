@@ -1,4 +1,4 @@
-"""What is kept of a run while it goes on: rows of metrics, checkpoints, and what a person sees."""
+"""Recording a run during training: rows of metrics, checkpoints and progress reports."""
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ from experiments.runs.termination import TerminatedError, Termination
 
 
 class Recorder:
-    """Called at every evaluation: the row first, so that each checkpoint has its own, then the checkpoint."""
+    """Records every evaluation: first its row, then its checkpoint, so that each checkpoint has a row."""
 
     def __init__(
         self,
@@ -30,16 +30,16 @@ class Recorder:
         save_seconds: float = 600.0,
         lengths: Mapping[str, float] = NO_LENGTHS,
     ):
-        """Of one run folder.
+        """Prepare to record one run.
 
         Args:
-          folder: where.
-          name: for people.
-          num_steps: how many there will be in all.
-          keep_all: keeps every checkpoint.
+          folder: the run folder.
+          name: the name of the run in progress reports.
+          num_steps: the total number of steps.
+          keep_all: whether to keep every checkpoint.
           termination: shared by the recorders of one process.
-          save_seconds: between checkpoints where evaluations are further apart.
-          lengths: `mean_lengths` of the splits of sequences.
+          save_seconds: seconds between checkpoints, where evaluations are further apart.
+          lengths: `mean_lengths` of the splits, for sequences.
         """
         self.history: list[Evaluation] = []
         self.seconds = 0.0
@@ -54,10 +54,10 @@ class Recorder:
         self._last_save = time.monotonic()
 
     def resume(self, template: Callable[[], TrainState]) -> TrainState | None:
-        """The state to go on from, with the history up to it; `None` where nothing is there yet.
+        """Restore the history and return the state to resume from; `None` if there is none yet.
 
         Args:
-          template: makes a state of the same model and optimizer.
+          template: returns a state of the same model and optimizer.
         """
         if not self.folder.checkpoints.is_dir():
             return lost.check_checkpoints(self.folder, self._batch_size, None)
@@ -82,7 +82,7 @@ class Recorder:
             raise TerminatedError
 
     def record(self, state: TrainState, row: Evaluation) -> None:
-        """Saves and reports an evaluation."""
+        """Save and report an evaluation."""
         if not self._reporters:
             self._open(row.num_train_samples, row)
         assert self._checkpoints is not None
@@ -95,7 +95,7 @@ class Recorder:
             reporter.report(row)
 
     def pause(self, state: TrainState, seconds: float) -> None:
-        """Saves a state between evaluations if SIGTERM came, or the last checkpoint is old."""
+        """Save a state between evaluations if SIGTERM was received or the last checkpoint is old."""
         terminated = distributed.any_process(self._termination.requested)
         if terminated or time.monotonic() - self._last_save >= self._save_seconds:
             self.save(state, seconds)
@@ -103,7 +103,7 @@ class Recorder:
             raise TerminatedError
 
     def save(self, state: TrainState, seconds: float) -> None:
-        """Saves a state between evaluations, unless it has diverged: of a stream's block that is not known yet."""
+        """Save a state between evaluations unless it has diverged, which is unchecked after a block of a stream."""
         assert self._checkpoints is not None
         if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params)):
             return
@@ -115,7 +115,7 @@ class Recorder:
     def _rescuing(
         self, history: Sequence[Evaluation], state: TrainState, valid_bound: float, seconds: float
     ) -> Iterator[None]:
-        """Save the state elsewhere if, after what is inside, the folder turns out to be gone."""
+        """Save the state elsewhere if the folder turns out to be gone after the writes in this context."""
         try:
             yield
         except (OSError, RunError):
@@ -125,12 +125,12 @@ class Recorder:
             raise lost.rescue(self.folder, history, state, valid_bound, seconds)
 
     def best_params(self) -> Params | None:
-        """The parameters of the best state by validation; `None` where there is none."""
+        """Return the parameters of the best state by validation; `None` if there is none."""
         step = None if self._checkpoints is None else self._checkpoints.best_step()
         return None if step is None or self._checkpoints is None else self._checkpoints.restore_params(step)
 
     def close(self) -> None:
-        """Let everything go; what is closed may be closed again."""
+        """Release all resources; closing twice is allowed."""
         self._termination.release()
         for reporter in self._reporters:
             reporter.close()
@@ -152,17 +152,17 @@ class Recorder:
 
 
 class Follower:
-    """What stands for a `Recorder` in a process that does not write."""
+    """Takes the place of a `Recorder` in a process that does not write."""
 
     def __init__(self):
-        """Records the history alone."""
+        """Start with an empty history."""
         self.history: list[Evaluation] = []
         self.seconds = 0.0
         self._termination = Termination()
         self._termination.watch()
 
     def resume(self, template: Callable[[], TrainState]) -> None:
-        """Nothing of its own: the writer says."""
+        """Return `None`: the state comes from the writer."""
         del template
 
     def __call__(self, state: TrainState, row: Evaluation) -> None:
@@ -170,7 +170,7 @@ class Follower:
         self.pause(state, row.seconds)
 
     def pause(self, state: TrainState, seconds: float) -> None:
-        """Ends with the others if SIGTERM came to any of them."""
+        """Stop with the other processes if any of them received SIGTERM."""
         del state, seconds
         if distributed.any_process(self._termination.requested):
             raise TerminatedError

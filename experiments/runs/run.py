@@ -1,4 +1,4 @@
-"""The one loop: configurations in, run folders out."""
+"""The training loop: from configurations to run folders."""
 
 import contextlib
 import dataclasses
@@ -31,8 +31,8 @@ class Run(NamedTuple):
 
     Attributes:
       config: everything that decides its numbers.
-      workdir: the run folder, made if it is not there.
-      name: for people.
+      workdir: the run folder, created if it is missing.
+      name: the name of the run in figures and printed output.
     """
 
     config: Config
@@ -41,14 +41,14 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-      summary: the contents of summary.json; empty where there is none.
-      history: those of metrics.csv.
-      diverged: why it stopped; `None` where it is finished.
-      was_finished: whether there was nothing left to do.
-      damaged: why its metrics cannot be read, where they cannot; nothing was done.
+      summary: the contents of summary.json; empty if there is none.
+      history: the rows of metrics.csv.
+      diverged: the error if training diverged; otherwise `None`.
+      was_finished: whether the run was finished before.
+      damaged: the error if its metrics cannot be read, in which case nothing was done; otherwise `None`.
     """
 
     summary: dict[str, Any]
@@ -60,15 +60,15 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How runs are trained, none of which changes a number.
+    """Options of training that do not change the numbers.
 
     Attributes:
-      resume: goes on with the runs that are there; a finished one is left as it is.
-      stream: reads the data while training instead of holding them on the device.
-      keep_all_checkpoints: all of them, and not the last few and the best.
-      draw_pictures: in the run folder.
-      together: trains by one program what one program can train, at the same time.
-      save_seconds: between checkpoints where evaluations are further apart.
+      resume: whether to resume existing runs; finished runs are left as they are.
+      stream: whether to read the data during training instead of holding them on the device.
+      keep_all_checkpoints: whether to keep all checkpoints instead of the last few and the best.
+      draw_pictures: whether to draw the figures of each run in its folder.
+      together: whether one program trains all runs that it can, at the same time.
+      save_seconds: seconds between checkpoints, where evaluations are further apart.
     """
 
     resume: bool = True
@@ -80,14 +80,14 @@ class Options:
 
 
 def train(run: Run, splits: Splits, options: Options) -> Outcome:
-    """Train one configuration, recording everything in its folder.
+    """Train one configuration and record everything in its folder.
 
-    Nothing is written before the first evaluation has succeeded: bad arguments leave nothing behind.
+    Nothing is written before the first evaluation has succeeded, so bad arguments leave nothing behind.
 
     Raises:
       RunError: the folder holds something else, another process writes to it, or it cannot be written to.
       DivergedError: the bound became NaN; the last good state stays in the checkpoints.
-      TerminatedError: SIGTERM came; the state at that moment is saved.
+      TerminatedError: SIGTERM was received; the state at that moment is saved.
     """
     (outcome,) = _train_program([run], splits, options)
     if outcome.damaged is not None:
@@ -99,10 +99,10 @@ def train(run: Run, splits: Splits, options: Options) -> Outcome:
 
 
 def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Outcome]:
-    """Train several configurations on the same data, each into its folder, as `train` does each.
+    """Train several configurations on the same data, each into its folder, as `train` does.
 
-    What another process is training is left to it, and waited for in the end. A run that diverges keeps its last good
-    state, has no summary and stops no other; nor does one whose metrics are damaged, which is left as it is.
+    Runs that another process is training are left to it and awaited at the end. A diverging run keeps its last good
+    state and has no summary. A run with damaged metrics is left as it is. Neither stops the others.
 
     Raises:
       RunError: a folder holds something else, or cannot be written to.
@@ -127,7 +127,7 @@ def train_all(runs: Sequence[Run], splits: Splits, options: Options) -> list[Out
                     print(f"{runs[number].name} is damaged: {outcome.damaged}", flush=True)
         if taken == len(left):
             if not waited:
-                print(f"waiting for {taken} of {len(runs)} runs, which another process trains", flush=True)
+                print(f"waiting for {taken} of {len(runs)} runs that another process is training", flush=True)
             waited = True
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     return [outcomes[number] for number in range(len(runs))]
@@ -141,13 +141,15 @@ class _Opened(NamedTuple):
     run: Run
     folder: RunFolder
     recorder: Recorder
-    state: TrainState | None  # to go on from; None at the beginning
+    state: TrainState | None  # to resume from; None if the run begins
 
 
 def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> list[Outcome]:
-    """Train what is not finished of the runs of one program; those that are equally far go together."""
+    """Train the unfinished runs of one program; those at the same step are trained together."""
     if options.stream and distributed.process_count() > 1:
-        raise ValueError("--stream reads for one process: several hold a part of the data each, without it")
+        raise ValueError(
+            "--stream works in one process only: without it, each of several processes holds a part of the data"
+        )
     if not distributed.is_writer():
         return [_follow(run, splits) for run in runs]
     outcomes: dict[Path, Outcome] = {}
@@ -163,7 +165,7 @@ def _train_program(runs: Sequence[Run], splits: Splits, options: Options) -> lis
                 outcomes[run.workdir] = Outcome({}, [], damaged=error)
     unfinished = [run for run in runs if run.workdir not in outcomes]
     if unfinished:
-        # Of all, so that those that are left are padded, and so rounded, as if none had been finished before.
+        # Built from all runs, so that the remaining ones are padded, and so rounded, as if none had finished before.
         program = Program([run.config for run in runs], splits, options.stream)
         outcomes |= _train_unfinished(program, unfinished, splits, options)
     return [outcomes[run.workdir] for run in runs]
@@ -180,7 +182,7 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
                     opened.append(_open(run, program, splits, options, termination))  # closed if one fails
                 except DamagedError as error:
                     if len(runs) == 1 and distributed.process_count() > 1:
-                        raise  # which is said to the others
+                        raise  # the other processes are told
                     outcomes[run.workdir] = Outcome({}, [], damaged=error)
         by_step: dict[int, list[_Opened]] = defaultdict(list)
         for member in opened:
@@ -189,20 +191,20 @@ def _train_unfinished(program: Program, runs: Sequence[Run], splits: Splits, opt
             ends = program.fit(*_starting(program, members, termination))
             for member, end in zip(members, ends, strict=True):
                 outcomes[member.run.workdir] = _finish(member, end, splits, options)
-    except BrokenPipeError:  # of what is printed, not of the folder
+    except BrokenPipeError:  # from printing, not from the folder
         raise
     except OSError as error:
         raise RunError(f"cannot write to {runs[0].workdir}: {error.strerror or error}") from None
     finally:
         for member in opened:
-            with contextlib.suppress(OSError):  # of a disk that fails: the first error, which names the folder, is told
+            with contextlib.suppress(OSError):  # if the disk fails, report the first error, which names the folder
                 member.recorder.close()
             member.folder.unlock()
     return outcomes
 
 
 def _open(run: Run, program: Program, splits: Splits, options: Options, termination: Termination) -> _Opened:
-    """Lock the run's folder and look how far it is."""
+    """Lock the run's folder and restore its state."""
     folder = RunFolder(run.workdir, run.config)
     if run.workdir.is_dir():
         folder.lock()
@@ -220,7 +222,7 @@ def _open(run: Run, program: Program, splits: Splits, options: Options, terminat
 
 
 def _starting(program: Program, members: Sequence[_Opened], termination: Termination) -> tuple[list[Start], Any]:
-    """Return what `Program.fit` takes: of a member alone the recorder's own pause, of others what saves them all."""
+    """Return the arguments of `Program.fit`: one member uses its recorder's pause, several one that saves them all."""
 
     def pause(stacked: TrainState, seconds: float) -> None:
         if termination.requested:
@@ -233,7 +235,7 @@ def _starting(program: Program, members: Sequence[_Opened], termination: Termina
 
 
 def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outcome:
-    """Draw the pictures and write the summary; or say why it diverged."""
+    """Draw the figures and write the summary, or record why training diverged."""
     run, folder, recorder, _ = member
     if end.diverged is not None:
         if recorder.history:
@@ -254,7 +256,7 @@ def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outc
 
 
 def _follow(run: Run, splits: Splits) -> Outcome:
-    """Train along with the process that writes."""
+    """Train along with the writing process."""
     follower = Follower()
     diverged = None
     try:

@@ -1,4 +1,4 @@
-"""Independent pieces of work over the machines of a cluster and the cores of a CPU."""
+"""Distribute independent pieces of work over the machines of a cluster and the cores of a CPU."""
 
 import os
 import subprocess
@@ -10,34 +10,36 @@ from absl import flags
 
 _FLAGS = flags.FLAGS
 Unit = TypeVar("Unit")
-_is_child = False  # of this same command, which speaks for all
+_is_child = False  # whether this is a child process of the same command, whose parent reports
 
 
 def define_flags() -> None:
-    """--shard and --num_processes."""
+    """Define --shard and --num_processes."""
     flags.DEFINE_string(
-        "shard", None, "i/n, i from 0: trains every n-th piece of the work alone, for job i of a cluster's array of n."
+        "shard",
+        None,
+        "i/n, with i from 0: do only every n-th piece of the work, as job i of a cluster's array of n jobs.",
     )
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "Processes that share the work on this machine, each pinned to its part of the cores; by default one a core on "
-        "a CPU, and one in all on an accelerator.",
+        "Processes that share the work on this machine, each pinned to its part of the cores; by default one per core "
+        "on a CPU, and a single one on an accelerator.",
         lower_bound=1,
     )
 
 
 def work_through(units: Sequence[Unit], work: Callable[[Sequence[Unit]], None]) -> bool:
-    """Does `work` on the units that are this command's to do, in child processes where that is faster.
+    """Run `work` on the units of this command's shard, in child processes if that is faster.
 
-    A small network does not keep two cores busy: two of them with a core each are a quarter faster (RESULTS.md).
+    A small network does not keep two cores busy: two networks with one core each are a quarter faster (RESULTS.md).
 
     Args:
-      units: all of the work, in an order that is the same in every process.
-      work: of some units, after which nothing is left to do of them; what is done already costs it little.
+      units: all units of work, in the same order in every process.
+      work: completes the units it is given; units that are already done cost it little.
 
     Returns:
-      Whether all units are done; a shard alone leaves the rest to others.
+      Whether all units are done; a single shard leaves the rest to others.
 
     Raises:
       ValueError: --shard is not of the form i/n, or a child process failed.
@@ -51,12 +53,12 @@ def work_through(units: Sequence[Unit], work: Callable[[Sequence[Unit]], None]) 
     elif mine:
         work(mine)
     if count > 1 and not _is_child:
-        print(f"shard {index} of {count} is done: the command without --shard draws what all of them have trained")
+        print(f"shard {index} of {count} is done; run the command without --shard to draw the results of all shards")
     return count == 1
 
 
 def shard() -> tuple[int, int]:
-    """Which of how many `--shard` says; raises `ValueError` where it is not of the form i/n."""
+    """Return the index and count in `--shard`, or raise `ValueError` if it is not of the form i/n."""
     if _FLAGS.shard is None:
         return 0, 1
     index, slash, count = _FLAGS.shard.partition("/")
@@ -74,7 +76,7 @@ def _num_processes(num_cores: int) -> int:
 
 
 def _in_children(index: int, count: int, cores: Sequence[Sequence[int]]) -> None:
-    """This same command once for each set of cores, as shards of this shard."""
+    """Run this command once per set of cores, as shards of this shard."""
     children = []
     try:
         for child, its_cores in enumerate(cores):
@@ -88,11 +90,11 @@ def _in_children(index: int, count: int, cores: Sequence[Sequence[int]]) -> None
                 child.terminate()
                 child.wait()
     if failed:
-        raise ValueError(f"{len(failed)} of {len(children)} processes failed: what they say is above")
+        raise ValueError(f"{len(failed)} of {len(children)} processes failed: see their messages above")
 
 
 def pin() -> None:
-    """In a child: keeps to the cores that its parent chose, before JAX counts them."""
+    """Restrict a child process to the cores chosen by its parent, before JAX counts them."""
     global _is_child
     if cores := os.environ.pop("AEVB_CORES", ""):
         _is_child = True

@@ -1,4 +1,4 @@
-"""The splits that a configuration trains on: a named data set's, or one's own data's."""
+"""The splits that a configuration trains on, from a named data set or from own data."""
 
 import dataclasses
 
@@ -11,16 +11,16 @@ __all__ = ["Splits", "load_splits"]
 
 
 def load_splits(config: Config, data_dir: str | None, source_dir: str | None = None) -> Splits:
-    """Load training, validation and test data; nothing is ever chosen by test data.
+    """Load training, validation and test data; test data are never used to choose anything.
 
     Args:
-      config: whose data they are, and how many of the images.
-      data_dir: where prepared data are kept.
-      source_dir: a folder of the original files, or one that has such a folder of this data set's name.
+      config: the configuration, which names the data and the numbers of images.
+      data_dir: the folder for prepared data.
+      source_dir: a folder with the original files, or with a subfolder of them named after this data set.
 
     Raises:
-      DatasetError: the data cannot be had, or cannot be modelled as they are.
-      ValueError: there are not so many, or there is none to stop early by.
+      DatasetError: the data cannot be loaded, or cannot be modelled as they are.
+      ValueError: there are too few images, or early stopping has no validation images.
     """
     data = config.data
     is_own = data.name in OWN_DATA or config.own_data.path is not None
@@ -30,7 +30,7 @@ def load_splits(config: Config, data_dir: str | None, source_dir: str | None = N
             raise ValueError(f"{train.name} has a validation split of its own: leave --num_valid_images out")
         train, valid = train.split_off(data.num_valid_images)
     if config.training.patience and valid is None:
-        raise ValueError("--patience stops by the bound on validation images: keep some aside by --num_valid_images")
+        raise ValueError("--patience needs validation images: hold some out with --num_valid_images")
     return Splits(train.subset(data.num_train_images) if data.num_train_images else train, valid, test)
 
 
@@ -48,5 +48,5 @@ def _own(config: Config, data_dir: str | None) -> Splits:
         raise ValueError(f"--data must name what to train on: {kinds}")
     splits = datasets.load_own(path, data_dir=data_dir if path.startswith("tfds:") else None, **options)
     if config.own_data.fingerprint not in (None, splits.train.fingerprint):
-        raise ValueError(f"{path} has changed since this run was made of it")
+        raise ValueError(f"{path} has changed since this run was trained on it")
     return splits

@@ -58,14 +58,14 @@ def summarize(
 
 
 def _in_json(value: Any) -> Any:
-    """Return a value as JSON has it, which knows neither NaN nor infinities."""
+    """Return a value with `None` for NaN and infinities, which JSON lacks."""
     if isinstance(value, Mapping):
         return {name: _in_json(each) for name, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _per_step(row: Evaluation, best: Evaluation | None, splits: Splits) -> dict[str, float]:
-    """Return the bounds of sequences per step, those of the best evaluation too."""
+    """Return the bounds of sequences per step, including those of the best evaluation."""
     lengths = mean_lengths(splits)
     if best is None or not lengths:
         return per_step(row, lengths)
@@ -77,14 +77,14 @@ def _per_step(row: Evaluation, best: Evaluation | None, splits: Splits) -> dict[
 
 
 def _by_level(row: Evaluation) -> dict[str, Any]:
-    """Return the KL divergence and the active units of each level, of latents in levels."""
+    """Return the KL divergence and the active units per level, if there are several levels."""
     if len(row.test_kl_by_level) < 2:
         return {}
     return {"test_kl_by_level": row.test_kl_by_level, "active_units_by_level": row.active_units_by_level}
 
 
 def _bits(config: Config, splits: Splits, test_elbo: float) -> dict[str, float]:
-    """Return the bits per dimension of the test bound, where the likelihood is a mass over the values of a byte."""
+    """Return the bits per dimension of the test bound, if the likelihood is a probability mass over byte values."""
     likelihood = configs.flat(config).get("likelihood")
     if likelihood is None or LIKELIHOODS.get(likelihood).is_mass_of != NUM_INTENSITIES:
         return {}
@@ -92,7 +92,7 @@ def _bits(config: Config, splits: Splits, test_elbo: float) -> dict[str, float]:
 
 
 def _validation(last: Evaluation, best: Evaluation, total: int) -> dict[str, Any]:
-    """Return what validation images said: which state was the best, and whether patience came to its end."""
+    """Return the results of validation: the best state, and whether training stopped early."""
     return {
         "valid_elbo": last.valid_elbo,
         "best_epoch": best.epoch,

@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers send to a job before they kill it, answered where the state can be saved."""
+"""Handling of SIGTERM, which schedulers send to a job before they kill it, where the state can be saved."""
 
 import signal
 import threading
@@ -7,26 +7,26 @@ from typing import Any
 
 
 class TerminatedError(Exception):
-    """SIGTERM came, and what there was to save is saved."""
+    """Raised after SIGTERM, once the state has been saved."""
 
 
 class Termination:
-    """Notes SIGTERM from `watch` to `release`; before and after, it ends the process at once as it always does."""
+    """Records SIGTERM from `watch` to `release`; before and after, it ends the process at once as usual."""
 
     def __init__(self):
-        """Watches nothing yet."""
+        """Start without watching."""
         self.requested = False
         self._before: Any = None
         self._watching = False
 
     def watch(self) -> None:
-        """From here on SIGTERM sets `requested`. In other threads than the main one Python does not allow it."""
+        """Make SIGTERM set `requested`; does nothing outside the main thread, where Python does not allow it."""
         if threading.current_thread() is threading.main_thread() and not self._watching:
             self._before = signal.signal(signal.SIGTERM, self._note)
             self._watching = True
 
     def release(self) -> None:
-        """Gives SIGTERM back its former meaning."""
+        """Restore the former handling of SIGTERM."""
         if self._watching:
             signal.signal(signal.SIGTERM, self._before)
             self._watching = False

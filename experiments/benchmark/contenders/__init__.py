@@ -1,4 +1,4 @@
-"""Who is compared: a file each, with a function `build(workload) -> Train`. A new peer is a file and a name here."""
+"""The contenders: one file each, with a function `build(workload) -> Train`. A new peer needs a file and an entry."""
 
 import importlib
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import TypeAlias
 from experiments.benchmark.workload import Workload
 
 Train: TypeAlias = Callable[[int], float]
-"""`num_epochs -> loss`: trains on, waits until it is done, and returns the last epoch's mean loss, nats a datapoint;
-not a number where it keeps none."""
+"""`num_epochs -> loss`: continues training, waits for it, and returns the last epoch's mean loss in nats per datapoint;
+NaN if no loss is kept."""
 
 OURS = "this_project"
 PEERS = (
@@ -20,9 +20,9 @@ PEERS = (
 
 
 def build(name: str, workload: Workload) -> Train:
-    """A contender by its name, at the workload's initial parameters.
+    """Build a contender by its name, at the workload's initial parameters.
 
     Raises:
-      ImportError: what it needs is not installed.
+      ImportError: a package that it needs is not installed.
     """
     return importlib.import_module(f"{__name__}.{name}").build(workload)

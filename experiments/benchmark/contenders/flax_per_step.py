@@ -1,4 +1,4 @@
-"""Flax and optax as most training scripts have them: a jitted step, fed by the host with NumPy minibatches."""
+"""Flax and optax as most training scripts use them: a jitted step, fed by the host with NumPy minibatches."""
 
 import flax.linen as nn
 import jax
@@ -40,7 +40,7 @@ def _train_step(state, x, key):
 
 
 def build(workload: Workload) -> Train:
-    """The losses stay on the device until the epochs are over: no step waits for the one before."""
+    """Build the contender; losses stay on the device until the epochs are over, so no step waits for the one before."""
     data = pixels(workload)
     model = _Vae(workload.hidden_dim, workload.latent_dim, data.shape[1])
     parts = initial_parameters(workload, data.shape[1]).items()

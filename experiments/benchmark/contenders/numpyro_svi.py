@@ -1,6 +1,7 @@
-"""NumPyro in the form of its own VAE example: `SVI` with `Trace_ELBO`, a whole epoch in a `fori_loop` under `jit`.
+"""NumPyro as in its own VAE example: `SVI` with `Trace_ELBO`, a whole epoch in a `fori_loop` under `jit`.
 
-`Trace_ELBO` estimates the KL divergence from the draw of z, as estimator A of the paper; the others have it exactly.
+`Trace_ELBO` estimates the KL divergence from the draw of z, like estimator A of the paper. The other
+contenders compute it exactly.
 """
 
 import jax
@@ -18,7 +19,7 @@ from experiments.benchmark.workload import Workload, flax_parameters, initial_pa
 
 
 def build(workload: Workload) -> Train:
-    """The order of an epoch is drawn on the host, as in the example."""
+    """Build the contender; the order of an epoch is drawn on the host, as in the example."""
     data = jnp.asarray(pixels(workload))
     (num_images, data_dim), size, latent_dim = data.shape, workload.batch_size, workload.latent_dim
     encoder, decoder = Network(workload.hidden_dim, 2 * latent_dim), Network(workload.hidden_dim, data_dim)
@@ -27,7 +28,7 @@ def build(workload: Workload) -> Train:
         decode = flax_module("decoder", decoder, input_shape=(latent_dim,))
         with numpyro.plate("images", len(batch)):
             z = numpyro.sample("z", dist.Normal(jnp.zeros(latent_dim), 1).to_event(1))
-            # Grey pixels are outside of the support that would be checked.
+            # Grey pixels are outside the support that would be checked.
             pixel = dist.Bernoulli(logits=decode(z), validate_args=False)
             numpyro.sample("x", pixel.to_event(1), obs=batch)
 

@@ -8,8 +8,8 @@ from experiments.benchmark.workload import Workload, initial_parameters, pixels
 
 
 def build(workload: Workload) -> Train:
-    """One compiled function from minibatch and noise to loss; its first call needs a C++ compiler."""
-    # In this process, one function after the other: a pool of compilers would stay beside what is measured.
+    """Build one compiled function from minibatch and noise to loss; its first call needs a C++ compiler."""
+    # Compile in this process, one function after the other: a pool of compilers would stay alive during measurements.
     torch._inductor.config.compile_threads = 1
     data = torch.from_numpy(pixels(workload))
     layers = initial_parameters(workload, data.shape[1])

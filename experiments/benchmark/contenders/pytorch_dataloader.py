@@ -1,4 +1,4 @@
-"""PyTorch as its tutorials teach it: a `DataLoader` over a `TensorDataset`, `zero_grad`, `backward`, `step`."""
+"""PyTorch as in its tutorials: a `DataLoader` over a `TensorDataset`, `zero_grad`, `backward`, `step`."""
 
 import torch  # pyright: ignore[reportMissingImports]  # optional
 from torch import nn  # pyright: ignore[reportMissingImports]
@@ -31,7 +31,7 @@ def _mlp(layers: list[Layer]) -> nn.Sequential:
 
 
 def build(workload: Workload) -> Train:
-    """As many threads as PyTorch takes by itself, no worker processes: the data are in memory."""
+    """Build the contender with PyTorch's default threads and no worker processes, since the data are in memory."""
     data = torch.from_numpy(pixels(workload))
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(data), batch_size=workload.batch_size, shuffle=True, drop_last=True

@@ -11,7 +11,7 @@ from experiments.benchmark.workload import Workload, flax_parameters, initial_pa
 
 
 def build(workload: Workload) -> Train:
-    """Several members are a population, scheduled as suits the device, over the same data."""
+    """Build the contender; several members are a population over the same data, scheduled to suit the device."""
     data = jnp.asarray(pixels(workload))
     model = aevb.mlp_vae((data.shape[1],), workload.latent_dim, workload.hidden_dim)
     optimizer = aevb.paper_optimizer(workload.learning_rate)
@@ -40,7 +40,7 @@ def build(workload: Workload) -> Train:
 
 
 def _streaming(workload: Workload, model: aevb.Model, state: aevb.TrainState) -> Train:
-    """Bytes read in the order of each epoch, as by `--stream`."""
+    """Read bytes in the order of each epoch, as with `--stream`."""
     images = training_images(workload)
     stream = aevb.Stream(images.images.reshape(len(images.images), -1), max_value=images.max_value)
     optimizer = aevb.paper_optimizer(workload.learning_rate)
@@ -56,7 +56,7 @@ def _streaming(workload: Workload, model: aevb.Model, state: aevb.TrainState) ->
 
     def train(num_epochs: int) -> float:
         nonlocal state
-        state = train_epochs(state, num_epochs)  # which looks for divergence and so waits
+        state = train_epochs(state, num_epochs)  # which checks for divergence and so waits
         return float("nan")
 
     return train

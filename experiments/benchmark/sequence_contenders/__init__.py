@@ -1,4 +1,4 @@
-"""Who is compared along time: a file each, with a function `build(workload) -> Train`."""
+"""The sequence contenders: one file each, with a function `build(workload) -> Train`."""
 
 import importlib
 
@@ -6,16 +6,16 @@ from experiments.benchmark.contenders import OURS, Train
 from experiments.benchmark.sequence_workload import SequenceWorkload
 
 PACKAGES = {"numpyro_svi": "numpyro", "pyro_svi": "pyro-ppl", "pyro_jit": "pyro-ppl"}
-"""What each peer is installed by: `pip install pyro-ppl` brings PyTorch too."""
+"""The package that installs each peer; `pip install pyro-ppl` installs PyTorch too."""
 
 PEERS = tuple(PACKAGES)
 
 
 def build(name: str, workload: SequenceWorkload) -> Train:
-    """A contender by its name, at the workload's initial parameters; its losses are nats per sequence.
+    """Build a contender by its name, at the workload's initial parameters; its losses are in nats per sequence.
 
     Raises:
-      ImportError: what it needs is not installed.
+      ImportError: a package that it needs is not installed.
     """
     return importlib.import_module(f"{__name__}.{name}").build(workload)
 

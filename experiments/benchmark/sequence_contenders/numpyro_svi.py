@@ -1,7 +1,7 @@
-"""NumPyro: `SVI` with `Trace_ELBO`, states drawn in its `scan` and scored all at once, an epoch in one program.
+"""NumPyro: `SVI` with `Trace_ELBO`, states drawn in its `scan` and scored all at once, one program per epoch.
 
-`Trace_ELBO` estimates the KL divergence from the draw of z, as estimator A of the paper. The networks are the Flax
-modules of this project, so that what differs is how they are used; all minibatches are as long as the longest sequence.
+`Trace_ELBO` estimates the KL divergence from the draw of z, like estimator A of the paper. The networks are the Flax
+modules of this project, so only their use differs. All minibatches are as long as the longest sequence.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from experiments.benchmark.sequence_workload import SequenceWorkload, initial_pa
 
 
 def build(workload: SequenceWorkload) -> Train:
-    """The order of an epoch is drawn on the host, as in NumPyro's examples."""
+    """Build the contender; the order of an epoch is drawn on the host, as in NumPyro's examples."""
     data = sequences(workload)
     (num_sequences, _, data_dim), size = data.shape, workload.batch_size
     x, is_there = jnp.asarray(np.nan_to_num(data)), jnp.asarray(~np.isnan(data[..., 0]))
@@ -37,7 +37,7 @@ def build(workload: SequenceWorkload) -> Train:
         emission = flax_module("emission", Emission(workload.emission_dim, (data_dim, 1)), state_of_one)
         start: Any = numpyro.param("start", state_of_one)
         mask = along_time(is_there)
-        # Of the guide; scored below, where the steps before are known.
+        # Drawn by the guide; scored below, where the previous steps are known.
         z: Any = numpyro.sample("z", dist.Normal(jnp.zeros((*mask.shape, latent_dim)), 1).to_event(1).mask(False))
         previous = jnp.concatenate([jnp.broadcast_to(start, (1, *z.shape[1:])), z[:-1]])
         numpyro.sample("steps", dist.Normal(*transition(previous)).to_event(1).mask(mask), obs=z)
@@ -45,7 +45,7 @@ def build(workload: SequenceWorkload) -> Train:
         numpyro.sample("x", keys.mask(mask), obs=along_time(x))
 
     def guide(x: jax.Array, is_there: jax.Array) -> None:
-        inputs = jnp.concatenate([x, jnp.zeros_like(x)], axis=-1)  # beside the values what of them is missing: nothing
+        inputs = jnp.concatenate([x, jnp.zeros_like(x)], axis=-1)  # the second half marks missing values: none
         unit = GatedRecurrentUnit(rnn_dim, is_reversed=True)
         backward = flax_module("backward", unit, inputs[0, :1], is_there[0, :1])
         combiner = flax_module("combiner", Combiner(latent_dim), [jnp.zeros(rnn_dim)], state_of_one)

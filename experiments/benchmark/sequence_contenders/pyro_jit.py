@@ -1,4 +1,4 @@
-"""Pyro with its `JitTrace_ELBO`, which PyTorch's tracer compiles for each number of steps: for the longest alone."""
+"""Pyro with `JitTrace_ELBO`, which PyTorch's tracer compiles per number of steps: here only for the longest."""
 
 from pyro.infer import JitTrace_ELBO  # pyright: ignore[reportMissingImports]  # optional
 
@@ -8,6 +8,6 @@ from experiments.benchmark.sequence_workload import SequenceWorkload, sequences
 
 
 def build(workload: SequenceWorkload) -> Train:
-    """To trace takes minutes for a hundred steps, so that more lengths than one do not pay."""
+    """Build the contender; tracing takes minutes for a hundred steps, so more than one length does not pay off."""
     longest = sequences(workload).shape[1]
     return build_with(workload, JitTrace_ELBO(ignore_jit_warnings=True), lambda length: longest)

@@ -18,12 +18,12 @@ from experiments.benchmark.sequence_workload import SequenceWorkload, initial_pa
 
 
 def build(workload: SequenceWorkload) -> Train:
-    """As many threads as PyTorch takes by itself."""
+    """Build the contender with PyTorch's default threads."""
     return build_with(workload, Trace_ELBO(), lambda length: length)
 
 
 def build_with(workload: SequenceWorkload, elbo: Any, padded_to: Callable[[int], int]) -> Train:
-    """A contender by any of Pyro's estimators; `padded_to` is what a minibatch of so many steps is padded to."""
+    """Build a contender with one of Pyro's estimators; `padded_to` maps a minibatch's steps to its padded length."""
     data = sequences(workload)
     lengths, x = torch.from_numpy(np.asarray(lengths_of(data))).long(), torch.from_numpy(np.nan_to_num(data))
     pyro.clear_param_store()
@@ -45,7 +45,7 @@ def build_with(workload: SequenceWorkload, elbo: Any, padded_to: Callable[[int],
 
 
 class _DeepMarkov(nn.Module):
-    """The networks of `deep_markov_vae`, and its prior, likelihood and posterior as Pyro has them."""
+    """The networks of `deep_markov_vae`, and its prior, likelihood and posterior in Pyro."""
 
     def __init__(self, workload: SequenceWorkload, parameters: Any):
         super().__init__()
@@ -59,7 +59,7 @@ class _DeepMarkov(nn.Module):
         self.backward_unit = _gated_recurrent_unit(phi["backward"], layers[2].out_features)
 
     def model(self, x: Any, lengths: Any, num_steps: int) -> None:
-        """p(x, z)."""
+        """Sample p(x, z)."""
         pyro.module("dmm", self)
         mask, states = _mask(lengths, num_steps), []
         z = self.start.expand(len(x), -1)
@@ -68,15 +68,15 @@ class _DeepMarkov(nn.Module):
                 steps = dist.Normal(*self._moved(z)).to_event(1)
                 z = pyro.sample(f"z_{t}", steps.mask(mask[:, t]))
                 states.append(z)
-            # All steps in one product, which the loop need not wait for.
+            # All steps in one product, outside the loop.
             keys = dist.Bernoulli(logits=self.emission(torch.stack(states, 1)), validate_args=False)
             pyro.sample("x", keys.mask(mask[:, :, None]).to_event(2), obs=x)
 
     def guide(self, x: Any, lengths: Any, num_steps: int) -> None:
-        """q(z|x)."""
+        """Sample q(z|x)."""
         pyro.module("dmm", self)
         mask = _mask(lengths, num_steps)
-        # From the last step of each back to its first; what comes after the end stays after it.
+        # From each sequence's last step back to its first; padding stays at the end.
         steps = torch.arange(num_steps)
         order = torch.where(mask, lengths[:, None] - 1 - steps, steps)[:, :, None]
         first = self.backward_start.expand(1, len(x), -1).contiguous()
@@ -90,7 +90,7 @@ class _DeepMarkov(nn.Module):
                 z = pyro.sample(f"z_{t}", dist.Normal(mean, _positive(scale)).to_event(1).mask(mask[:, t]))
 
     def _moved(self, z: Any) -> tuple[Any, Any]:
-        """The mean and the scale of the next state."""
+        """Return the mean and the scale of the next state."""
         to_gate, to_proposed = functional.relu(self.transition["hidden"](z)).chunk(2, dim=-1)
         gate = torch.sigmoid(self.transition["gate"](to_gate))
         proposed = self.transition["proposed"](to_proposed)
@@ -119,11 +119,13 @@ def _linear(layer: dict[str, np.ndarray]) -> Any:
 
 
 def _gated_recurrent_unit(phi: Any, data_dim: int) -> Any:
-    """PyTorch's own unit, with this project's weights; it has a bias for each of two products where one would do."""
+    """Return PyTorch's unit with this project's weights; it has a bias per product where one would be enough."""
     size = len(phi["start"])
     unit = nn.GRU(data_dim, size, batch_first=True)
     with torch.no_grad():
-        unit.weight_ih_l0.copy_(_tensor(phi["inputs"]["kernel"][:data_dim].T))  # what says what is missing is left out
+        unit.weight_ih_l0.copy_(
+            _tensor(phi["inputs"]["kernel"][:data_dim].T)
+        )  # the inputs that mark missing values are left out
         unit.bias_ih_l0.copy_(_tensor(phi["inputs"]["bias"]))
         unit.weight_hh_l0.copy_(_tensor(phi["kernel"].T))
         unit.bias_hh_l0.zero_()

@@ -1,4 +1,4 @@
-"""This project: whole epochs in one compiled program, in length buckets, the KL of each step in closed form."""
+"""This project: whole epochs in one compiled program, in length buckets, with the KL of each step in closed form."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from experiments.benchmark.sequence_workload import (
 
 
 def build(workload: SequenceWorkload) -> Train:
-    """As `experiments.jsb_chorales` trains, without what it reports."""
+    """Build the contender, which trains as `experiments.jsb_chorales` does but reports nothing."""
     x = sequences(workload)
     model, optimizer = build_model(workload, x.shape[1:]), optax.adam(workload.learning_rate)
     make = bucketed(cuts(workload, lengths_of(x))) if workload.length_buckets > 1 else aevb.auto_encoding
