@@ -56,6 +56,7 @@ def main() -> None:
         )
     flags.DEFINE_list("run_images", ["100000", "1000000", "10000000"], "Lengths of runs for --suite=scaling, likewise.")
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Where to write; a new folder under runs/benchmark if not given.")
     launch.start(_benchmark)
 

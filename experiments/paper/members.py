@@ -74,6 +74,7 @@ def define_sharing(workdir: str) -> None:
     )
     flags.DEFINE_string("workdir", workdir, "Where members and figures are kept.")
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
 
 
 def default_budget() -> int:

@@ -43,7 +43,7 @@ class RunFolder:
     summary.json   the final figures; its presence says that the run is finished
     diverged.txt   why it stopped, where the bound or a gradient was not finite; gone as soon as it goes on
     checkpoints/   Orbax
-    figures/       PNG
+    figures/       PNG, and the numbers drawn as CSV
     events.*       TensorBoard
     .lock          held by the process that writes; the kernel lets go of it when that process ends, however it ends
     """

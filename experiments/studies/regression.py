@@ -71,6 +71,7 @@ def run() -> None:
     flags.DEFINE_integer("num_draws", 1000, "Draws for log p(y | x) and for intervals, per test row.", lower_bound=10)
     flags.DEFINE_integer("seed", 0, "Of the first split, initial weights, training and draws.", lower_bound=0)
     shared_flags.define_data_flags(has_originals=False)
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Where to write; under runs/regression if not given.")
     launch.start(_compare)
 
@@ -247,14 +248,14 @@ def _cell(value: float | None) -> str:
 
 
 def _draw(workdir: Path, table: "Table", splits: "list[Split]", fitted: dict[str, list[Fitted]]) -> None:
-    from aevb import figures
+    from experiments.reports.figure_files import save_figure
     from experiments.studies import regression_figures
 
     of_first = {_MODELS[name]: (runs[0].model, runs[0].params) for name, runs in fitted.items()}
     noise = regression_figures.noise(table, splits[0], of_first, _FLAGS.seed)
-    figures.save(noise, workdir / "noise.png")
+    save_figure(noise, workdir / "noise.png")
     transforms = {_MODELS[name]: _pooled(runs) for name, runs in fitted.items()}
-    figures.save(regression_figures.calibration(table, transforms), workdir / "calibration.png")
+    save_figure(regression_figures.calibration(table, transforms), workdir / "calibration.png")
 
 
 def _write(
