@@ -8,6 +8,13 @@ import numpy as np
 from aevb import figures
 from experiments.reports.figure_files import save_figure
 
+_NAMES = {
+    "this_project": "this project",
+    "pytorch_dataloader": "PyTorch, DataLoader",
+    "pytorch_compiled": "PyTorch, compiled",
+    "numpyro_svi": "NumPyro, SVI",
+    "flax_per_step": "Flax, step by step",
+}
 _AXES = {
     "batch_size": "batch size",
     "hidden_dim": "hidden units",
@@ -35,7 +42,7 @@ def _throughput(results: dict[str, Any]) -> Any:
     return figures.turns(
         np.array(list(rates.values())) / 1e3,
         np.array([ratios.get(name, missing) for name in rates]),
-        [name.replace("_", " ") for name in rates],
+        [_NAMES.get(name, name.replace("_", " ")) for name in rates],
         ("thousand images per second", "this project's rate over it, per turn"),
         "Training throughput, contenders taking turns",
     )
