@@ -1,13 +1,13 @@
 """Figures: sizes, files and their numbers, and what they say of curves that leave their panel."""
 
 import csv
-import io
 import struct
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle
 
 from aevb import figures
@@ -30,7 +30,7 @@ def panels(number: int) -> list[figures.Panel]:
 
 
 def texts(figure: figures.Drawing) -> str:
-    return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    return " ".join(word for axes in figure.axes for text in axes.texts for word in text.get_text().split())
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -95,13 +95,10 @@ def test_the_table_has_every_number(tmp_path):
     assert {row["panel"] for row in rows} == {"N = 10"}
 
 
-def test_numbers_that_are_not_known_are_empty():
-    file = io.StringIO()
-    del file
-    from aevb.figures import files
-
+def test_numbers_that_are_not_known_are_empty(tmp_path):
     rows = [{"x": np.float32(0.1), "y": np.nan}, {"x": 2, "z": "a, b"}]
-    assert files._table(rows) == b'x,y,z\n0.1,,\n2,,"a, b"\n'
+    figures.write_data(tmp_path / "table.csv", rows)
+    assert (tmp_path / "table.csv").read_text() == 'x,y,z\n0.1,,\n2,,"a, b"\n'
 
 
 # Colours and markers
@@ -140,9 +137,9 @@ def test_departures_are_said_and_marked():
     assert noted(np.array([-10.0, 10, 12]), 0, 20) == (["curve starts at \N{MINUS SIGN}10"], [[0.5, 0.0]])
     assert noted(np.array([-10.0, 10]), 0, 20, is_log=True)[1] == [[pytest.approx(10**0.5), 0.0]]
     assert noted(np.array([3.0, 2, -1234]), 0, 4)[0] == ["curve ends at \N{MINUS SIGN}1,234"]
-    assert noted(np.array([3.0, 9, 3]), 0, 4) == (["curve rises to 9"], [[1.0, 4.0]])
-    assert noted(np.array([3.0, -9, 3]), 0, 4)[0] == ["curve falls to \N{MINUS SIGN}9"]
-    assert noted(np.array([7.0, 9, 8]), 0, 4)[0] == ["curve is above the panel, 7 to 9"]
+    assert noted(np.array([3.0, 9, 3]), 0, 4) == (["curve rises out at 9"], [[1.0, 4.0]])
+    assert noted(np.array([3.0, -9, 3]), 0, 4)[0] == ["curve falls out at \N{MINUS SIGN}9"]
+    assert noted(np.array([7.0, 9, 8]), 0, 4)[0] == ["curve is above the panel at 7 to 9"]
     assert noted(np.array([np.nan, np.nan]), 0, 4)[0] == ["curve has no finite value"]
     assert noted(np.array([np.nan, 1.0]), 0, 4)[0] == []
 
@@ -165,10 +162,8 @@ def test_a_hopeless_curve_and_a_diverged_one_are_named():
 
 def test_many_curves_that_start_outside_are_counted():
     curves = [curve(f"latent {size}", np.array([-1.0, -900, -100, -95, -90 - size])) for size in (2, 5, 10)]
-    many = [np.concatenate([each, np.linspace(-95, -90, 60)]) for each in (SAMPLES, RISING)]
-    del many
     words = texts(figures.bound_panels([figures.Panel("", curves)], 1, y_quantile=26))
-    assert "all curves start at \N{MINUS SIGN}900 to \N{MINUS SIGN}899" in words
+    assert "all curves start near \N{MINUS SIGN}900" in words
 
 
 def test_lower_bounds_say_what_starts_outside():
@@ -196,7 +191,7 @@ def test_a_collapsed_posterior_looks_collapsed():
 
 
 def test_another_prior_is_drawn_by_its_density(tmp_path):
-    z = np.linspace(-6, 6, 121)
+    z = np.linspace(-12, 12, 241)
     density = np.exp(-0.5 * (z[:, None] ** 2 / 4 + z[None, :] ** 2)) / (4 * np.pi)
     prior = figures.Density(z, z, density)
     figure = figures.latent_scatter(np.zeros((5, 2)), None, "title", prior=prior)
@@ -234,13 +229,12 @@ def test_axes_are_called_the_same_everywhere():
     assert {axes.get_xlabel() for figure in drawn for axes in figure.axes} == {"training samples"}
 
 
-def test_long_titles_stay_inside(tmp_path):
+def test_long_titles_stay_inside():
     title = "a title of many words " * 8
     figure = figures.lower_bounds([curve("")], title)
-    figures.save(figure, tmp_path / "figure.png")
+    FigureCanvasAgg(figure).draw()
     box = figure._suptitle.get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.width
+    assert box.width / figure.dpi < 0.98 * COLUMN
     assert style.wrapped("one\ntwo", 3.0) == "one\ntwo"
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from aevb.figures.edges import Shown, note_departures
 from aevb.figures.style import (
@@ -18,6 +18,7 @@ from aevb.figures.style import (
     legend_below,
     line_key,
     looks,
+    minus,
     new_drawing,
     panel_grid,
     plot,
@@ -30,8 +31,10 @@ SAMPLES = "training samples"
 
 BOUND = "lower bound (nats per datapoint)"
 
-_LINES = {"test": "-", "train": "--"}
-_VALIDATION = ":"
+_VALIDATION = "validation"
+_LINES = {"test": "-", "train": "--", _VALIDATION: ":"}
+_SPLITS = ("test", "train")
+_OF_THE_BEST = 15  # per cent of the best curve's values that may fall below the axis
 
 
 class Curve(NamedTuple):
@@ -75,28 +78,35 @@ def lower_bounds(curves: Sequence[Curve], title: str) -> Drawing:
     Bounds on validation data are dotted, with a ring around the best. The legend has the last test bound of each curve.
     A curve that leaves the panel is named in it.
     """
-    labelled = [curve for curve in curves if curve.label]
+    is_alone = len(curves) == 1 and not curves[0].label
     figure = new_drawing(COLUMN, 2.5 + 0.16 * len(curves), title)
     axes = figure.subplots()
     axes.set_xscale("log")
     shown: list[Shown] = []
-    entries, has_valid = [], any(curve.valid is not None for curve in curves)
+    entries = []
     for curve, look in zip(curves, looks(len(curves)), strict=True):
         shown += _draw_curve(figure, axes, curve, look)
-        words = f"test {last(np.asarray(curve.test)[_seen(curve)])}"
+        words = {"test": f"test {last(np.asarray(curve.test)[_seen(curve)])}"}
         if curve.valid is not None:
             best, more = _draw_validation(figure, axes, curve, look)
             shown.append(more)
-            words += f", best validation {best:,.1f}"
-        entries.append(key(look, f"{curve.label}: {words}" if curve.label else words))
+            words[_VALIDATION] = f"validation, best {minus(f'{best:,.1f}')}"
+        if is_alone:
+            named = {"test": "", "train": "train"} | words
+            entries += [key(look, name, _LINES[split]) for split, name in named.items()]
+        else:
+            entries.append(key(look, f"{curve.label}: {', '.join(words.values())}"))
     log_axis(axes)
     axes.set_xlabel(SAMPLES)
     axes.set_ylabel(BOUND)
     axes.set_ylim(*_bound_limits(curves))
     note_departures(axes, shown)
-    splits = _split_entries(has_valid)
-    legend_below(figure, [*entries, *splits] if labelled or has_valid else [entries[0], splits[1]])
+    has_valid = any(curve.valid is not None for curve in curves)
+    legend_below(figure, entries, None if is_alone else _KEY + _KEY_VALIDATION * has_valid)
     return figure
+
+
+_KEY, _KEY_VALIDATION = "solid: test, dashed: train", ",\ndotted: validation, ring: its best"
 
 
 @styled
@@ -126,7 +136,8 @@ def bound_panels(panels: Sequence[Panel], num_columns: int, y_label: str = BOUND
         axes.set_title(title)
         if number % num_columns == 0:
             axes.set_ylabel(y_label)
-    legend_below(figure, [*(key(look, name) for name, look in by_name.items()), *_split_entries(False)])
+    splits = [line_key(_LINES[split], split) for split in _SPLITS]
+    legend_below(figure, [*(key(look, name) for name, look in by_name.items()), *splits])
     return figure
 
 
@@ -138,16 +149,13 @@ def _draw_panel(figure: Drawing, axes: Axes, panel: Panel, by_name: Mapping[str,
     values = np.concatenate([each.y for each in shown]) if shown else np.zeros(0)
     values = values[np.isfinite(values)]
     if len(values):
-        low, high = np.percentile(values, y_quantile), values.max()
+        best = max((each.y for each in shown if np.isfinite(each.y[-1:]).any()), key=lambda y: y[-1], default=values)
+        low = min(np.percentile(values, y_quantile), np.nanpercentile(best, _OF_THE_BEST))
+        high = values.max()
         axes.set_ylim(low - 0.05 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
     log_axis(axes)
     axes.set_xlabel(panel.x_label)
     note_departures(axes, shown, panel.notes)
-
-
-def _split_entries(has_valid: bool) -> list:
-    entries = [line_key(line, name) for name, line in _LINES.items()]
-    return [*entries, line_key(_VALIDATION, "validation (ring: best)")] if has_valid else entries
 
 
 def _draw_curve(figure: Drawing, axes: Axes, curve: Curve, look: Look, panel: str = "") -> list[Shown]:
@@ -155,10 +163,10 @@ def _draw_curve(figure: Drawing, axes: Axes, curve: Curve, look: Look, panel: st
     seen = _seen(curve)
     samples, shown = np.asarray(curve.num_train_samples)[seen], []
     names = {"panel": panel} if panel else {}
-    for split, line in _LINES.items():
+    for split in _SPLITS:
         values = np.atleast_2d(getattr(curve, split))[:, seen]
         mean = values.mean(0)
-        plot(axes, samples, mean, look, f"{curve.label} {split}".strip(), line)
+        plot(axes, samples, mean, look, f"{curve.label} {split}".strip(), _LINES[split])
         columns = {"x": samples, "y": mean}
         if len(values) > 1:
             deviation = values.std(0, ddof=1)
@@ -173,10 +181,10 @@ def _draw_validation(figure: Drawing, axes: Axes, curve: Curve, look: Look) -> t
     """Draw the bounds on validation data with a ring around the best, and return that and the line."""
     samples, valid = (np.asarray(of)[_seen(curve)] for of in (curve.num_train_samples, curve.valid))
     best = int(np.nanargmax(valid))
-    plot(axes, samples, valid, look, f"{curve.label} valid".strip(), _VALIDATION)
+    plot(axes, samples, valid, look, f"{curve.label} {_VALIDATION}".strip(), _LINES[_VALIDATION])
     axes.plot(samples[best], valid[best], color=look.color, marker="o", markersize=7, markerfacecolor="none")
-    figure.record({"x": samples, "y": valid}, curve=curve.label, split="validation")
-    return float(valid[best]), Shown(curve.label, "validation", look.color, samples, valid)
+    figure.record({"x": samples, "y": valid}, curve=curve.label, split=_VALIDATION)
+    return float(valid[best]), Shown(curve.label, _VALIDATION, look.color, samples, valid)
 
 
 def _seen(curve: Curve) -> np.ndarray:
@@ -186,11 +194,11 @@ def _seen(curve: Curve) -> np.ndarray:
 
 def last(values: np.ndarray) -> str:
     """Return the last of some values in words."""
-    return f"{values[-1]:,.1f}" if len(values) else "none"
+    return minus(f"{values[-1]:,.1f}") if len(values) else "none"
 
 
 def log_axis(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic; where it has few powers of ten, name 2 and 5 times these too."""
+    """Make the horizontal axis logarithmic; where it has few powers of ten, name three times these too."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     if high < low * _FEW_TIMES:
@@ -198,7 +206,7 @@ def log_axis(axes: Axes) -> None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     elif high < low * 10**_FEW_DECADES:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10, 10)))
+        axes.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

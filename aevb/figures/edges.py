@@ -1,12 +1,17 @@
 """Curves that leave their panel: which ones, where, and how far, written into the panel."""
 
-from collections.abc import Sequence
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from aevb.figures.style import minus
+
 _MOST_NAMED = 2  # curves that are named one by one; more are counted
+_LITTLE = 0.05  # difference between values that are told as one
 _LINE_HEIGHT = 0.14  # inches, of a note
 _LETTER_WIDTH = 0.066  # inches
 
@@ -72,18 +77,18 @@ def _departures(curve: Shown, low: float, high: float, is_log: bool) -> list[_De
     if outside.all():
         middle = x[len(x) // 2]
         side = "below" if y.max() < low else "above" if y.min() > high else "outside"
-        return [_Departure(f"is {side} the panel,", (y.min(), y.max()), middle, side != "above")]
+        return [_Departure(f"is {side} the panel", (y.min(), y.max()), middle, side != "above")]
     found = []
     inside = np.flatnonzero(~outside)
     first, last = inside[0], inside[-1]
     if first > 0:
         edge = low if below(y[first - 1]) else high
-        found.append(_Departure("starts at", (y[0],), _crossing(x, y, first - 1, edge, is_log), edge == low))
+        found.append(_Departure("starts", (y[0],), _crossing(x, y, first - 1, edge, is_log), edge == low))
     if last < len(y) - 1:
         edge = low if below(y[last + 1]) else high
-        found.append(_Departure("ends at", (y[-1],), _crossing(x, y, last, edge, is_log), edge == low))
+        found.append(_Departure("ends", (y[-1],), _crossing(x, y, last, edge, is_log), edge == low))
     between = np.arange(first, last + 1)[outside[first : last + 1]]
-    for is_below, verb in ((True, "falls to"), (False, "rises to")):
+    for is_below, verb in ((True, "falls out"), (False, "rises out")):
         there = between[(y[between] < low) == is_below] if len(between) else between
         if len(there):
             extreme = there[np.argmin(y[there]) if is_below else np.argmax(y[there])]
@@ -99,8 +104,8 @@ def _crossing(x: np.ndarray, y: np.ndarray, index: int, edge: float, is_log: boo
 
 
 def _words(found: Sequence[tuple[Shown, _Departure]], curves: Sequence[Shown]) -> list[str]:
-    """Return one line for each curve and way to leave; where more than two leave the same way, one for all of them."""
-    lines = []
+    """Return one note for each curve that leaves; where more than two leave the same way, one for all of them."""
+    together, by_who = [], defaultdict(list)
     for kind in dict.fromkeys(departure.kind for _, departure in found):
         leaving = [(curve, departure) for curve, departure in found if departure.kind == kind]
         names = list(dict.fromkeys(curve.name for curve, _ in leaving))
@@ -108,62 +113,78 @@ def _words(found: Sequence[tuple[Shown, _Departure]], curves: Sequence[Shown]) -
         if len(names) > _MOST_NAMED:
             everyone = len(names) == len({curve.name for curve in curves})
             who = "all curves" if everyone else f"{len(names)} curves"
-            lines.append(f"{who} {_plural(kind)} {_range(values(leaving))}".rstrip())
+            together.append(f"{who} {_plural(kind)} {_range(values(leaving))}".rstrip())
             continue
         for name in names:
             of_name = [pair for pair in leaving if pair[0].name == name]
             parts = list(dict.fromkeys(curve.part for curve, _ in of_name))
             everything = {curve.part for curve in curves if curve.name == name} == set(parts)
-            who = name if everything and name else f"{name} {' and '.join(parts)}".strip()
-            verb = _plural(kind) if len(parts) > 1 and who != name else kind
-            lines.append(f"{who or 'curve'} {verb} {_range(values(of_name))}".rstrip())
-    return lines
+            who = (name or "the bound") if everything else f"{name} {' and '.join(parts)}".strip()
+            is_plural = len(parts) > 1 and not everything
+            by_who[who].append(f"{_plural(kind) if is_plural else kind} {_range(values(of_name))}".rstrip())
+    return together + [f"{who} {', '.join(verbs)}" for who, verbs in by_who.items()]
 
 
 def _plural(kind: str) -> str:
     verb, _, rest = kind.partition(" ")
     irregular = {"is": "are", "has": "have"}
-    return f"{irregular.get(verb, verb.removesuffix('s'))} {rest}"
+    return f"{irregular.get(verb, verb.removesuffix('s'))} {rest}".rstrip()
 
 
 def _range(values: Sequence[float]) -> str:
+    """Return one value, or about which one where several differ by a little, or the range of several."""
     if not values:
         return ""
-    low, high = _number(min(values)), _number(max(values))
-    return low if low == high else f"{low} to {high}"
+    low, high = min(values), max(values)
+    if _number(low) == _number(high):
+        return f"at {_number(low)}"
+    if high - low < _LITTLE * abs(high + low) / 2:
+        return f"near {_number((low + high) / 2)}"
+    return f"at {_number(low)} to {_number(high)}"
 
 
 def _number(value: float) -> str:
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")
 
 
 def _write(axes: Axes, lines: Sequence[str], curves: Sequence[Shown]) -> None:
-    """Write lines into the corner of the panel that the fewest points of curves pass through."""
+    """Write lines where the fewest points of curves pass, in a corner rather than elsewhere."""
     box = axes.get_position()
     figure: Any = axes.figure
     width, height = figure.get_size_inches() * (box.width, box.height)
+    letters = max(12, int(width / _LETTER_WIDTH))
+    lines = [line for note in lines for line in textwrap.wrap(note, letters, subsequent_indent="  ")]
     across = min(0.95, max(map(len, lines)) * _LETTER_WIDTH / width)
     up = min(0.95, (len(lines) + 0.5) * _LINE_HEIGHT / height)
     points = _points(axes, curves)
-    corners = {
-        (0.98, 0.03): (points[:, 0] > 1 - across) & (points[:, 1] < up),
-        (0.02, 0.97): (points[:, 0] < across) & (points[:, 1] > 1 - up),
-        (0.02, 0.03): (points[:, 0] < across) & (points[:, 1] < up),
-        (0.98, 0.97): (points[:, 0] > 1 - across) & (points[:, 1] > 1 - up),
-    }
-    (x, y), _ = min(corners.items(), key=lambda pair: int(pair[1].sum()))
+    covered = {place: _covered(points, place, across, up) for place in _PLACES}
+    x, y = min(_PLACES, key=lambda place: covered[place])
     axes.text(
         x,
         y,
         "\n".join(lines),
         transform=axes.transAxes,
-        horizontalalignment="right" if x > 0.5 else "left",
-        verticalalignment="top" if y > 0.5 else "bottom",
-        multialignment="right" if x > 0.5 else "left",
+        horizontalalignment=_ACROSS[x],
+        verticalalignment=_UP.get(y, "center"),
+        multialignment="left",
         bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
         zorder=6,
+        in_layout=False,
     )
+
+
+_ACROSS: Mapping[float, Any] = {0.98: "right", 0.02: "left", 0.5: "center"}
+_UP: Mapping[float, Any] = {0.03: "bottom", 0.97: "top"}
+_PLACES = [(x, y) for y in (0.03, 0.97, 0.25, 0.5, 0.75) for x in _ACROSS]
+
+
+def _covered(points: np.ndarray, place: tuple[float, float], across: float, up: float) -> int:
+    """Return how many points are under a text of that width and height whose anchor is at a place."""
+    (x, y), align = place, {"right": -1.0, "left": 0.0, "center": -0.5}
+    left = x + align[_ACROSS[x]] * across
+    bottom = y + {"bottom": 0.0, "top": -1.0, "center": -0.5}[_UP.get(y, "center")] * up
+    inside = (points >= (left, bottom)) & (points <= (left + across, bottom + up))
+    return int(inside.all(axis=1).sum())
 
 
 def _points(axes: Axes, curves: Sequence[Shown]) -> np.ndarray:

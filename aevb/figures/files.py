@@ -27,7 +27,7 @@ _DIGITS = 7
 def save(
     figure: Figure,
     path: str | os.PathLike,
-    formats: Sequence[str] = ("png",),
+    formats: Sequence[str] = (),
     data: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a figure, and beside it `NAME.csv` with the numbers drawn in it, each file whole or not at all.
@@ -39,7 +39,7 @@ def save(
     Args:
       figure: any figure, of this package or not.
       path: of the PNG file, 200 dots per inch. A path that ends in .pdf or .svg is written in that format.
-      formats: written beside it under the same name: png, pdf, svg.
+      formats: further ones, written beside it under the same name: png, pdf, svg.
       data: rows of the table. By default those of the figure, if it was drawn by this package; empty writes none.
 
     Raises:
@@ -74,6 +74,7 @@ def _contents(figure: Figure, name: str) -> bytes:
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
         # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
+        figure.draw_without_rendering()  # so that ticks, which depend on the layout, are laid out as they will be
         figure.savefig(file, format=name, dpi=dpi, metadata=_METADATA[name])
     return file.getvalue()
 

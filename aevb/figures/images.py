@@ -144,7 +144,7 @@ def _grid_figure(canvas: np.ndarray, title: str, letters: int = 0) -> tuple[Draw
     width, beside = _width(canvas), 0.066 * letters
     if beside > 0.35 * width:
         width = TEXT
-    inside = width - beside - 0.06
+    inside = width - beside - 0.15
     figure = new_drawing(width, inside * canvas.shape[0] / canvas.shape[1] + 0.06, title)
     axes = figure.subplots()
     show(axes, canvas)

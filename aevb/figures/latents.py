@@ -12,9 +12,8 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from aevb.figures.images import centers, show, tile
-from aevb.figures.style import COLUMN, FIRST, TEXT, Drawing, literal, new_drawing, styled, wrapped
+from aevb.figures.style import COLUMN, FIRST, TEXT, Drawing, literal, minus, new_drawing, styled, wrapped
 
-_NUM_TICKS = 5
 _MASSES = (1 - np.exp(-0.5), 1 - np.exp(-2.0), 1 - np.exp(-4.5))  # of a Gaussian within 1, 2 and 3 deviations
 _DASHES: tuple[Any, ...] = ("-", "--", ":")
 _MOST_VECTORS = 2000  # points; more are an image inside vector formats
@@ -94,10 +93,11 @@ def latent_scatter(
       prior: its density, drawn as regions of the highest density that hold as much as a Gaussian's 1, 2 and 3
         standard deviations. By default N(0, I).
     """
-    figure = new_drawing(COLUMN if labels is None else COLUMN + 0.6, 3.4, title)
+    figure = new_drawing(COLUMN, 2.5, title)
     axes = figure.subplots()
     size = float(np.clip(20_000 / len(means), 2.5, 14))
     entries: list[Any] = []
+    names: dict[Any, str] = {}
     columns = {"z1": means[:, 0], "z2": means[:, 1]}
     if labels is None:
         axes.scatter(means[:, 0], means[:, 1], s=size, color=FIRST, alpha=0.7, linewidths=0, rasterized=_many(means))
@@ -109,11 +109,11 @@ def latent_scatter(
         options: Any = {"linestyle": "none", "markersize": 4}
         for value in classes[:_MOST_NAMED]:
             entries.append(Line2D([], [], marker=_marker(value), color=_color(value), label=names[value], **options))
-        _write_names(axes, means, labels, names)
         figure.record(columns | {"class": np.array([names[value] for value in labels])})
     words = _draw_prior(axes, prior)
     entries += [Line2D([], [], color="0.1", linewidth=0.9, linestyle=line, label=word) for line, word in words]
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", adjustable="datalim")
+    _write_names(axes, means, labels, names)
     axes.set_xlabel("$z_1$")
     axes.set_ylabel("$z_2$")
     figure.legend(handles=entries, loc="outside right center", handletextpad=0.4, handlelength=1.6)
@@ -134,13 +134,13 @@ def _draw_manifold(
 ) -> None:
     show(axes, canvas)
     (across, up), (height, width) = images.shape[:2], images.shape[2:4]
-    chosen_x, chosen_y = (np.unique(np.linspace(0, size - 1, _NUM_TICKS).round().astype(int)) for size in (across, up))
+    chosen_x, chosen_y = (_ticks(size) for size in (across, up))
     x, y = np.array(centers(across, width)), np.array(centers(up, height))[::-1]
     if coordinates is None:
         axes.set_xticks([])
         axes.set_yticks([])
     else:
-        words = [f"{value:.1f}".replace("-", "\N{MINUS SIGN}") for value in coordinates]
+        words = [minus(f"{value:.1f}") for value in coordinates]
         axes.set_xticks(x[chosen_x], [words[index] for index in chosen_x])
         axes.set_yticks(y[chosen_y], [words[index] for index in chosen_y])
         where = {"z1": np.asarray(coordinates)[:, None], "z2": np.asarray(coordinates)[None, :]}
@@ -150,6 +150,11 @@ def _draw_manifold(
     axes.set_ylabel("$z_2$")
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _ticks(size: int) -> np.ndarray:
+    """Return the positions of four or five ticks, the same from both ends."""
+    return np.unique(np.linspace(0, size - 1, 4 + size % 2).round().astype(int))
 
 
 def _color(label: int) -> str:
@@ -174,10 +179,14 @@ def _scatter(axes: Axes, means: np.ndarray, labels: np.ndarray, size: float) -> 
     drawn.set_paths([paths[label] for label in labels])
 
 
-def _write_names(axes: Axes, means: np.ndarray, labels: np.ndarray, names: dict[Any, str]) -> None:
-    """Write the name of each class at its median."""
+def _write_names(axes: Axes, means: np.ndarray, labels: np.ndarray | None, names: dict[Any, str]) -> None:
+    """Write the name of each class at its median, unless another name is there already."""
+    reach, taken = 0.06 * float(np.ptp(axes.get_xlim())), np.zeros((0, 2))
     for value, name in list(names.items())[:_MOST_NAMED]:
         place = np.median(means[labels == value], axis=0)
+        if len(taken) and np.hypot(*(taken - place).T).min() < reach * max(1, 0.5 * len(name)):
+            continue
+        taken = np.concatenate([taken, place[None]])
         text = axes.text(*place, name, ha="center", va="center", fontweight="bold", color="0.05", zorder=7)
         text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
 

@@ -49,6 +49,10 @@ def gradient_variances(
                     {"panel": part, "stage": stage, "group": group, "estimator": name, "total_variance": value}
                 )
         axes.set_xscale("log")
+        if of_part.max() < 100 * of_part.min():
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("total variance")
         axes.set_title(part)
         axes.grid(visible=True, axis="both")

@@ -6,6 +6,7 @@ black-and-white print and a colour-blind reader lose nothing.
 """
 
 import itertools
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -60,6 +61,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 2, 2)))
 _LETTERS_PER_INCH = 13.0  # of 9 pt
+_KEY_LETTERS = 7  # the width of a legend's line and of the space between columns
 _NUM_MARKS = 7  # markers on a curve
 
 FIRST = _COLOURS[0]
@@ -175,6 +177,11 @@ def _marks(x: np.ndarray, is_log: bool) -> list[int]:
     return sorted({int(np.nanargmin(np.abs(where - each))) for each in wanted})
 
 
+def minus(text: str) -> str:
+    """Return text with minus signs for hyphens before digits."""
+    return re.sub(r"(?<![\w)])-(?=\d)", "\N{MINUS SIGN}", text)
+
+
 def key(look: Look, label: str, line: Any = "-") -> Line2D:
     """Return a legend's entry for a curve."""
     return Line2D([], [], color=look.color, marker=look.marker, linestyle=line, label=label)
@@ -185,12 +192,15 @@ def line_key(line: Any, label: str) -> Line2D:
     return Line2D([], [], color="0.25", linestyle=line, label=label)
 
 
-def legend_below(figure: Figure, entries: Sequence[Any]) -> None:
+def legend_below(figure: Figure, entries: Sequence[Any], title: str | None = None) -> None:
     """Write a legend under all panels, in as many columns as fit."""
-    if not entries:
-        return
-    longest = max(len(str(each.get_label()).replace("$", "").replace("\\", "")) for each in entries)
-    fit = int(figure.get_figwidth() * (_LETTERS_PER_INCH + 2) // (longest + 9))
-    columns = max(1, min(len(entries), fit))
-    columns = -(-len(entries) // -(-len(entries) // columns))  # rows of about the same length
-    figure.legend(handles=list(entries), loc="outside lower center", ncols=columns)
+    labels = [str(each.get_label()).replace("$", "").replace("\\", "") for each in entries]
+    width = figure.get_figwidth() * _LETTERS_PER_INCH * 9 / STYLE["legend.fontsize"]
+    for columns in range(len(entries), 0, -1):
+        # Filled from the top down, the first ones with one more where they do not come out even.
+        sizes = [len(part) for part in np.array_split(np.arange(len(labels)), columns)]
+        starts = np.cumsum([0, *sizes])
+        longest = [max(map(len, labels[start : start + size])) for start, size in zip(starts, sizes, strict=False)]
+        if columns == 1 or sum(longest) + _KEY_LETTERS * columns <= width:
+            figure.legend(handles=list(entries), loc="outside lower center", ncols=columns, title=title)
+            return
