@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from aevb.durable import make_folder, write_whole
 from aevb.figures.style import STYLE, Drawing
@@ -22,6 +23,7 @@ FORMATS = ("png", "pdf", "svg")
 _METADATA: Mapping[str, Any] = {"png": {}, "pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
 _IMAGE_DPI = 400  # of images inside vectors
 _DIGITS = 7
+_MARGIN = 0.04  # inches
 
 
 def save(
@@ -74,9 +76,25 @@ def _contents(figure: Figure, name: str) -> bytes:
     with warnings.catch_warnings(), matplotlib.rc_context(STYLE):
         # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        figure.draw_without_rendering()  # so that ticks, which depend on the layout, are laid out as they will be
+        if isinstance(figure, Drawing):
+            _lay_out(figure)
         figure.savefig(file, format=name, dpi=dpi, metadata=_METADATA[name])
     return file.getvalue()
+
+
+def _lay_out(figure: Drawing) -> None:
+    """Lay out a figure so that nothing is cut off: constrained layout misjudges axes of a fixed aspect."""
+    figure.draw_without_rendering()  # ticks depend on the layout, and the layout on them
+    engine = figure.get_layout_engine()
+    if not isinstance(engine, ConstrainedLayoutEngine):
+        return
+    figure.draw_without_rendering()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    left, bottom = max(0, _MARGIN - box.x0), max(0, _MARGIN - box.y0)
+    right, top = max(0, box.x1 + _MARGIN - width), max(0, box.y1 + _MARGIN - height)
+    if max(left, bottom, right, top) > 0.01:
+        size = (1 - (left + right) / width, 1 - (bottom + top) / height)
+        engine.set(rect=(left / width, bottom / height, *size))  # type: ignore[arg-type]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:

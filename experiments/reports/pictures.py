@@ -66,7 +66,7 @@ def _draw_recognition(
     if latent_shape(bind(model, rows(xs, 0))[0], params) == (2,):
         means = np.asarray(jax.jit(jax.vmap(lambda x: _posterior_point(model, params, x)))(xs))
         prior = _prior_density(model, params, xs, means, config.data.condition != "none")
-        words = f"{title}: posterior means of test data"
+        words = f"{title}: posterior means, test data"
         figure = figures.latent_scatter(means, test.labels, words, _class_names(test), prior)
         save_figure(figure, folder / "latent_space.png")
 
