@@ -104,15 +104,16 @@ def _crossing(x: np.ndarray, y: np.ndarray, index: int, edge: float, is_log: boo
 
 
 def _words(found: Sequence[tuple[Shown, _Departure]], curves: Sequence[Shown]) -> list[str]:
-    """Return one note for each curve that leaves; where more than two leave the same way, one for all of them."""
+    """Return one note for each curve that leaves; where all or many leave the same way, one for all of them."""
     together, by_who = [], defaultdict(list)
     for kind in dict.fromkeys(departure.kind for _, departure in found):
         leaving = [(curve, departure) for curve, departure in found if departure.kind == kind]
         names = list(dict.fromkeys(curve.name for curve, _ in leaving))
         values = lambda some: [value for _, departure in some for value in departure.values]
-        if len(names) > _MOST_NAMED:
-            everyone = len(names) == len({curve.name for curve in curves})
-            who = "all curves" if everyone else f"{len(names)} curves"
+        everyone = 1 < len(names) == len({curve.name for curve in curves})
+        if everyone or len(names) > _MOST_NAMED:
+            number = "both" if everyone and len(names) == 2 else "all" if everyone else f"{len(names)}"
+            who = f"{number} curves"
             together.append(f"{who} {_plural(kind)} {_range(values(leaving))}".rstrip())
             continue
         for name in names:

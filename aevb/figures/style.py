@@ -44,7 +44,7 @@ STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.constrained_layout.w_pad": 0.03,
-    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.h_pad": 0.05,
     "pdf.fonttype": 42,  # TrueType, which publishers ask for
     "ps.fonttype": 42,
     "svg.fonttype": "path",
