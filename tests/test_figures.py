@@ -3,12 +3,14 @@
 import csv
 import struct
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle
+from matplotlib.text import Text
 
 from aevb import figures
 from aevb.figures import style
@@ -49,7 +51,8 @@ def test_panels_are_wide_enough_for_their_type(tmp_path, number, width):
     figures.save(figure, tmp_path / "figure.png")
     assert size_of_png(tmp_path / "figure.png")[0] == pytest.approx(200 * width, abs=1)
     assert min(axes.get_position().width * width for axes in figure.axes) > 1.4
-    sizes = {text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()}
+    texts: Any = figure.findobj(Text)
+    sizes = {text.get_fontsize() for text in texts if text.get_text()}
     assert min(sizes) >= 8
 
 
@@ -129,7 +132,7 @@ def noted(y: np.ndarray, low: float, high: float, name: str = "curve", is_log: b
         axes.set_xscale("log")
     axes.set_ylim(low, high)
     lines = note_departures(axes, [Shown(name, "", "red", x, np.asarray(y, float))])
-    return lines, [line.get_xydata()[0].tolist() for line in axes.get_lines()[1:]]
+    return lines, [np.asarray(line.get_xydata())[0].tolist() for line in axes.get_lines()[1:]]
 
 
 def test_departures_are_said_and_marked():
@@ -196,6 +199,7 @@ def test_another_prior_is_drawn_by_its_density(tmp_path):
     prior = figures.Density(z, z, density)
     figure = figures.latent_scatter(np.zeros((5, 2)), None, "title", prior=prior)
     figures.save(figure, tmp_path / "latent.png")
+    contours: Any
     (contours,) = [each for each in figure.axes[0].collections if hasattr(each, "levels")]
     # Of a Gaussian within 1, 2 and 3 standard deviations.
     np.testing.assert_allclose(contours.levels, density.max() * np.exp([-4.5, -2, -0.5]), rtol=0.05)
@@ -231,7 +235,7 @@ def test_axes_are_called_the_same_everywhere():
 
 def test_long_titles_stay_inside():
     title = "a title of many words " * 8
-    figure = figures.lower_bounds([curve("")], title)
+    figure: Any = figures.lower_bounds([curve("")], title)
     FigureCanvasAgg(figure).draw()
     box = figure._suptitle.get_window_extent()
     assert box.width / figure.dpi < 0.98 * COLUMN
@@ -261,12 +265,13 @@ def test_a_run_has_vectors_numbers_and_images_in_tensorboard(data_dir, tmp_path)
 
 def images_in(path: Path) -> dict[str, tuple[int, int]]:
     """Return the images of an event file, by tag, with the sizes that it states."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto import event_pb2
 
+    event_of: Any = event_pb2
     contents, found, at = path.read_bytes(), {}, 0
     while at < len(contents):
         (length,) = struct.unpack("<Q", contents[at : at + 8])
-        event = Event.FromString(contents[at + 12 : at + 12 + length])
+        event = event_of.Event.FromString(contents[at + 12 : at + 12 + length])
         at += 16 + length
         for value in event.summary.value:
             found[value.tag] = (value.image.width, value.image.height)

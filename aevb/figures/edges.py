@@ -92,7 +92,7 @@ def _departures(curve: Shown, low: float, high: float, is_log: bool) -> list[_De
         there = between[(y[between] < low) == is_below] if len(between) else between
         if len(there):
             extreme = there[np.argmin(y[there]) if is_below else np.argmax(y[there])]
-            found.append(_Departure(verb, (y[extreme],), x[extreme], is_below))
+            found.append(_Departure(verb, (float(y[extreme]),), float(x[extreme]), is_below))
     return found
 
 

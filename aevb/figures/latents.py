@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 
 from aevb.figures.images import centers, show, tile
-from aevb.figures.style import COLUMN, FIRST, TEXT, Drawing, literal, minus, new_drawing, styled, wrapped
+from aevb.figures.style import COLUMN, FIRST, TEXT, Drawing, minus, new_drawing, styled, wrapped
 
 _MASSES = (1 - np.exp(-0.5), 1 - np.exp(-2.0), 1 - np.exp(-4.5))  # of a Gaussian within 1, 2 and 3 deviations
 _DASHES: tuple[Any, ...] = ("-", "--", ":")
@@ -104,7 +104,7 @@ def latent_scatter(
         figure.record(columns)
     else:
         classes = np.unique(labels)
-        names = {value: literal(str(value)) if label_names is None else label_names[value] for value in classes}
+        names = {value: str(value if label_names is None else label_names[value]) for value in classes}
         _scatter(axes, means, labels, size)
         options: Any = {"linestyle": "none", "markersize": 4}
         for value in classes[:_MOST_NAMED]:
@@ -187,7 +187,9 @@ def _write_names(axes: Axes, means: np.ndarray, labels: np.ndarray | None, names
         if len(taken) and np.hypot(*(taken - place).T).min() < reach * max(1, 0.5 * len(name)):
             continue
         taken = np.concatenate([taken, place[None]])
-        text = axes.text(*place, name, ha="center", va="center", fontweight="bold", color="0.05", zorder=7)
+        text = axes.text(
+            float(place[0]), float(place[1]), name, ha="center", va="center", fontweight="bold", color="0.05", zorder=7
+        )
         text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
 
 

@@ -42,7 +42,7 @@ def _throughput(results: dict[str, Any]) -> Any:
     return figures.turns(
         np.array(list(rates.values())) / 1e3,
         np.array([ratios.get(name, missing) for name in rates]),
-        [_NAMES.get(name, name.replace("_", " ")) for name in rates],
+        [_NAMES[name] if name in _NAMES else name.replace("_", " ") for name in rates],
         ("thousand images per second", "this project's rate over it, per turn"),
         "Training throughput, contenders taking turns",
     )

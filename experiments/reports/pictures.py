@@ -217,11 +217,11 @@ def _prior_density(
 
     @jax.jit
     def density(z: jax.Array) -> jax.Array:
-        of_one = lambda x: jnp.exp(bind(model, x)[0].prior(params).log_prob(z))
+        of_one = lambda x: jnp.exp(jnp.asarray(bind(model, x)[0].prior(params).log_prob(z)))
         return jnp.mean(jax.vmap(of_one)(shown), axis=0)
 
     def draws(x: Datapoint) -> jax.Array:
-        return bind(model, x)[0].prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_PRIOR_DRAWS,))
+        return jnp.asarray(bind(model, x)[0].prior(params).sample(jax.random.key(_PICTURE_SEED), (_NUM_PRIOR_DRAWS,)))
 
     drawn = np.asarray(jax.vmap(draws)(shown)).reshape(-1, 2)
     low, high = np.minimum(drawn.min(0), means.min(0)), np.maximum(drawn.max(0), means.max(0))

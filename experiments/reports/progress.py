@@ -7,7 +7,7 @@ import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -126,15 +126,16 @@ def write_images(folder: Path, figures: Path, num_train_samples: int) -> None:
       num_train_samples: after which they were drawn.
     """
     from tensorboardX import SummaryWriter
-    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.proto import summary_pb2
 
+    messages: Any = summary_pb2
     # A suffix, since event files are named by the second, and a run may be over in less than one.
-    writer = SummaryWriter(str(folder), filename_suffix=".images")
+    writer: Any = SummaryWriter(str(folder), filename_suffix=".images")
     for path in sorted(figures.glob("*.png")):
         contents = path.read_bytes()
         width, height = struct.unpack(">II", contents[16:24])  # of the PNG's header
-        image = Summary.Image(width=width, height=height, colorspace=_RGBA, encoded_image_string=contents)
-        summary = Summary(value=[Summary.Value(tag=f"figures/{path.stem}", image=image)])
+        image = messages.Summary.Image(width=width, height=height, colorspace=_RGBA, encoded_image_string=contents)
+        summary = messages.Summary(value=[messages.Summary.Value(tag=f"figures/{path.stem}", image=image)])
         writer.file_writer.add_summary(summary, num_train_samples)
     writer.close()
 
