@@ -21,6 +21,26 @@ def define_data_flags(has_originals: bool = True) -> None:
         )
 
 
+FIGURE_FORMATS = ("png", "pdf", "svg")
+
+
+def define_figure_flags() -> None:
+    """Define --figure_format, for every command that draws."""
+    flags.DEFINE_list(
+        "figure_format", [], "Vector formats that figures are also written in, beside the PNG: pdf, svg, or pdf,svg."
+    )
+    flags.register_validator(
+        "figure_format",
+        lambda given: set(given or ()) <= set(FIGURE_FORMATS),
+        f"--figure_format must be of {','.join(FIGURE_FORMATS)}",
+    )
+
+
+def figure_formats() -> list[str]:
+    """Return the values of --figure_format; none where a command has no such flag."""
+    return list(_FLAGS["figure_format"].value or ()) if "figure_format" in _FLAGS else []
+
+
 def integers(name: str, may_be_empty: bool = False) -> list[int]:
     """Return the positive integers of a list flag.
 

@@ -18,11 +18,11 @@ import numpy as np
 from tests.conftest import ROOT
 
 _SMALL = {
-    "batch_size": 16, "chunk_size": 10, "clip_norm": 10, "eval_every": 1, "hidden_dim": 4, "horizon": 2,
-    "kl_warm_up": 1, "latent_dim": 2, "latent_dim_frey_face": "", "latent_dim_mnist": 2, "learning_rate": 0.01,
-    "num_chains": 2, "num_classes": 2, "num_components": 2, "num_datapoints": 4, "num_distributions": 2,
-    "num_draws": 10, "num_epochs": 1, "num_evaluation_samples": 2, "num_filters": 2, "num_folds": 2,
-    "num_hmc_samples": 2,
+    "batch_size": 16, "chunk_size": 10, "clip_norm": 10, "eval_every": 1, "figure_format": "", "hidden_dim": 4,
+    "horizon": 2, "kl_warm_up": 1, "latent_dim": 2, "latent_dim_frey_face": "", "latent_dim_mnist": 2,
+    "learning_rate": 0.01, "num_chains": 2, "num_classes": 2, "num_components": 2, "num_datapoints": 4,
+    "num_distributions": 2, "num_draws": 10, "num_epochs": 1, "num_evaluation_samples": 2, "num_filters": 2,
+    "num_folds": 2, "num_hmc_samples": 2,
     "num_images": 4, "num_importance_samples": 4, "num_iterations": 2, "num_labels": 20, "num_m1_epochs": 1,
     "num_particles": 2, "num_processes": 1, "num_restarts": 1, "num_samples": 2, "num_seeds": 1, "num_sequences": 2,
     "num_shown": 2, "num_splits": 1, "num_states": 2, "num_steps": 2, "num_train_images": 60, "num_transitions": 4,

@@ -40,7 +40,10 @@ def images(data: Path | str, workdir: Path, *flags: str) -> list[str]:
 
 
 def figures_of(workdir: Path) -> set[str]:
-    return {path.name for path in (workdir / "figures").iterdir()}
+    """Return the names of the PNG files, each of which has its numbers beside it."""
+    names = {path.name for path in (workdir / "figures").glob("*.png")}
+    assert {path.name for path in (workdir / "figures").iterdir()} == names | {f"{name[:-4]}.csv" for name in names}
+    return names
 
 
 @pytest.fixture(scope="module")

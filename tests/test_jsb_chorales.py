@@ -33,7 +33,8 @@ def test_a_run_folder_holds_everything(finished):
     assert [row["num_train_samples"] for row in rows] == ["0", "40", "80"]
     assert float(rows[-1]["valid_elbo"]) > float(rows[0]["valid_elbo"])
     figures = ["bound_by_step", "lower_bounds", "reconstruction_and_kl", "reconstructions", "samples"]
-    assert sorted(path.stem for path in (workdir / "figures").iterdir()) == figures
+    assert sorted(path.stem for path in (workdir / "figures").glob("*.png")) == figures
+    assert sorted(path.stem for path in (workdir / "figures").glob("*.csv")) == figures
     has_midi = {path.name for path in workdir.glob("midi/*.mid")} >= {f"sample_{number}.mid" for number in range(1, 5)}
     assert has_midi != ("no MIDI files of the samples: they need mido" in printed)
     assert "jsb_chorales (grey, split official 229/76/77, 20 random training sequences), nats per datapoint" in printed

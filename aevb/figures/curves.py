@@ -1,15 +1,40 @@
 """Bounds against training samples."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from aevb.figures.style import LEGEND_ENTRY, STYLE, palette
+from aevb.figures.edges import Shown, note_departures
+from aevb.figures.style import (
+    COLUMN,
+    MOST_COLUMNS,
+    TEXT,
+    Drawing,
+    Look,
+    key,
+    legend_below,
+    line_key,
+    looks,
+    minus,
+    new_drawing,
+    panel_grid,
+    plot,
+    styled,
+    wrapped,
+)
+
+SAMPLES = "training samples"
+"""The horizontal axis of every learning curve."""
+
+BOUND = "lower bound (nats per datapoint)"
+
+_VALIDATION = "validation"
+_LINES = {"test": "-", "train": "--", _VALIDATION: ":"}
+_SPLITS = ("test", "train")
+_OF_THE_BEST = 15  # per cent of the best curve's values that may fall below the axis
 
 
 class Curve(NamedTuple):
@@ -31,198 +56,165 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One set of axes of a figure of several: a title, the curves in it, and what they are against."""
+    """One set of axes of a figure of several.
+
+    Attributes:
+      title: of the panel.
+      curves: with the same label they look the same in every panel.
+      x_label: what the curves are against.
+      notes: lines to write into the panel, for example which runs diverged and have no curve.
+    """
 
     title: str
     curves: Sequence[Curve]
-    x_label: str = "training samples"
+    x_label: str = SAMPLES
+    notes: Sequence[str] = ()
 
 
-def lower_bounds(curves: Sequence[Curve], title: str) -> Figure:
-    """Lower bound against training samples on a log axis, train dashed and test solid, as in Figure 2.
+@styled
+def lower_bounds(curves: Sequence[Curve], title: str) -> Drawing:
+    """Draw lower bounds against training samples on a log axis, train dashed and test solid, as in Figure 2.
 
-    On validation data it is dotted, with a ring around the best.
+    Bounds on validation data are dotted, with a ring around the best. The legend has the last test bound of each curve.
+    A curve that leaves the panel is named in it.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
-        axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, max(len(curves), 1)))
-        for curve, color in zip(curves, colors, strict=True):
-            label = f"{curve.label} " if curve.label else ""
-            test = np.asarray(curve.test)[_seen(curve)]
-            _draw_curve(axes, curve, color, {"test": f"{label}test ({_last(test)})", "train": f"{label}train"})
-            if curve.valid is not None:
-                _draw_validation(axes, curve, color, label)
-        _log_axis(axes)
-        axes.set_xlabel("training samples evaluated")
-        axes.set_ylabel("lower bound (nats per datapoint)")
-        axes.set_title(title)
-        axes.set_ylim(*_bound_limits(curves))
-        axes.legend(loc="best", ncols=1 if len(curves) < 3 else 2)
+    is_alone = len(curves) == 1 and not curves[0].label
+    figure = new_drawing(COLUMN, 2.5 + 0.16 * len(curves), title)
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    shown: list[Shown] = []
+    entries = []
+    for curve, look in zip(curves, looks(len(curves)), strict=True):
+        shown += _draw_curve(figure, axes, curve, look)
+        words = {"test": f"test {last(np.asarray(curve.test)[_seen(curve)])}"}
+        if curve.valid is not None:
+            best, more = _draw_validation(figure, axes, curve, look)
+            shown.append(more)
+            words[_VALIDATION] = f"validation, best {minus(f'{best:,.1f}')}"
+        if is_alone:
+            named = {"test": "", "train": "train"} | words
+            entries += [key(look, name, _LINES[split]) for split, name in named.items()]
+        else:
+            entries.append(key(look, f"{curve.label}: {', '.join(words.values())}"))
+    log_axis(axes)
+    axes.set_xlabel(SAMPLES)
+    axes.set_ylabel(BOUND)
+    axes.set_ylim(*_bound_limits(curves))
+    note_departures(axes, shown)
+    has_valid = any(curve.valid is not None for curve in curves)
+    legend_below(figure, entries, None if is_alone else _KEY + _KEY_VALIDATION * has_valid)
     return figure
 
 
-def bound_panels(
-    panels: Sequence[Panel], num_columns: int, y_label: str = "lower bound (nats per datapoint)", y_quantile: float = 15
-) -> Figure:
-    """Panels of bounds against training samples on a log axis, train dashed and test solid, as Figures 2 and 3.
+_KEY, _KEY_VALIDATION = "solid: test, dashed: train", ",\ndotted: validation, ring: its best"
 
-    A band is one standard deviation over seeds either side of their mean.
+
+@styled
+def bound_panels(panels: Sequence[Panel], num_columns: int, y_label: str = BOUND, y_quantile: float = 15) -> Drawing:
+    """Draw panels of bounds against training samples on a log axis, train dashed and test solid, as Figures 2 and 3.
+
+    A band is one standard deviation over seeds either side of their mean. Curves with the same label look the same in
+    all panels. A curve that leaves its panel is named in it.
 
     Args:
       panels: row by row.
-      num_columns: panels in a row.
+      num_columns: panels in a row, of which three fit.
       y_label: of the leftmost axes.
-      y_quantile: how many per cent of a panel's values, the earliest ones, may fall below its axis.
+      y_quantile: how many per cent of a panel's values, the lowest ones, may fall below its axis.
     """
-    num_rows = -(-len(panels) // num_columns)
-    num_columns = min(num_columns, len(panels))
-    with matplotlib.rc_context(STYLE):
-        width = max(2.35 * num_columns, 4.5)
-        figure = Figure(figsize=(width, 2.4 * num_rows + 0.4), layout="constrained")
-        grid = figure.subplots(num_rows, num_columns, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw_panel(axes, panel, y_quantile)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes in grid[:, 0]:
+    num_columns = max(1, min(num_columns, MOST_COLUMNS, len(panels)))
+    width = COLUMN if num_columns == 1 else TEXT
+    titles = [wrapped(panel.title, 0.85 * width / num_columns) for panel in panels]
+    lines = max((title.count("\n") for title in titles), default=0)
+    figure = new_drawing(width, (2.0 + 0.14 * lines) * -(-len(panels) // num_columns) + 0.5, "")
+    names = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
+    by_name = dict(zip(names, looks(len(names)), strict=True))
+    for number, (axes, panel, title) in enumerate(
+        zip(panel_grid(figure, len(panels), num_columns), panels, titles, strict=True)
+    ):
+        _draw_panel(figure, axes, panel, by_name, y_quantile)
+        axes.set_title(title)
+        if number % num_columns == 0:
             axes.set_ylabel(y_label)
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, int(width // LEGEND_ENTRY)))
+    splits = [line_key(_LINES[split], split) for split in _SPLITS]
+    legend_below(figure, [*(key(look, name) for name, look in by_name.items()), *splits])
     return figure
 
 
-_LINES = {"test": "-", "train": "--"}
+def _draw_panel(figure: Drawing, axes: Axes, panel: Panel, by_name: Mapping[str, Look], y_quantile: float) -> None:
+    axes.set_xscale("log")
+    shown = []
+    for curve in panel.curves:
+        shown += _draw_curve(figure, axes, curve, by_name[curve.label], panel.title)
+    values = np.concatenate([each.y for each in shown]) if shown else np.zeros(0)
+    values = values[np.isfinite(values)]
+    if len(values):
+        best = max((each.y for each in shown if np.isfinite(each.y[-1:]).any()), key=lambda y: y[-1], default=values)
+        low = min(np.percentile(values, y_quantile), np.nanpercentile(best, _OF_THE_BEST))
+        high = values.max()
+        axes.set_ylim(low - 0.05 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6)
+    log_axis(axes)
+    axes.set_xlabel(panel.x_label)
+    note_departures(axes, shown, panel.notes)
 
 
-def _draw_curve(axes: Axes, curve: Curve, color: Any, labels: Mapping[str, str]) -> list[np.ndarray]:
-    """Draw a curve's bounds that `labels` names; of several seeds their means, and a band of a standard deviation.
-
-    Returns:
-      What was drawn, `[T]` each.
-    """
+def _draw_curve(figure: Drawing, axes: Axes, curve: Curve, look: Look, panel: str = "") -> list[Shown]:
+    """Draw the test and training bounds of a curve: of several seeds the mean, and a band of a standard deviation."""
     seen = _seen(curve)
-    samples, drawn = np.asarray(curve.num_train_samples)[seen], []
-    marker = "o" if len(samples) == 1 else None  # a line of one point is none
-    for name, label in labels.items():
-        values = np.atleast_2d(getattr(curve, name))[:, seen]
+    samples, shown = np.asarray(curve.num_train_samples)[seen], []
+    names = {"panel": panel} if panel else {}
+    for split in _SPLITS:
+        values = np.atleast_2d(getattr(curve, split))[:, seen]
         mean = values.mean(0)
-        axes.plot(samples, mean, _LINES[name], color=color, linewidth=1.3, markersize=4, marker=marker, label=label)
+        plot(axes, samples, mean, look, f"{curve.label} {split}".strip(), _LINES[split])
+        columns = {"x": samples, "y": mean}
         if len(values) > 1:
             deviation = values.std(0, ddof=1)
-            axes.fill_between(samples, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
-        drawn.append(mean)
-    return drawn
+            axes.fill_between(samples, mean - deviation, mean + deviation, color=look.color, alpha=0.2, linewidth=0)
+            columns["standard_deviation"] = deviation
+        figure.record(columns, **names, curve=curve.label, split=split)
+        shown.append(Shown(curve.label, split, look.color, samples, mean))
+    return shown
 
 
-def _draw_validation(axes: Axes, curve: Curve, color: Any, label: str) -> None:
-    """Draw the bounds on validation data dotted, with a ring around the best."""
+def _draw_validation(figure: Drawing, axes: Axes, curve: Curve, look: Look) -> tuple[float, Shown]:
+    """Draw the bounds on validation data with a ring around the best, and return that and the line."""
     samples, valid = (np.asarray(of)[_seen(curve)] for of in (curve.num_train_samples, curve.valid))
     best = int(np.nanargmax(valid))
-    axes.plot(samples, valid, color=color, linestyle=":", label=f"{label}valid (best {valid[best]:,.1f})")
-    axes.plot(samples[best], valid[best], color=color, marker="o", markerfacecolor="none")
+    plot(axes, samples, valid, look, f"{curve.label} {_VALIDATION}".strip(), _LINES[_VALIDATION])
+    axes.plot(samples[best], valid[best], color=look.color, marker="o", markersize=7, markerfacecolor="none")
+    figure.record({"x": samples, "y": valid}, curve=curve.label, split=_VALIDATION)
+    return float(valid[best]), Shown(curve.label, _VALIDATION, look.color, samples, valid)
 
 
 def _seen(curve: Curve) -> np.ndarray:
-    """Where a curve is on a log axis, which has no 0."""
+    """Tell where a curve is on a log axis, which has no 0."""
     return np.asarray(curve.num_train_samples) > 0
 
 
-def _draw_panel(axes: Axes, panel: Panel, y_quantile: float) -> None:
-    shown = []
-    for curve, color in zip(panel.curves, palette(len(panel.curves)), strict=True):
-        names = {name: f"{curve.label} ({name})" for name in ("test", "train")}
-        shown += _draw_curve(axes, curve, color, names)
-    values = np.concatenate(shown) if shown else np.zeros(0)
-    values = values[np.isfinite(values)]
-    if len(values):
-        low, high = np.percentile(values, y_quantile), values.max()
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.08 * (high - low) + 1e-6)
-    _log_axis(axes)
-    axes.set_xlabel(panel.x_label)
-    axes.set_title(panel.title)
+def last(values: np.ndarray) -> str:
+    """Return the last of some values in words."""
+    return minus(f"{values[-1]:,.1f}") if len(values) else "none"
 
 
-def reconstruction_and_kl(
-    num_train_samples: np.ndarray, reconstruction: np.ndarray, kl: np.ndarray, title: str
-) -> Figure:
-    """The two terms of the test bound, apart, against training samples on a log axis."""
-    seen = np.asarray(num_train_samples) > 0
-    samples = np.asarray(num_train_samples)[seen]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        panels = figure.subplots(1, 2)
-        names = (r"$E_q[\log p(x|z)]$", r"KL$(q(z|x)\,\|\,p(z))$")
-        for axes, values, name in zip(panels, (reconstruction, kl), names, strict=True):
-            values = np.asarray(values)[seen]
-            axes.plot(samples, values, color="#31688e", marker="o" if len(samples) == 1 else None)
-            _log_axis(axes)
-            axes.set_xlabel("training samples evaluated")
-            axes.set_ylabel("nats per datapoint")
-            axes.set_title(f"{name}, test: {_last(values)}")
-        figure.suptitle(title)
-    return figure
-
-
-def levels(
-    num_train_samples: np.ndarray, kl: Mapping[str, np.ndarray], active: Mapping[str, np.ndarray], title: str
-) -> Figure:
-    """The KL divergence and the active units of each level against training samples on a log axis.
-
-    Args:
-      num_train_samples: `[T]`.
-      kl: by level, `[T]`, nats per datapoint.
-      active: by level, `[T]` counts; empty where they were not counted.
-      title: of the figure.
-    """
-    seen = np.asarray(num_train_samples) > 0
-    samples = np.asarray(num_train_samples)[seen]
-    marker = "o" if len(samples) == 1 else None
-    panels = [("KL divergence by level, test", "nats per datapoint", kl, "{:,.2f}")]
-    if active:
-        panels.append(("active units by level", "latent dimensions", active, "{:,.0f}"))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(panels) + 0.6, 3.0), layout="constrained")
-        for axes, (name, label, by_level, written) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            for (level, values), color in zip(by_level.items(), palette(len(by_level)), strict=True):
-                values = np.asarray(values)[seen]
-                last = written.format(values[-1]) if len(values) else "none"
-                axes.plot(samples, values, color=color, linewidth=1.3, marker=marker, label=f"{level} ({last})")
-            _log_axis(axes)
-            axes.set_ylim(0, max(axes.get_ylim()[1], 1 if by_level is active else 0))
-            axes.yaxis.set_major_locator(MaxNLocator(6, integer=by_level is active))
-            axes.set_xlabel("training samples evaluated")
-            axes.set_ylabel(label)
-            axes.set_title(name)
-            axes.legend(loc="best")
-        figure.suptitle(title)
-    return figure
-
-
-def _log_axis(axes: Axes) -> None:
-    """Make the horizontal axis logarithmic; where it has few powers of ten, 2 and 5 times these are named too."""
+def log_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic; where it has few powers of ten, name three times these too."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     if high < low * _FEW_TIMES:
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     elif high < low * 10**_FEW_DECADES:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10, 10)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 _FEW_TIMES, _FEW_DECADES = 4, 1.8
 
 
-def _last(values: np.ndarray) -> str:
-    return f"{values[-1]:,.1f}" if len(values) else "none"
-
-
 def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
-    """Cuts off the first moments, whose bounds are hundreds of nats below all that follows."""
+    """Return limits without the first moments, whose bounds are hundreds of nats below all that follows."""
     values = [np.concatenate([c.train, c.test])[np.tile(np.asarray(c.num_train_samples) > 0, 2)] for c in curves]
     found = np.concatenate(values) if values else np.array([])
     found = found[np.isfinite(found)]
@@ -231,26 +223,3 @@ def _bound_limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
     low, high = np.percentile(found, 3), found.max()
     margin = 0.06 * max(high - low, 1e-6)
     return float(low - margin), float(high + margin)
-
-
-def error_curves(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], title: str) -> Figure:
-    """Draw the share of misclassified images against epochs, in %: of test images solid, of validation images dotted.
-
-    Args:
-      curves: a name, and rows with `epoch`, `valid_error` and `test_error`, shares from 0 to 1.
-      title: of the figure.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
-        axes = figure.subplots()
-        for (name, rows), color in zip(curves, palette(len(curves)), strict=True):
-            epochs = [row["epoch"] for row in rows]
-            for split, style, label in (("test", "-", name), ("valid", ":", None)):
-                errors = [100 * row[f"{split}_error"] for row in rows]
-                axes.plot(epochs, errors, style, color=color, linewidth=1.2, marker=".", markersize=3, label=label)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("epochs")
-        axes.set_ylabel("error in % (test; validation dotted)")
-        axes.set_title(title)
-        axes.legend(fontsize=7)
-    return figure

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aevb.figures.style import STYLE, palette
+from aevb.figures.style import TEXT, Drawing, key, legend_below, literal, looks, new_drawing, plot, styled
 
-_WIDTH = 8.0  # inches
 _MARGIN = 2  # values shown beyond the lowest and the highest that are ever above the threshold
 _THRESHOLD = 0.05
 
@@ -30,8 +27,9 @@ class Lines(NamedTuple):
     lines: np.ndarray
 
 
-def rolls(panels: Sequence[tuple[str, np.ndarray]], title: str, y_label: str = "value", first: int = 0) -> Figure:
-    """Sequences as pictures, time to the right and values upwards, one under the other on the same axes.
+@styled
+def rolls(panels: Sequence[tuple[str, np.ndarray]], title: str, y_label: str = "value", first: int = 0) -> Drawing:
+    """Draw sequences as pictures, time to the right and values upwards, one under the other on the same axes.
 
     Of 88 keys of a piano this is a piano roll.
 
@@ -43,48 +41,55 @@ def rolls(panels: Sequence[tuple[str, np.ndarray]], title: str, y_label: str = "
     """
     low, high = _used(panels)
     longest = max(len(values) for _, values in panels)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.65 * len(panels) + 0.7), layout="constrained")
-        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-        for axes, (name, values) in zip(grid, panels, strict=True):
-            extent = (0, len(values), first + low - 0.5, first + high - 0.5)
-            shown = np.nan_to_num(values[:, low:high]).T
-            options = {"cmap": "gray_r", "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
-            axes.imshow(shown, origin="lower", extent=extent, **options)
-            axes.set_title(name)
-            axes.set_ylabel(y_label)
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        grid[0].set_xlim(0, longest)
-        grid[-1].set_xlabel("step")
-        figure.suptitle(title)
+    figure = new_drawing(TEXT, 1.3 * len(panels) + 0.3, title)
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    for axes, (name, values) in zip(grid, panels, strict=True):
+        extent = (0, len(values), first + low - 0.5, first + high - 0.5)
+        shown = np.nan_to_num(values[:, low:high]).T
+        options = {"cmap": "gray_r", "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
+        axes.imshow(shown, origin="lower", extent=extent, **options)
+        axes.set_title(name)
+        axes.set_ylabel(y_label)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        numbers, steps = first + np.arange(low, high), np.arange(1, len(values) + 1)
+        figure.record({"x": steps[:, None], "y": numbers[None, :], "value": values[:, low:high]}, panel=name)
+    grid[0].set_xlim(0, longest)
+    grid[-1].set_xlabel("step")
     return figure
 
 
-def sequence_lines(panels: Sequence[Lines], names: Sequence[str], title: str) -> Figure:
-    """Sequences of a few values as lines along time, one panel under the other; what was observed as points.
+@styled
+def sequence_lines(panels: Sequence[Lines], names: Sequence[str], title: str) -> Drawing:
+    """Draw sequences of a few values as lines along time, one panel under the other; what was observed as points.
 
     Args:
       panels: one or more.
       names: D of them, for the legend.
       title: of the figure.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.5 * len(panels) + 0.9), layout="constrained")
-        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
-        for axes, panel in zip(grid, panels, strict=True):
-            for number, (name, color) in enumerate(zip(names, palette(len(names)), strict=True)):
-                steps = np.arange(1, len(panel.lines) + 1)
-                axes.plot(steps, panel.lines[:, number], color=color, linewidth=1.2, label=name)
-                if panel.values is not None:
-                    axes.plot(steps, panel.values[:, number], ".", color=color, markersize=3, alpha=0.6)
-            axes.set_title(panel.title)
-        grid[-1].set_xlabel("step")
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 6))
-        figure.suptitle(title)
+    figure = new_drawing(TEXT, 1.25 * len(panels) + 0.5, title)
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+    all_looks = looks(len(names))
+    for axes, panel in zip(grid, panels, strict=True):
+        steps = np.arange(1, len(panel.lines) + 1)
+        for number, (name, look) in enumerate(zip(names, all_looks, strict=True)):
+            line = panel.lines[:, number]
+            axes.plot(steps, line, color=look.color, linestyle=look.line, label=literal(name))
+            figure.record({"x": steps, "y": line}, panel=panel.title, curve=name, what="line")
+            if panel.values is not None:
+                values, number_of = panel.values[:, number], np.arange(1, len(panel.values) + 1)
+                axes.plot(number_of, values, look.marker, color=look.color, markersize=2.2, alpha=0.6)
+                figure.record({"x": number_of, "y": values}, panel=panel.title, curve=name, what="observed")
+        axes.set_title(panel.title)
+    grid[-1].set_xlabel("step")
+    has_values = any(panel.values is not None for panel in panels)
+    entries = [key(look, literal(name), look.line) for look, name in zip(all_looks, names, strict=True)]
+    legend_below(figure, entries if has_values else grid[0].get_legend_handles_labels()[0])
     return figure
 
 
-def bound_by_step(reconstruction: np.ndarray, kl: np.ndarray, counts: np.ndarray, title: str) -> Figure:
+@styled
+def bound_by_step(reconstruction: np.ndarray, kl: np.ndarray, counts: np.ndarray, title: str) -> Drawing:
     """Draw what each step adds to a bound, as a mean over those sequences that are so long, and how many these are.
 
     Args:
@@ -98,17 +103,16 @@ def bound_by_step(reconstruction: np.ndarray, kl: np.ndarray, counts: np.ndarray
     terms = {
         "bound": (reconstruction - kl)[shown] / counts,
         "reconstruction": reconstruction[shown] / counts,
-        "- KL": -kl[shown] / counts,
+        "\N{MINUS SIGN}KL": -kl[shown] / counts,
     }
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        for (name, values), color in zip(terms.items(), palette(len(terms)), strict=True):
-            above.plot(steps, values, color=color, linewidth=1.2, label=name)
-        above.set_ylabel("nats per step")
-        above.legend(loc="best", ncols=len(terms))
-        _count_axis(below, steps, counts)
-        figure.suptitle(title)
+    figure = new_drawing(TEXT, 3.2, title)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for (name, values), look in zip(terms.items(), looks(len(terms)), strict=True):
+        plot(above, steps, values, look, name, look.line)
+        figure.record({"x": steps, "y": values, "sequences": counts}, curve=name)
+    above.set_ylabel("nats per step")
+    legend_below(figure, above.get_legend_handles_labels()[0])
+    _count_axis(below, steps, counts)
     return figure
 
 

@@ -60,6 +60,7 @@ def main() -> None:
         "run_images", ["100000", "1000000", "10000000"], "Run lengths in images for --suite=scaling; may be empty."
     )
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default a new one under runs/benchmark.")
     launch.start(_benchmark)
 

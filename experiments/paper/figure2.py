@@ -52,6 +52,7 @@ def _draw(panels: dict[tuple[str, int], list[Config]]) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures
+    from experiments.reports.figure_files import save_figure
 
     rows, points, drawn = [], [], []
     for (dataset, latent_dim), of_panel in panels.items():
@@ -70,7 +71,7 @@ def _draw(panels: dict[tuple[str, int], list[Config]]) -> None:
             rows.append(label | _ends(histories))
         drawn.append(figures.Panel(f"{title}, $N_z$ = {latent_dim}", curves))
     path = Path(_FLAGS.workdir) / "figure2.png"
-    figures.save(figures.bound_panels(drawn, num_columns=5), path)
+    save_figure(figures.bound_panels(drawn, num_columns=3), path, data=())
     write_csv(path.with_suffix(".csv"), points)
     print_table(rows)
     print(f"figure: {path}")

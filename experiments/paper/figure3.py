@@ -66,6 +66,7 @@ def _train(units: Sequence[Config]) -> None:
 def _draw(sizes: Sequence[int], units: Sequence[Config]) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
+    from experiments.reports.figure_files import save_figure
 
     of_size = lambda size: [unit for unit in units if unit.data.num_train_images == size]
     found = {size: {unit.algorithm: _estimates(unit) for unit in of_size(size)} for size in sizes}
@@ -75,7 +76,8 @@ def _draw(sizes: Sequence[int], units: Sequence[Config]) -> None:
         for size in sizes
     ]
     path = Path(_FLAGS.workdir) / "figure3.png"
-    figures.save(figures.bound_panels(panels, len(sizes), "estimated log p(x)\n(nats per datapoint)"), path)
+    figure = figures.bound_panels(panels, len(sizes), "estimated log p(x)\n(nats per datapoint)")
+    save_figure(figure, path, data=())
     curves = [
         [{"N": size, "algorithm": members.LABELS[name], **row} for row in rows]
         for size in sizes

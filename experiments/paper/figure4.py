@@ -21,6 +21,7 @@ def main() -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures
+    from experiments.reports.figure_files import save_figure
 
     both = [members.member(dataset, latent_dim=2, **members.length()) for dataset in ("frey_face", "mnist")]
     if not members.work_through({config: config for config in both}, members.prepare):
@@ -28,9 +29,8 @@ def main() -> None:
     panels = []
     for letter, config in zip("ab", both, strict=True):
         model, params = members.trained(config)
-        shape = members.load(config).test.image_shape
-        images = pictures.manifold_images(model, params, shape).reshape(-1, *shape)
-        panels.append((f"({letter}) {defaults.title_of(config.data)}", images))
+        images, coordinates = pictures.manifold_images(model, params, members.load(config).test.image_shape)
+        panels.append((f"({letter}) {defaults.title_of(config.data)}", images, coordinates))
     path = Path(_FLAGS.workdir) / "figure4.png"
-    figures.save(figures.image_panels(panels, "Learned manifolds, AEVB, $N_z$ = 2"), path)
+    save_figure(figures.manifolds(panels, "Learned manifolds, AEVB, $N_z$ = 2"), path)
     print(f"figure: {path}")

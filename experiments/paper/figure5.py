@@ -23,6 +23,7 @@ def main() -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures
+    from experiments.reports.figure_files import save_figure
 
     sizes = shared_flags.integers("latent_dim")
     shown = [members.member("mnist", latent_dim=latent_dim, **members.length()) for latent_dim in sizes]
@@ -34,5 +35,5 @@ def main() -> None:
         images = pictures.sample_images(model, params, members.load(config).test.image_shape)
         panels.append((f"({letter}) $N_z$ = {latent_dim}", images))
     path = Path(_FLAGS.workdir) / "figure5.png"
-    figures.save(figures.image_panels(panels, "Random samples, AEVB, MNIST"), path)
+    save_figure(figures.image_panels(panels, "Random samples, AEVB, MNIST"), path)
     print(f"figure: {path}")

@@ -44,6 +44,7 @@ def _draw(shown: Mapping[tuple[int, str], Config]) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
     from experiments.reports import pictures
+    from experiments.reports.figure_files import save_figure
 
     rows, points, panels = [], [], []
     for size in dict.fromkeys(size for size, _ in shown):
@@ -55,7 +56,7 @@ def _draw(shown: Mapping[tuple[int, str], Config]) -> None:
             rows.append(_row(size, label, histories))
         panels.append(figures.Panel(f"N = {size:,}", curves))
     path = Path(_FLAGS.workdir) / "full_vb.png"
-    figures.save(figures.bound_panels(panels, num_columns=len(panels)), path)
+    save_figure(figures.bound_panels(panels, num_columns=3), path, data=())
     write_csv(path.with_suffix(".csv"), points)
     print_table(rows)
     print(f"figure: {path}")

@@ -76,6 +76,7 @@ def define_sharing(workdir: str) -> None:
     )
     flags.DEFINE_string("workdir", workdir, "Output folder of runs and figures.")
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
 
 
 def default_budget() -> int:

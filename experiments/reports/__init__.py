@@ -1,1 +1,1 @@
-"""What people see of runs, and what is written beside results."""
+"""Progress, tables and figures of runs, and the versions recorded beside results."""

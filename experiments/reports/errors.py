@@ -1,4 +1,4 @@
-"""How often the most probable class of a model given labels is wrong."""
+"""Classification errors of models given labels."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from experiments.configs import Config
 from experiments.reports.progress import counting
 
 NUM_SAMPLES = 10
-"""Draws of z per image and class: with one, its noise alone costs MNIST two images in a hundred (RESULTS.md)."""
+"""Draws of z per image and class. A single draw adds two points of error on MNIST by its noise alone (RESULTS.md)."""
 
 _CHUNK_SIZE = 500
 
 
 def errors(config: Config, params: Params, splits: Splits, stream: bool, name: str) -> dict[str, Any]:
-    """Return the share of wrong classes by Bayes' rule on the bounds; nothing of images that have no labels.
+    """Return the shares of images misclassified by Bayes' rule on the bounds, nothing for a model without labels.
 
-    Classes are as probable as they are among the training images. Nothing is chosen by these errors.
+    The prior of classes is their frequency among the training images. These errors choose nothing.
 
     Args:
       config: of the run.
       params: of its model.
-      splits: of which the test images are classified and, where there are any, those for validation.
-      stream: reads the images while they are classified.
-      name: of the run, for people.
+      splits: the test images are classified and, if there are any, the validation images.
+      stream: whether to read the images while they are classified.
+      name: of the run, for messages.
     """
     if config.data.condition != "label":
         return {}
@@ -43,7 +43,7 @@ def errors(config: Config, params: Params, splits: Splits, stream: bool, name: s
 def _error(config: Config, params: Params, train: Dataset, split: Dataset, stream: bool, name: str) -> float:
     flat, binarization = not takes_images(config.model.name), config.objective.binarization
     num_classes = config.model.arguments["num_classes"]
-    # One image more per class, so that one without training images is not impossible.
+    # One more image per class, so that a class without training images is not impossible.
     counts = 1 + np.bincount(train.classes(), minlength=num_classes)
     found = aevb.classify(
         params,

@@ -1,4 +1,4 @@
-"""Images in .npy and .npz files and folders of PNG files, read whole and written whole or not at all."""
+"""Read and write images as .npy and .npz files and as folders of PNG files. Writing is atomic."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def read(source: Path) -> np.ndarray:
     """Return the images of a file or folder, `[N, ...]`.
 
     Raises:
-      DatasetError: it holds none that can be read.
+      DatasetError: it holds no images that can be read.
     """
     if source.is_dir():
         files = sorted(path for path in source.iterdir() if path.suffix.lower() == ".png")
@@ -63,7 +63,7 @@ def write(target: Path, images: np.ndarray) -> None:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write a file."""
+    """Write a file, whole or not at all."""
     _write_file(target, lambda file: file.write(data))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aevb import figures
+from experiments.reports.figure_files import save_figure
 from experiments.reports.tables import print_table
 
 MAX_R_HAT = 1.1
@@ -25,14 +26,14 @@ _HIDDEN = 0.5  # the grey of hidden pixels
 
 
 def draw(path: Path, images: Mapping[str, np.ndarray], methods: Mapping[str, str], num_shown: int, title: str) -> None:
-    """Write a row of images for what was seen, the truth, and what each method makes of it.
+    """Draw rows of images: what was seen, the truth, the means of each method, and two draws of the first method.
 
     Args:
       path: of the PNG file.
-      images: `[N, H, W]` or `[N, H, W, C]`, "seen", with NaN where hidden, "truth", and for each method its means and
-        its draws `[N, R, ...]`.
-      methods: what each is called. Of the first of them two draws are shown, too.
-      num_shown: columns, at most.
+      images: `[N, H, W]` or `[N, H, W, C]`: "seen", with NaN where hidden, "truth", and for each method
+        "METHOD_mean" and "METHOD_draws" `[N, R, ...]`.
+      methods: the words that stand for each method.
+      num_shown: the largest number of columns.
       title: of the figure.
     """
     hidden = np.isnan(images["seen"])
@@ -43,16 +44,16 @@ def draw(path: Path, images: Mapping[str, np.ndarray], methods: Mapping[str, str
     draws = images[f"{name}_draws"]
     rows |= {f"{words}: draw {number + 1}": draws[:, number] for number in range(min(2, draws.shape[1]))}
     stacked = np.clip(np.stack([each[:num_shown] for each in rows.values()]), 0, 1)
-    figures.save(figures.images_by_class(stacked, list(rows), figures.literal(title)), path)
+    save_figure(figures.images_by_class(stacked, list(rows), figures.literal(title)), path)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], joint: Mapping[str, Any] | None, what: str) -> None:
-    """Print a row for each method, and log p(hidden | seen) of all together where it was estimated.
+    """Print one row per method, and log p(hidden | seen) of all hidden values together where it was estimated.
 
     Args:
-      rows: of each method, means over images.
-      joint: of all hidden values together.
-      what: is hidden, in words.
+      rows: means over images, one row per method.
+      joint: the estimate for all hidden values together.
+      what: the hidden values in words.
     """
     print(f"log p of {what} given what is seen, each pixel by itself, nats per image; R-hat is the median over images")
     print_table([{"method": row["method"]} | _cells(row) for row in rows])

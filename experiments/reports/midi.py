@@ -1,4 +1,4 @@
-"""Piano rolls as MIDI files, to listen to. They need mido, which the experiments do without."""
+"""Write piano rolls as MIDI files, to listen to. mido does it, which is optional."""
 
 import os
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _VELOCITY = 70
 
 
 def write_all(folder: Path, rolls: Mapping[str, np.ndarray], lowest_pitch: int) -> None:
-    """Write a MIDI file for each roll, or one line that says why there is none.
+    """Write one MIDI file per roll, or print that mido is missing.
 
     Args:
-      folder: made if it is not there.
-      rolls: `[T, D]` each, a quarter note a step, what is above 0.5 sounds; NaN does not.
+      folder: made if it does not exist.
+      rolls: `[T, D]` each, one quarter note per step. Values above 0.5 sound; NaN is silent.
       lowest_pitch: the MIDI pitch of the first of D keys.
     """
     try:
@@ -30,7 +30,7 @@ def write_all(folder: Path, rolls: Mapping[str, np.ndarray], lowest_pitch: int) 
 
 
 def write(path: Path, roll: np.ndarray, lowest_pitch: int) -> None:
-    """Write one roll; a key that sounds in successive steps is one note that is held."""
+    """Write one roll. A key that sounds in successive steps becomes one held note."""
     import mido
 
     file = mido.MidiFile(ticks_per_beat=_TICKS)

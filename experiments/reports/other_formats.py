@@ -1,4 +1,4 @@
-"""The size of images by formats that everyone has, to compare with."""
+"""Sizes of images in common formats, to compare with."""
 
 import bz2
 import gzip
@@ -11,14 +11,15 @@ import numpy as np
 
 
 def sizes(images: np.ndarray, num_values: int) -> dict[str, float]:
-    """Return bytes by gzip, bz2, lzma, PNG and WebP, each at its best and in the smallest of a few ways.
+    """Return the bytes that gzip, bz2, lzma, PNG and WebP need, each at its best settings.
 
-    The first three get all images as one stream of bytes, of two values as bits too. Pictures are one file for each
-    image, and one of all images side by side. WebP is left out where Pillow cannot write it.
+    The first three compress all images as one stream of bytes; where pixels have two values, also as bits, and the
+    smaller counts. PNG and WebP write one file per image, and one file of all images side by side. WebP is left out
+    where Pillow cannot write it.
 
     Args:
-      images: `[N, ...]` uint8; pictures where they are `[N, H, W]` or `[N, H, W, 3]`, or `[N, D]` of squares.
-      num_values: 2 or 256.
+      images: `[N, ...]` uint8. PNG and WebP need `[N, H, W]`, `[N, H, W, 3]`, or `[N, D]` of square images.
+      num_values: of a pixel, 2 or 256.
     """
     streams = [images.tobytes()] + ([np.packbits(images > 0).tobytes()] if num_values == 2 else [])
     found: dict[str, float] = {
@@ -45,7 +46,7 @@ def _picture_formats() -> dict[str, dict[str, Any]]:
 
 
 def _as_pictures(images: np.ndarray, num_values: int) -> np.ndarray | None:
-    """Return `[N, H, W]` or `[N, H, W, 3]`, white as 255; `None` of what is no picture."""
+    """Return `[N, H, W]` or `[N, H, W, 3]` with white as 255, `None` where arrays are not pictures."""
     if images.ndim == 2 and (side := math.isqrt(images.shape[1])) ** 2 == images.shape[1]:
         images = images.reshape(-1, side, side)
     if images.ndim == 4 and images.shape[-1] == 1:
@@ -56,7 +57,7 @@ def _as_pictures(images: np.ndarray, num_values: int) -> np.ndarray | None:
 
 
 def _sheet(pictures: np.ndarray) -> np.ndarray:
-    """Return all pictures in one, about square."""
+    """Return one nearly square picture of all pictures."""
     columns = math.isqrt(len(pictures) - 1) + 1
     rows = -(-len(pictures) // columns)
     filled = np.zeros((rows * columns, *pictures.shape[1:]), np.uint8)

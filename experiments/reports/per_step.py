@@ -3,8 +3,8 @@
 Bounds are per datapoint everywhere else, and here a datapoint is a whole sequence. Per step there are two conventions,
 which differ by about a tenth of a nat on chorales:
 
-    over steps             the sum over sequences / the sum of their lengths: what is meant where nothing else is said
-    mean of sequences      the mean over sequences of each one's bound / its length
+    over steps             the sum over sequences / the sum of their lengths: the one meant unless stated otherwise
+    mean of sequences      the mean over sequences of bound / length
 """
 
 import functools
@@ -30,7 +30,7 @@ _CHUNK_SIZE = 20
 
 
 def mean_lengths(splits: Splits) -> dict[str, float]:
-    """Return the mean length of the sequences of each split that there is; empty of what are no sequences."""
+    """Return the mean length of the sequences of each split, nothing where data are not sequences."""
     if not splits.train.is_sequences:
         return {}
     return {name: float(np.mean(lengths_of(each))) for name, each in splits._asdict().items() if each is not None}
@@ -42,7 +42,7 @@ def lengths_of(data: Dataset) -> np.ndarray:
 
 
 def per_step(row: Evaluation, lengths: Mapping[str, float]) -> dict[str, float]:
-    """Return every bound of an evaluation over steps, `test_elbo_per_step`; what is not known is left out.
+    """Return every known bound of an evaluation over steps, as `test_elbo_per_step`.
 
     Args:
       row: nats per sequence.
@@ -60,7 +60,7 @@ def per_step(row: Evaluation, lengths: Mapping[str, float]) -> dict[str, float]:
 def bounds_of_sequences(
     params: Params, key: jax.Array, data: Any, model: Model, estimator: aevb.Estimator, chunk_size: int = _CHUNK_SIZE
 ) -> np.ndarray:
-    """Return the ELBO of each sequence, `[N]` in nats; its noise depends on `key` and its position alone."""
+    """Return the ELBO of each sequence, `[N]` in nats. Its noise depends only on `key` and its position."""
     size = num_rows(data)
     positions = np.arange(-(-size // chunk_size) * chunk_size).reshape(-1, chunk_size) % size
     return np.asarray(_bounds(params, key, jax.tree.map(np.asarray, data), positions, model, estimator)).ravel()[:size]
@@ -81,13 +81,13 @@ def closing_figures(
     """Return the bound on a split by both conventions, for summary.json.
 
     Args:
-      params: of the state that is reported.
-      data: the split, of sequences.
-      model: the four functions.
-      kl: estimator of the KL.
+      params: of the reported state.
+      data: a split of sequences.
+      model: the model of one sequence.
+      kl: the estimator of the KL divergence.
       seed: of the draws.
-      state: which state that is, in words.
-      condition: what the sequences are modelled given.
+      state: the name of the reported state.
+      condition: the condition that the sequences are modelled given.
     """
     lengths = lengths_of(data)
     estimator = aevb.Estimator(NUM_SAMPLES, kl)

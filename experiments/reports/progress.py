@@ -1,12 +1,13 @@
-"""What a person sees while a run goes on, and TensorBoard."""
+"""What a person sees during a run: a progress bar or lines, and TensorBoard."""
 
 import math
+import struct
 import sys
 import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -16,10 +17,11 @@ from experiments.reports.per_step import per_step
 
 NO_LENGTHS: Mapping[str, float] = types.MappingProxyType({})
 _SECONDS_BETWEEN_LINES = 5.0
+_RGBA = 4  # TensorBoard's number for it
 
 
 class Reporter(Protocol):
-    """Told of every evaluation, and closed at the end."""
+    """Receives every evaluation, and is closed at the end."""
 
     def report(self, row: Evaluation) -> None: ...
 
@@ -27,10 +29,17 @@ class Reporter(Protocol):
 
 
 class ProgressBar:
-    """For a terminal: a bar with rate, remaining time and both bounds."""
+    """A bar with the rate, the remaining time and both bounds, for a terminal."""
 
     def __init__(self, name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
-        """A bar called `name` over `total_samples`, of which `done_samples` are done; `lengths` are `mean_lengths`."""
+        """Show a bar.
+
+        Args:
+          name: written before it.
+          total_samples: training samples at its end.
+          done_samples: training samples at its beginning.
+          lengths: `mean_lengths` of the splits, where data are sequences.
+        """
         self._lengths, unit = lengths, f" {_unit(lengths)}"
         self._bar = tqdm(
             total=total_samples, initial=done_samples, desc=name, unit=unit, unit_scale=True, dynamic_ncols=True
@@ -46,10 +55,10 @@ class ProgressBar:
 
 
 class ProgressLines:
-    """For a log file: a line now and then, the last one always."""
+    """A line every few seconds and one at the end, for a log file."""
 
     def __init__(self, name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
-        """Lines that begin with `name`, as for `ProgressBar`."""
+        """Take the arguments of `ProgressBar`; lines begin with `name`."""
         self._lengths = lengths
         self._name, self._total, self._first = name, total_samples, done_samples
         self._start, self._last_line = time.monotonic(), float("-inf")
@@ -68,16 +77,22 @@ class ProgressLines:
         print(f"{self._name}  {row.num_train_samples:,}/{self._total:,} samples  {bounds}{pace}", flush=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class TensorBoard:
-    """Scalars against training samples, in event files."""
+    """Event files of scalars against training samples."""
 
     def __init__(self, folder: Path, first_samples: int, lengths: Mapping[str, float] = NO_LENGTHS):
-        """Event files in `folder`; whatever is there from `first_samples` on is replaced. `lengths`: `mean_lengths`."""
+        """Open an event file in `folder`, which replaces what earlier ones have from `first_samples` on.
+
+        Args:
+          folder: of the run.
+          first_samples: training samples seen so far.
+          lengths: `mean_lengths` of the splits, where data are sequences.
+        """
         self._lengths = lengths
-        # Imported late: not needed to print help or an error.
+        # Imported late: help and errors do not need it.
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=first_samples)
@@ -102,8 +117,31 @@ class TensorBoard:
         self._writer.close()
 
 
+def write_images(folder: Path, figures: Path, num_train_samples: int) -> None:
+    """Write the figures of a run into an event file, so that TensorBoard shows them under IMAGES.
+
+    Args:
+      folder: of the run.
+      figures: the folder of its PNG files.
+      num_train_samples: after which they were drawn.
+    """
+    from tensorboardX import SummaryWriter
+    from tensorboardX.proto import summary_pb2
+
+    messages: Any = summary_pb2
+    # A suffix, since event files are named by the second, and a run may be over in less than one.
+    writer: Any = SummaryWriter(str(folder), filename_suffix=".images")
+    for path in sorted(figures.glob("*.png")):
+        contents = path.read_bytes()
+        width, height = struct.unpack(">II", contents[16:24])  # of the PNG's header
+        image = messages.Summary.Image(width=width, height=height, colorspace=_RGBA, encoded_image_string=contents)
+        summary = messages.Summary(value=[messages.Summary.Value(tag=f"figures/{path.stem}", image=image)])
+        writer.file_writer.add_summary(summary, num_train_samples)
+    writer.close()
+
+
 def progress(name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS) -> Reporter:
-    """A bar on a terminal, lines elsewhere."""
+    """Return a bar on a terminal, lines elsewhere."""
     kind = ProgressBar if sys.stderr.isatty() else ProgressLines
     return kind(name, total_samples, done_samples, lengths)
 
@@ -123,14 +161,14 @@ def _bounds(row: Evaluation, lengths: Mapping[str, float]) -> str:
 
 
 def _by_step(row: Evaluation, lengths: Mapping[str, float]) -> str:
-    """Return the bounds per step in words; of what are no sequences nothing."""
+    """Return the bounds per step in words, nothing where data are not sequences."""
     found = per_step(row, lengths)
     words = [f"{split} {found[f'{split}_elbo_per_step']:.3f}" for split in lengths if f"{split}_elbo_per_step" in found]
     return f"  per step {' '.join(words)}" if words else ""
 
 
 def _levels(row: Evaluation) -> str:
-    """Return the KL divergence and the active units of each level in words; of one level nothing."""
+    """Return the KL divergence and the active units of each level in words, nothing where there is one level."""
     if len(row.test_kl_by_level) < 2:
         return ""
     divergences = " ".join(f"{level} {kl:.2f}" for level, kl in row.test_kl_by_level.items())
@@ -139,7 +177,7 @@ def _levels(row: Evaluation) -> str:
 
 
 def counting(name: str, total: int, unit: str) -> Callable[[int], None]:
-    """Return what is told how many of `total` are done: a bar on a terminal, a line now and then elsewhere."""
+    """Return a function that shows how many of `total` are done, as a bar or, without a terminal, as lines."""
     if sys.stderr.isatty():
         bar = tqdm(total=total, desc=name, unit=unit, dynamic_ncols=True)
 

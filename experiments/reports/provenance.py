@@ -1,4 +1,4 @@
-"""What made a result: versions and device, written beside it."""
+"""The versions and the device that made a result, recorded beside it."""
 
 import platform
 from typing import Any

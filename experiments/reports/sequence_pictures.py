@@ -1,4 +1,4 @@
-"""The pictures of a run on sequences, and MIDI files of what are piano rolls."""
+"""The figures of a run on sequences, and MIDI files of piano rolls."""
 
 import functools
 from pathlib import Path
@@ -15,26 +15,27 @@ from aevb.distributions.levels import ONE_LEVEL
 from aevb.model import Datapoint, Model, Params
 from experiments.configs import Config
 from experiments.reports import midi
+from experiments.reports.figure_files import save_figure
 from experiments.reports.per_step import lengths_of
 
-_SEED = 0  # of which sequences are shown and which samples are drawn
+_SEED = 0  # of the sequences that are shown and the samples that are drawn
 _NUM_SHOWN, _NUM_SAMPLES, _MOST_VALUES, _MOST_STEPS = 2, 4, 6, 400
 _NUM_DRAWS = 16  # of z, for the mean of p(x|z)
 _MOST_EVALUATED, _NUM_EVALUATED_DRAWS, _CHUNK_SIZE = 500, 10, 20
-_ROLLS = "rolls"  # what a data set of piano rolls calls them
+_ROLLS = "rolls"  # the name of the arrays of a data set of piano rolls
 
 
 def draw_sequences(
     folder: Path, config: Config, model: Model, params: Params, test: Dataset, title: str, has_encoder: bool
 ) -> None:
-    """Write the figures of sequences into `folder`, and beside it MIDI files of samples where there are keys.
+    """Write the figures of sequences into `folder`, and for piano rolls MIDI files of samples beside it.
 
     Args:
-      folder: of figures.
+      folder: of the figures.
       config: of the run.
-      model: the four functions.
+      model: the model of one sequence.
       params: of the state that is drawn.
-      test: the split.
+      test: the test split.
       title: of the figures.
       has_encoder: whether q was trained, so that there are reconstructions and a bound.
     """
@@ -54,7 +55,7 @@ def draw_sequences(
 
 
 def _samples(config: Config, model: Model, params: Params, test: Dataset) -> dict[str, np.ndarray]:
-    """Return samples `[T, D]` by what they are called; given a label, one of each of the first classes."""
+    """Return samples `[T, D]` by name; of a model given labels, one for each of the first classes."""
     sample = functools.partial(posterior.sample, params, jax.random.key(_SEED), model=model, mean=False)
     if config.data.condition == "none":
         return {f"sample {number}": np.asarray(each) for number, each in enumerate(sample(_NUM_SAMPLES), 1)}
@@ -94,24 +95,24 @@ def _draw(path: Path, test: Dataset, panels: list[tuple[str, np.ndarray]], title
         _draw_lines(path, [figures.Lines(name, None, values) for name, values in panels], title)
         return
     label, first = ("MIDI pitch", LOWEST_PITCH) if test.main == _ROLLS else ("value", 0)
-    figures.save(figures.rolls(panels, title, label, first), path)
+    save_figure(figures.rolls(panels, title, label, first), path)
 
 
 def _draw_lines(path: Path, panels: list[figures.Lines], title: str) -> None:
     count = min(panels[0].lines.shape[1], _MOST_VALUES)
     cut = [figures.Lines(name, None if x is None else x[:, :count], lines[:, :count]) for name, x, lines in panels]
-    figures.save(figures.sequence_lines(cut, [f"value {number}" for number in range(1, count + 1)], title), path)
+    save_figure(figures.sequence_lines(cut, [f"value {number}" for number in range(1, count + 1)], title), path)
 
 
 def _are_rolls(test: Dataset) -> bool:
-    """Tell whether sequences are better shown as pictures than as lines: many values, all of them 0 or 1."""
+    """Tell whether sequences are shown as pictures rather than lines: they have many values, all 0 or 1."""
     return test.image_shape[1] > _MOST_VALUES and test.images.dtype == np.uint8 and test.max_value == 1
 
 
 def _draw_by_step(
     folder: Path, config: Config, model: Model, params: Params, test: Dataset, chosen: np.ndarray, title: str
 ) -> None:
-    """Draw what each step adds to the bound; of a model whose likelihood does not come step by step nothing."""
+    """Draw what each step adds to the bound, if the model's likelihood is a sum over steps."""
     estimator = aevb.Estimator(_NUM_EVALUATED_DRAWS, config.objective.reported_kl or config.objective.kl)
     xs = _datapoints(config, test, chosen)
     bound = aevb.evaluate(params, jax.random.key(_SEED), xs, model, estimator, chunk_size=_CHUNK_SIZE)
@@ -123,4 +124,4 @@ def _draw_by_step(
     reconstruction, kl = (len(chosen) * np.asarray(each) for each in terms)
     title = f"{title}: {test.split} bound by step, {len(chosen)} sequences"
     figure = figures.bound_by_step(reconstruction, kl, counts, title)
-    figures.save(figure, folder / "bound_by_step.png")
+    save_figure(figure, folder / "bound_by_step.png")

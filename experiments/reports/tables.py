@@ -1,4 +1,4 @@
-"""Rows of results, for people and for programs."""
+"""Rows of results, printed as tables and written as CSV."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows of the same keys, a column as wide as its longest cell."""
+    """Print rows with the same keys, each column as wide as its longest cell."""
     cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     print()
@@ -22,7 +22,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of the same keys, at once."""
+    """Write rows with the same keys as CSV, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     with partial.open("w", newline="") as file:
@@ -33,7 +33,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def curve_rows(label: Mapping[str, Any], histories: Sequence[Sequence["Evaluation"]]) -> list[dict[str, Any]]:
-    """A row for each evaluation of each seed, bounds in nats, behind what `label` says of all of them."""
+    """Return one row per evaluation and seed, with bounds in nats, each after the columns of `label`."""
     return [
         {
             **label,
@@ -77,10 +77,13 @@ _COLUMNS = {  # heading: field of summary.json
 
 
 def print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
-    """Print the closing table of finished runs: their folders and the contents of their summary.json.
+    """Print the closing table of finished runs.
+
+    Args:
+      runs: folders, and the contents of their summary.json.
 
     Raises:
-      RunError: one of these is damaged.
+      RunError: a summary is damaged.
     """
     try:
         _print_runs(runs)
@@ -113,7 +116,7 @@ def _print_runs(runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
 
 
 def _print_levels(folder: Path | None, row: Mapping[str, Any]) -> None:
-    """Print the KL divergence and the active units of each level, where there are levels."""
+    """Print the KL divergence and the active units of each level, if there are levels."""
     divergences, units = row.get("test_kl_by_level"), row.get("active_units_by_level") or {}
     if divergences:
         words = [
@@ -124,7 +127,7 @@ def _print_levels(folder: Path | None, row: Mapping[str, Any]) -> None:
 
 
 def _print_per_step(folder: Path, row: Mapping[str, Any]) -> None:
-    """Print the bound on sequences by both conventions, and how to estimate what it is a bound on."""
+    """Print the bound on sequences by both conventions, and the command that estimates log p(x)."""
     if not (found := row.get("per_step")):
         return
     print(

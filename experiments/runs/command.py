@@ -55,6 +55,7 @@ def define_run_flags(workdir: str) -> None:
     )
     flags.DEFINE_bool("keep_all_checkpoints", False, "Keep every checkpoint instead of the last few and the best.")
     flags.DEFINE_bool("draw_pictures", True, "Draw the figures of each run in its folder.")
+    shared_flags.define_figure_flags()
     distributed.define_flags()
     flags.DEFINE_bool("resume", False, "Resume the run in the folder; a finished run is left as it is.")
 
@@ -98,7 +99,7 @@ def _report(results: Sequence[tuple[Run, Outcome]], base: Path, title: str) -> N
         from experiments.reports import pictures
 
         labelled = [
-            (model_arguments.joined(run.config.model.arguments["latent_dim"]), outcome.history)
+            (f"latent {model_arguments.joined(run.config.model.arguments['latent_dim'])}", outcome.history)
             for run, outcome in results
         ]
         pictures.draw_curves(base / "figures", labelled, figures.literal(f"{title}, by latent size"))

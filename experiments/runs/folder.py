@@ -43,7 +43,7 @@ class RunFolder:
     summary.json   the final figures; its presence means that the run is finished
     diverged.txt   why training stopped, if the bound or a gradient was not finite; removed when the run resumes
     checkpoints/   Orbax
-    figures/       PNG
+    figures/       PNG, and the numbers drawn as CSV
     events.*       TensorBoard
     .lock          held by the process that writes; the kernel releases it however that process ends
     """

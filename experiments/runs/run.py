@@ -247,9 +247,11 @@ def _finish(member: _Opened, end: End, splits: Splits, options: Options) -> Outc
     if options.draw_pictures:
         # Imported late: matplotlib takes two seconds, and an error should not wait for it.
         from experiments.reports import pictures
+        from experiments.reports.progress import write_images
 
         params = params_of_model(run.config, end.state.params if best is None else best)
         pictures.draw_all(folder.figures, run.config, params, splits.test, recorder.history, run.name)
+        write_images(folder.path, folder.figures, recorder.history[-1].num_train_samples)
     summary = closing_summary(run.config, run.name, splits, recorder.history, end.state, best, options.stream)
     folder.write_summary(summary)
     return Outcome(summary, recorder.history)

@@ -71,6 +71,7 @@ def run() -> None:
     )
     flags.DEFINE_integer("num_particles", 20, "Particles for log p(x | class).", lower_bound=1)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/actions.")
     launch.start(_run_all)
 
@@ -140,6 +141,7 @@ def _draw(workdir: Path, task: "Task", results: "Mapping[str, list[Result]]") ->
 
     from aevb import figures
     from aevb.classification import bayes_rule, reliability
+    from experiments.reports.figure_files import save_figure
     from experiments.studies.actions_data import log_frequencies
     from experiments.studies.actions_scores import NUM_BINS, confusion
 
@@ -152,8 +154,8 @@ def _draw(workdir: Path, task: "Task", results: "Mapping[str, list[Result]]") ->
         reliabilities[_TITLES[model]] = reliability(pooled, np.tile(labels, len(found)), NUM_BINS)
     num_seeds = len(next(iter(results.values())))
     title = f"{task.name}, {len(labels)} test sequences" + (f", {num_seeds} seeds" if num_seeds > 1 else "")
-    figures.save(figures.confusion_matrices(confusions, task.label_names, title), workdir / "confusion.png")
-    figures.save(figures.reliability_diagram(reliabilities, title), workdir / "calibration.png")
+    save_figure(figures.confusion_matrices(confusions, task.label_names, title), workdir / "confusion.png")
+    save_figure(figures.reliability_diagram(reliabilities, title), workdir / "calibration.png")
 
 
 def _write(

@@ -73,6 +73,7 @@ def run() -> None:
     flags.DEFINE_integer("num_draws", 200, "Draws of z per sequence.", lower_bound=2)
     flags.DEFINE_integer("seed", 0, "Seed for choosing sequences and for the draws.", lower_bound=0)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default `completions` in the run folder.")
     launch.start(_complete)
 
@@ -226,6 +227,7 @@ def _draw(workdir: Path, done: list[Completed], test: "np.ndarray", lengths: "np
     from aevb import figures
     from aevb.data.sources.jsb_chorales import LOWEST_PITCH
     from experiments.reports import midi
+    from experiments.reports.figure_files import save_figure
 
     end, labels = lengths[0], {"y_label": "MIDI pitch", "first": LOWEST_PITCH} if has_keys else {}
     heard = {"test": test[0, :end]}
@@ -238,18 +240,18 @@ def _draw(workdir: Path, done: list[Completed], test: "np.ndarray", lengths: "np
             *((f"completion {number}", draw) for number, draw in enumerate(draws[:2], 1)),
         ]
         title = f"A test sequence without {_TASKS[each.task.name]}"
-        figures.save(figures.rolls(panels, title, **labels), workdir / f"{each.task.name}.png")
+        save_figure(figures.rolls(panels, title, **labels), workdir / f"{each.task.name}.png")
         chosen = ~np.isnan(each.task.held_out)
         chances = {name: values[chosen] for name, values in each.chances.items()}
         reliability = figures.reliability(
             chances, each.task.held_out[chosen], f"{len(test)} test sequences: {_TASKS[each.task.name]}"
         )
-        figures.save(reliability, workdir / f"{each.task.name}_reliability.png")
+        save_figure(reliability, workdir / f"{each.task.name}_reliability.png")
         heard |= {f"{each.task.name}_{number}": draw for number, draw in enumerate(draws[:2], 1)}
         if each.task.name == "forecast":
             curves = {name: _by_steps_ahead(values, lengths) for name, values in each.log_likelihoods.items()}
             title = f"Forecasts of {len(test)} test sequences from their first half"
-            figures.save(figures.by_horizon(curves, "nats per step", title), workdir / "forecast_by_horizon.png")
+            save_figure(figures.by_horizon(curves, "nats per step", title), workdir / "forecast_by_horizon.png")
     if has_keys:
         midi.write_all(workdir / "midi", heard, LOWEST_PITCH)
 

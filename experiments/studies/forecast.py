@@ -63,6 +63,7 @@ def run() -> None:
     flags.DEFINE_integer("num_draws", 500, "Futures drawn per origin.", lower_bound=10)
     flags.DEFINE_integer("seed", 0, "Seed for initial weights, training and draws.", lower_bound=0)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/forecast.")
     launch.start(_compare)
 
@@ -222,6 +223,7 @@ def _draw(
     import numpy as np
 
     from aevb import figures
+    from experiments.reports.figure_files import save_figure
 
     last_whole = np.flatnonzero(test.origins + _FLAGS.horizon <= len(series.values))
     last = int(last_whole[-1]) if len(last_whole) else 0
@@ -235,14 +237,14 @@ def _draw(
             values = series.values[shown, 0]
             panels.append(figures.Fan(title, series.times[shown], values, times, each[row, :, : len(times), 0]))
     count = len(panels) // len(draws)
-    figures.save(figures.fans(panels, count, series.time_name, f"{series.name}: forecasts"), workdir / "forecasts.png")
+    save_figure(figures.fans(panels, count, series.time_name, f"{series.name}: forecasts"), workdir / "forecasts.png")
     title = f"{series.name}: forecasts from {len(test.origins)} origins"
     by_horizon = {name: np.nanmean(each.crps, axis=(0, 2)) for name, each in scores.items()}
-    figures.save(figures.by_horizon(by_horizon, "CRPS", title), workdir / "scores.png")
+    save_figure(figures.by_horizon(by_horizon, "CRPS", title), workdir / "scores.png")
     levels = np.arange(0.05, 1, 0.05)
     shares = {name: each.coverage(levels) for name, each in scores.items()}
     calibration = figures.calibration(levels, shares, series.num_test, f"{title}, all horizons")
-    figures.save(calibration, workdir / "calibration.png")
+    save_figure(calibration, workdir / "calibration.png")
 
 
 def _write(

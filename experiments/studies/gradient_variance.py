@@ -57,6 +57,7 @@ def run() -> None:
     flags.DEFINE_integer("num_epochs", 1, "Training epochs before the second measurement.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed for initial weights, training, minibatch and noise.")
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/gradient_variance.")
     launch.start(_measure_all)
 
@@ -237,6 +238,8 @@ def _write(workdir: Path, rows: list[dict[str, Any]], seconds: float) -> None:
     import numpy as np
 
     from aevb import figures
+    from experiments import defaults
+    from experiments.reports.figure_files import save_figure
 
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     of_first = [row for row in rows if row["stage"] == stages[0]]
@@ -250,10 +253,8 @@ def _write(workdir: Path, rows: list[dict[str, Any]], seconds: float) -> None:
     variances = np.array(
         [[[r[part]["total_variance"] for r in rows if r["stage"] == stage] for stage in stages] for part in _PARTS]
     )
-    title = f"{_FLAGS.dataset}, latent {_FLAGS.latent_dim}: total variance of a minibatch's gradient"
-    figures.save(
-        figures.gradient_variances(variances, _PARTS, stages, groups, title), workdir / "gradient_variance.png"
-    )
+    title = f"{defaults.TITLES[_FLAGS.dataset]}, latent {_FLAGS.latent_dim}: total variance of a minibatch's gradient"
+    save_figure(figures.gradient_variances(variances, _PARTS, stages, groups, title), workdir / "gradient_variance.png")
     names = ("dataset", "latent_dim", "hidden_dim", "num_samples", "num_draws", "num_epochs", "seed")
     results = {
         **{name: _FLAGS[name].value for name in names},

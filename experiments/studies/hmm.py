@@ -45,6 +45,7 @@ def run() -> None:
     flags.DEFINE_float("pseudo_count", 0.1, "Pseudo-count added to every expected count.", lower_bound=0.0)
     flags.DEFINE_integer("seed", 0, "Seed for the random starts.", lower_bound=0)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/hmm.")
     launch.start(_compare)
 
@@ -175,18 +176,19 @@ def _print_table(data: "Data", sizes: "list[Size]") -> None:
 
 def _draw(workdir: Path, data: "Data", emission: Any, sizes: "list[Size]") -> None:
     from aevb import figures
+    from experiments.reports.figure_files import save_figure
     from experiments.studies import hmm_sizes
 
     title = f"{figures.literal(data.name)}, hidden Markov models"
-    figures.save(
-        figures.log_likelihoods([size.curve for size in sizes], f"{title}: log p (nats per time step)"),
+    save_figure(
+        figures.log_likelihoods([size.curve for size in sizes], title),
         workdir / "log_likelihood.png",
     )
     for size in sizes:
         transition, means, values = hmm_sizes.ordered(size, emission, data)
         of_size = f"{title}: {len(transition):,} states"
         path = workdir / f"states_{len(transition)}.png"
-        figures.save(figures.hidden_states(transition, means, values, of_size), path)
+        save_figure(figures.hidden_states(transition, means, values, of_size), path)
 
 
 def _write(workdir: Path, data: "Data", family: str, sizes: "list[Size]") -> None:

@@ -87,6 +87,7 @@ def run() -> None:
     flags.DEFINE_integer("num_shown", 10, "Images in the figure.", lower_bound=1)
     flags.DEFINE_integer("chunk_size", 100, "Images processed at a time.", lower_bound=1)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default a folder in the run folder.")
     launch.start(_inpaint)
 
@@ -298,6 +299,7 @@ def _write(
 ) -> None:
     import numpy as np
 
+    from experiments import defaults
     from experiments.reports.inpainting import draw
     from experiments.reports.provenance import provenance
     from experiments.reports.tables import write_csv
@@ -308,7 +310,7 @@ def _write(
         images |= {f"{name}_mean": task.images(imputed.mean), f"{name}_draws": task.images(imputed.draws)}
     np.savez(workdir / "images.npz", **images)
     if len(task.image_shape) in (2, 3):
-        title = f"{config.data.name} ({config.objective.binarization}), test images, and E[x | seen]"
+        title = f"{defaults.title_of(config.data)} ({config.objective.binarization}), test images, and E[x | seen]"
         draw(workdir / "inpaint.png", images, {name: _METHODS[name] for name in found}, _FLAGS.num_shown, title)
     names = ("checkpoint", "mask", "noise", "num_samples", *_COUNTS, "num_importance_samples", "seed")
     results = {

@@ -77,6 +77,7 @@ def run() -> None:
     flags.DEFINE_integer("num_draws", 1000, "Draws per test row for log p(y | x) and intervals.", lower_bound=10)
     flags.DEFINE_integer("seed", 0, "Seed for the first split, initial weights, training and draws.", lower_bound=0)
     shared_flags.define_data_flags(has_originals=False)
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/regression.")
     launch.start(_compare)
 
@@ -253,14 +254,14 @@ def _cell(value: float | None) -> str:
 
 
 def _draw(workdir: Path, table: "Table", splits: "list[Split]", fitted: dict[str, list[Fitted]]) -> None:
-    from aevb import figures
+    from experiments.reports.figure_files import save_figure
     from experiments.studies import regression_figures
 
     of_first = {_MODELS[name]: (runs[0].model, runs[0].params) for name, runs in fitted.items()}
     noise = regression_figures.noise(table, splits[0], of_first, _FLAGS.seed)
-    figures.save(noise, workdir / "noise.png")
+    save_figure(noise, workdir / "noise.png")
     transforms = {_MODELS[name]: _pooled(runs) for name, runs in fitted.items()}
-    figures.save(regression_figures.calibration(table, transforms), workdir / "calibration.png")
+    save_figure(regression_figures.calibration(table, transforms), workdir / "calibration.png")
 
 
 def _write(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from aevb import Model, figures, prediction
 from aevb.model import Params
@@ -19,7 +18,7 @@ _LEVELS = np.arange(0.05, 1, 0.05)
 Fits = Mapping[str, tuple[Model, Params]]
 
 
-def noise(table: Table, split: Split, fits: Fits, seed: int) -> Figure:
+def noise(table: Table, split: Split, fits: Fits, seed: int) -> figures.Drawing:
     """Draw maps of p(y | x) if x and y are scalars, else slices at three test rows."""
     key = jax.random.key(seed)
     if split.x.shape[1] == split.y.shape[1] == 1:
@@ -27,7 +26,7 @@ def noise(table: Table, split: Split, fits: Fits, seed: int) -> Figure:
     return _slices(table, split, fits, key)
 
 
-def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> Figure:
+def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> figures.Drawing:
     """Draw the coverage of central intervals at every level.
 
     Args:
@@ -41,7 +40,7 @@ def calibration(table: Table, transforms: Mapping[str, np.ndarray]) -> Figure:
     return figures.calibration(_LEVELS, shares, num_distinct, title)
 
 
-def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
+def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> figures.Drawing:
     x, y = (
         np.linspace(values.min(), values.max(), size) for values, size in zip((split.x, split.y), _GRID, strict=True)
     )
@@ -55,7 +54,7 @@ def _maps(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
     return figures.density_maps(densities, x, y, (split.x[:, 0], split.y[:, 0]), f"{table.name}: learned noise")
 
 
-def _slices(table: Table, split: Split, fits: Fits, key: jax.Array) -> Figure:
+def _slices(table: Table, split: Split, fits: Fits, key: jax.Array) -> figures.Drawing:
     """Draw p(y | x) of the first column of y, at test rows with a low, a median and a high mean of the first model."""
     model, params = next(iter(fits.values()))
     means = prediction.predict(params, key, split.test.condition, model, 1000).mean(1)[:, 0]

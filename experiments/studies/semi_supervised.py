@@ -57,6 +57,7 @@ def run() -> None:
     )
     flags.DEFINE_integer("num_m1_epochs", 50, "Epochs of M1.", lower_bound=1)
     shared_flags.define_data_flags()
+    shared_flags.define_figure_flags()
     flags.DEFINE_string("workdir", None, "Output folder; by default under runs/semi_supervised.")
     launch.start(_run_all)
 
@@ -169,6 +170,7 @@ def _draw_analogies(workdir: Path, model: str, result: "Result", job: "Job", m1:
     import numpy as np
 
     from aevb import figures
+    from experiments.reports.figure_files import save_figure
     from experiments.studies.few_labels import analogies
 
     xs, made = analogies(result.params, job, 10)
@@ -179,12 +181,14 @@ def _draw_analogies(workdir: Path, model: str, result: "Result", job: "Job", m1:
     side = round(flat.shape[1] ** 0.5)
     title = f"{_TITLES[model]}: test images, and their style in every class"
     figure = figures.image_grid(flat.reshape(-1, side, side), num_columns, title)
-    figures.save(figure, workdir / f"{model}_analogies.png")
+    save_figure(figure, workdir / f"{model}_analogies.png")
 
 
 def _draw_errors(workdir: Path, model: str, results: "Sequence[Result]") -> None:
     from aevb import figures
+    from experiments import defaults
+    from experiments.reports.figure_files import save_figure
 
     curves = [(f"seed {result.summary['seed']}", result.errors) for result in results]
-    title = f"{_TITLES[model]}, {_FLAGS.dataset}, {_FLAGS.num_labels} labels"
-    figures.save(figures.error_curves(curves, title), workdir / f"{model}_errors.png")
+    title = f"{_TITLES[model]}, {defaults.TITLES.get(_FLAGS.dataset, _FLAGS.dataset)}, {_FLAGS.num_labels} labels"
+    save_figure(figures.error_curves(curves, title), workdir / f"{model}_errors.png")

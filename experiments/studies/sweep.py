@@ -1,7 +1,7 @@
 """Train every combination of settings and compare them in a table and a figure. The command is `experiments.sweep`."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,35 +90,49 @@ def _defaults_left(config: Config) -> Iterator[str]:
 def _report(wanted: Sequence[Config], axes: Sequence[str]) -> None:
     # Imported late: matplotlib takes two seconds.
     from aevb import figures
-    from experiments.reports import pictures
+    from experiments.reports.figure_files import save_figure
 
     histories, damaged = _histories(wanted, axes)
     panels: dict[Config, dict[float, list]] = {}
     for config, history in histories.items():
-        rate = config.optimizer.learning_rate
         curves = panels.setdefault(configs.change(config, learning_rate=1.0, seed=0), {})
-        if history:
-            curves.setdefault(rate, []).append(history)
-    drawn = [
-        figures.Panel(
-            _title(config, axes),
-            [pictures.curve(f"learning rate {rate:g}", seeds) for rate, seeds in curves.items()],
-        )
-        for config, curves in panels.items()
-    ]
+        curves.setdefault(config.optimizer.learning_rate, []).append((_state(config, history, damaged), history))
+    drawn = [_panel(_title(config, axes), curves) for config, curves in panels.items()]
     path = Path(_FLAGS.workdir) / "sweep.png"
-    figures.save(figures.bound_panels(drawn, num_columns=5, y_quantile=_BELOW_THE_AXIS), path)
+    figure = figures.bound_panels(drawn, num_columns=3, y_quantile=_BELOW_THE_AXIS)
+    save_figure(figure, path, data=())
+    if figure.data:
+        figures.write_data(path.with_name("sweep_curves.csv"), figure.data)
     has_valid = any(history and math.isfinite(history[-1].valid_elbo) for history in histories.values())
     rows, why = [], []
     for config, history in histories.items():
-        state = "damaged" if config in damaged else "finished" if history else "diverged"
-        rows.append(_row(config, axes, history, has_valid) | {"state": state})
+        rows.append(_row(config, axes, history, has_valid) | {"state": _state(config, history, damaged)})
         why.append(damaged.get(config) or ("" if history else members.why_diverged(config, axes)))
     write_csv(path.with_suffix(".csv"), [row | {"why": words} for row, words in zip(rows, why, strict=True)])
     print_table(rows)
     print(f"table: {path.with_suffix('.csv')}\nfigure: {path}")
     if damaged:
         raise RunError(f"{len(damaged)} of {len(wanted)} runs are damaged: {how_to_repair(Path(_FLAGS.workdir))}")
+
+
+def _state(config: Config, history: Sequence | None, damaged: Collection[Config]) -> str:
+    return "damaged" if config in damaged else "finished" if history else "diverged"
+
+
+def _panel(title: str, of_rates: dict[float, list]) -> Any:
+    """Return the panel of states and histories by learning rate; runs without a result are named in it."""
+    from aevb import figures
+    from experiments.reports import pictures
+
+    curves, notes = [], []
+    for rate, seeds in of_rates.items():
+        label = f"learning rate {rate:g}"
+        if finished := [history for state, history in seeds if state == "finished"]:
+            curves.append(pictures.curve(label, finished))
+        for lost in ("diverged", "damaged"):
+            if number := sum(state == lost for state, _ in seeds):
+                notes.append(f"{label}: {'' if number == len(seeds) else f'{number} of {len(seeds)} seeds '}{lost}")
+    return figures.Panel(title, curves, notes=notes)
 
 
 def _histories(
