@@ -5,6 +5,7 @@ without end. Here the caller gets the error.
 """
 
 import contextlib
+import itertools
 import socket
 import struct
 import time
@@ -23,7 +24,7 @@ class EventFile:
         Args:
           folder: the folder of the run.
           first_samples: if given, TensorBoard drops what older files of the folder hold from here on.
-          suffix: the end of the name. Names contain the second of their creation, and two files may share it.
+          suffix: the end of the name.
 
         Raises:
           OSError: the file cannot be written.
@@ -34,8 +35,7 @@ class EventFile:
 
         self._event_types: Any = event_pb2
         self._summary_types: Any = summary_pb2
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}{suffix}"
-        self._records: Any = RecordWriter(str(folder / name))
+        self._records: Any = RecordWriter(str(_new_path(folder, suffix)))
         self._write(file_version="brain.Event:2")
         if first_samples is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # pyright: ignore[reportAttributeAccessIssue]
@@ -69,3 +69,10 @@ class EventFile:
     def _write(self, **fields: Any) -> None:
         event = self._event_types.Event(wall_time=time.time(), **fields)
         self._records.write(event.SerializeToString())
+
+
+def _new_path(folder: Path, suffix: str) -> Path:
+    """Return a name that TensorBoard recognizes and that no file has: names contain the second of their creation."""
+    stem = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}"
+    names = itertools.chain([stem], (f"{stem}.{number}" for number in itertools.count(1)))
+    return next(path for name in names if not (path := folder / f"{name}{suffix}").exists())

@@ -1,23 +1,22 @@
 """What a person sees during a run: a progress bar or lines, and TensorBoard."""
 
 import math
-import struct
 import sys
 import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tqdm import tqdm
 
 from aevb.training import Evaluation
 from aevb.training.history import ONLY_SOME_HAVE
+from experiments.reports.event_files import EventFile
 from experiments.reports.per_step import per_step
 
 NO_LENGTHS: Mapping[str, float] = types.MappingProxyType({})
 _SECONDS_BETWEEN_LINES = 5.0
-_RGBA = 4  # TensorBoard's number for it
 
 
 class Reporter(Protocol):
@@ -92,10 +91,7 @@ class TensorBoard:
           lengths: `mean_lengths` of the splits, where data are sequences.
         """
         self._lengths = lengths
-        # Imported late: help and errors do not need it.
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_samples)
+        self._events = EventFile(folder, first_samples)
 
     def report(self, row: Evaluation) -> None:
         if math.isnan(row.train_elbo):
@@ -106,15 +102,15 @@ class TensorBoard:
         if row.active_units is not None:
             values["active_units"] = row.active_units
         for name, value in (values | per_step(row, self._lengths)).items():
-            self._writer.add_scalar(name, value, row.num_train_samples)
+            self._events.add_scalar(name, value, row.num_train_samples)
         if len(row.test_kl_by_level) > 1:
             for name in ("test_kl_by_level", "active_units_by_level"):
                 for level, value in getattr(row, name).items():
-                    self._writer.add_scalar(f"{name}/{level}", value, row.num_train_samples)
-        self._writer.flush()
+                    self._events.add_scalar(f"{name}/{level}", value, row.num_train_samples)
+        self._events.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        self._events.close()
 
 
 def write_images(folder: Path, figures: Path, num_train_samples: int) -> None:
@@ -125,19 +121,13 @@ def write_images(folder: Path, figures: Path, num_train_samples: int) -> None:
       figures: the folder of its PNG files.
       num_train_samples: after which they were drawn.
     """
-    from tensorboardX import SummaryWriter
-    from tensorboardX.proto import summary_pb2
-
-    messages: Any = summary_pb2
-    # A suffix, since event files are named by the second, and a run may be over in less than one.
-    writer: Any = SummaryWriter(str(folder), filename_suffix=".images")
-    for path in sorted(figures.glob("*.png")):
-        contents = path.read_bytes()
-        width, height = struct.unpack(">II", contents[16:24])  # of the PNG's header
-        image = messages.Summary.Image(width=width, height=height, colorspace=_RGBA, encoded_image_string=contents)
-        summary = messages.Summary(value=[messages.Summary.Value(tag=f"figures/{path.stem}", image=image)])
-        writer.file_writer.add_summary(summary, num_train_samples)
-    writer.close()
+    events = EventFile(folder, suffix=".images")
+    try:
+        for path in sorted(figures.glob("*.png")):
+            events.add_png(f"figures/{path.stem}", path.read_bytes(), num_train_samples)
+        events.flush()
+    finally:
+        events.close()
 
 
 def progress(name: str, total_samples: int, done_samples: int, lengths: Mapping[str, float] = NO_LENGTHS) -> Reporter:
