@@ -28,9 +28,6 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_vendor", "README.md", "inventories/README.md", "results/*", "**/.ipynb_checkpoints"]
 nitpicky = True
-nitpick_ignore = [
-    ("py:exc", "As log_likelihood.")
-]  # a sentence in place of an error's name, in the docstring of `hidden_markov.fit`
 
 # Pages. `colon_fence` and `dollarmath` are the Markdown extensions that the pages use most.
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
