@@ -17,7 +17,7 @@ from aevb.durable import make_folder, write_whole
 from aevb.figures.style import STYLE, Drawing
 
 FORMATS = ("png", "pdf", "svg")
-"""What figures can be saved as."""
+"""The formats that `save` can write."""
 
 # Without dates, so that the same figure is the same file.
 _METADATA: Mapping[str, Any] = {"png": {}, "pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
