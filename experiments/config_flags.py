@@ -206,8 +206,9 @@ def _limits(setting: Setting) -> str:
     """Describe the unit and the range of a setting."""
     least = "positive" if setting.above == 0 else "" if setting.minimum is None else f"at least {setting.minimum:g}"
     most = "" if setting.maximum is None else f"at most {setting.maximum:.10g}"
-    words = ", ".join(word for word in (setting.unit, least, most) if word)
-    return f" ({words})" if words else ""
+    unit = f"in {setting.unit}" if setting.unit else ""
+    words = ", ".join(word for word in (unit, least, most) if word)
+    return f" {words[0].upper()}{words[1:]}." if words else ""
 
 
 def _choices(field: Field) -> tuple[str, ...]:
