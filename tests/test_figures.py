@@ -191,6 +191,9 @@ def test_a_collapsed_posterior_looks_collapsed():
         assert low < -3
         assert high > 3
     assert {row["class"] for row in figure.data} == {"0", "1", "2"}
+    assert not axes.texts  # names would cover the points
+    spread = figures.latent_scatter(100 * means, np.arange(200) % 3, "title")
+    assert spread.axes[0].texts
 
 
 def test_another_prior_is_drawn_by_its_density(tmp_path):

@@ -206,7 +206,7 @@ def log_axis(axes: Axes) -> None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     elif high < low * 10**_FEW_DECADES:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+        axes.xaxis.set_major_formatter(EngFormatter(places=0, sep="") if low >= 1 else StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

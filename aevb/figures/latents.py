@@ -180,8 +180,10 @@ def _scatter(axes: Axes, means: np.ndarray, labels: np.ndarray, size: float) -> 
 
 
 def _write_names(axes: Axes, means: np.ndarray, labels: np.ndarray | None, names: dict[Any, str]) -> None:
-    """Write the name of each class at its median, unless another name is there already."""
+    """Write the name of each class at its median, unless another name is there already or names would cover all."""
     reach, taken = 0.06 * float(np.ptp(axes.get_xlim())), np.zeros((0, 2))
+    if np.ptp(means, axis=0).max() < 4 * reach:
+        return
     for value, name in list(names.items())[:_MOST_NAMED]:
         place = np.median(means[labels == value], axis=0)
         if len(taken) and np.hypot(*(taken - place).T).min() < reach * max(1, 0.5 * len(name)):

@@ -82,6 +82,7 @@ def sequence_lines(panels: Sequence[Lines], names: Sequence[str], title: str) ->
                 figure.record({"x": number_of, "y": values}, panel=panel.title, curve=name, what="observed")
         axes.set_title(panel.title)
     grid[-1].set_xlabel("step")
+    grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     has_values = any(panel.values is not None for panel in panels)
     entries = [key(look, literal(name), look.line) for look, name in zip(all_looks, names, strict=True)]
     legend_below(figure, entries if has_values else grid[0].get_legend_handles_labels()[0])
@@ -121,6 +122,7 @@ def _count_axis(axes: Axes, steps: np.ndarray, counts: np.ndarray) -> None:
     axes.set_ylim(bottom=0)
     axes.set_ylabel("sequences")
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _used(panels: Sequence[tuple[str, np.ndarray]]) -> tuple[int, int]:
