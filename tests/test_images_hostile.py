@@ -285,7 +285,7 @@ FLAGS = {
     "blue": good("--colour=blue: value should be one of <rgb|grey>", "--colour=blue", suffix=""),
     "test_fraction of 0": good("test_fraction must be positive", "--test_fraction=0"),
     "test_fraction of 1": good("test_fraction must be a number between 0 and 1, got 1.0", "--test_fraction=1"),
-    "test_fraction of 2": good("test_fraction must be a number between 0 and 1, got 2.0", "--test_fraction=2"),
+    "test_fraction of 2": good("test_fraction must be at most 1, got 2.0", "--test_fraction=2"),
     "test_fraction of NaN": good("test_fraction must be positive and finite, got nan", "--test_fraction=nan"),
     "test_fraction of little": good("too few to set", "--test_fraction=0.001"),
     "max_value of 0": good("max_value must be at least 1, got 0", "--max_value=0"),
