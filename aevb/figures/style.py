@@ -15,7 +15,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 STYLE: Any = {
     "font.size": 8,
@@ -111,6 +113,18 @@ class Drawing(Figure):
         self.data += [names | dict(zip(columns, row, strict=True)) for row in zip(*arrays, strict=True)]
 
 
+class _RoundedLayout(ConstrainedLayoutEngine):
+    """Constrained layout, rounded: the last bits of its solver vary, and SVG files have names made from them."""
+
+    def execute(self, fig: Figure) -> None:
+        """Lay out the axes."""
+        super().execute(fig)
+        for axes in fig.axes:
+            box = axes.get_position(original=True)
+            axes.set_position(Bbox(np.round(box.get_points(), 6)), which="original")
+            axes.set_in_layout(True)
+
+
 Function = TypeVar("Function")
 
 
@@ -123,7 +137,7 @@ def new_drawing(width: float, height: float, title: str) -> Drawing:
     """Return a figure of that width and, without its title, that height in inches."""
     words = wrapped(title, width)
     lines = words.count("\n") + 1 if words else 0
-    figure = Drawing(figsize=(width, height + 0.17 * lines), layout="constrained")
+    figure = Drawing(figsize=(width, height + 0.17 * lines), layout=_RoundedLayout())
     if words:
         figure.suptitle(words)
     return figure
