@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from aevb.figures.style import COLUMN, TEXT, Drawing, new_drawing, styled, wrapped
 
 _GAP = 1  # pixels between the images of a grid, before enlargement
-_DOTS = 200  # per inch of the PNG: a grid with more pixels than a column has gets the full width
+_DOTS = 200  # per inch of the PNG
 
 
 @styled
@@ -84,7 +84,10 @@ def image_rows(blocks: Sequence[tuple[str, np.ndarray]], title: str) -> Drawing:
 def show(axes: Axes, canvas: np.ndarray) -> None:
     """Show an image `[H, W]` or `[H, W, C]` of intensities, one unit per pixel from the upper left corner."""
     height, width = canvas.shape[:2]
-    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="auto", extent=(0, width, height, 0))
+    room = axes.get_window_extent().width / axes.figure.dpi * _DOTS
+    # Enlarged pixels keep their colours; of reduced ones, "nearest" would drop whole lines.
+    interpolation = "nearest" if width <= room else "auto"
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation=interpolation, extent=(0, width, height, 0))
     axes.grid(visible=False)
 
 
