@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from aevb.figures.style import COLUMN, TEXT, Drawing, new_drawing, styled, wrapped
+from aevb.figures.style import COLUMN, STYLE, TEXT, Drawing, new_drawing, styled, wrapped
 
 _GAP = 1  # pixels between the images of a grid, before enlargement
-_DOTS = 200  # per inch of the PNG
+_DOTS = STYLE["savefig.dpi"]  # per inch of the PNG
 
 
 @styled
