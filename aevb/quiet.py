@@ -3,13 +3,14 @@
 import contextlib
 import gc
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any, TypeVar
 
-_LOGGERS = ("absl", "asyncio")  # used by Orbax, and by the tasks that it leaves behind when one of them fails
 _NAME = "orbax"
+_TENSORSTORE = re.compile(r"_wrap_awaitable\(\) .* exception=\w+\(.[A-Z_]+: ")  # what failed is named in capitals
 _THREAD = "_SignalingThread.run() raised an exception"  # the main thread raises the same exception
 Result = TypeVar("Result")
 
@@ -21,8 +22,9 @@ class OrbaxError(Exception):
 def quietly(call: Callable[[], Result]) -> Result:
     """Call Orbax and return its result. If the call raises, nothing is printed besides the exception.
 
-    Reading a damaged checkpoint leaves dozens of unfinished tasks. Each prints a complaint when it is collected, which
-    is done here, or when TensorStore finishes it, at any later moment.
+    Reading a damaged checkpoint leaves dozens of tasks, unfinished or failed. Each prints a complaint when it is
+    collected, which is done here, or when TensorStore releases it, at any later moment. The complaints about these
+    tasks therefore stay silent after the call.
 
     Raises:
       OrbaxError: the call raised an exception, of any class.
@@ -30,7 +32,8 @@ def quietly(call: Callable[[], Result]) -> Result:
     before = sys.unraisablehook
     if not isinstance(before, _Hook):
         sys.unraisablehook = _Hook(before)
-    with _silent_loggers():
+    logging.getLogger("asyncio").addFilter(_is_of_another_task)
+    with _silent_absl():
         try:
             result = call()
         except Exception as error:
@@ -65,19 +68,23 @@ class _Hook:
 
 
 @contextlib.contextmanager
-def _silent_loggers() -> Iterator[None]:
+def _silent_absl() -> Iterator[None]:
     """Keep Orbax's log messages from standard error. Other messages are still printed."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_is_of_others)
+    logger = logging.getLogger("absl")
+    logger.addFilter(_is_of_others)
     try:
         yield
     finally:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(_is_of_others)
+        logger.removeFilter(_is_of_others)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
     return _NAME not in record.pathname and _NAME not in record.getMessage()
+
+
+def _is_of_another_task(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return _NAME not in message and not _TENSORSTORE.search(message)
 
 
 def _is_of_no_thread(record: logging.LogRecord) -> bool:
