@@ -36,7 +36,8 @@ def runs(library: Path, folder: Path, how: str, code: str, lasts: str, numbers: 
     command = [sys.executable, "-m", "tests.faults", str(folder), how, code, lasts, *map(str, numbers)]
     environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     # A streamed run compiles its step anew each time: 10 seconds per fault without a cache, 2 with one.
-    environment |= {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / "cache")
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -5,21 +5,21 @@ A data set in this package is a file with a `SOURCE` and a line in `SOURCES`. Ot
 `from_folder` read them.
 """
 
+import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aevb.arguments import describe
-from aevb.data.cache import read_cache, write_cache
 from aevb.data.dataset import Condition, Dataset, Splits
-from aevb.data.identity import made_of
-from aevb.data.originals import folder_of
-from aevb.data.own import from_arrays, from_folder, load_own
 from aevb.data.sequences import lengths_of, padded
 from aevb.data.source import DatasetError, DatasetWarning, Feature, Source, SplitRule
 from aevb.registry import Registry
+
+if TYPE_CHECKING:
+    from aevb.data.own import from_arrays, from_folder, load_own
 
 __all__ = [
     "SOURCES",
@@ -41,6 +41,19 @@ __all__ = [
     "register",
     "split_rule_of",
 ]
+
+# Imported late, here and below: what reads files is a fifth of the time that importing aevb's own modules takes.
+_LATE = ("from_arrays", "from_folder", "load_own")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'aevb.data' has no attribute {name!r}")
+    return getattr(importlib.import_module("aevb.data.own"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def _check(source: Any) -> None:
@@ -110,6 +123,8 @@ def load(
     if split not in rule.splits:
         raise ValueError(f"split must be {' or '.join(map(repr, rule.splits))}, got {split!r}")
     stored, indices = rule.select(split)
+    from aevb.data.originals import folder_of
+
     originals_dir = None if source_dir is None else folder_of(source, Path(source_dir).expanduser())
     arrays = _stored_arrays(source, _data_dir(data_dir), originals_dir, stored)
     chosen = {each: array[indices] for each, array in arrays.items()}
@@ -173,6 +188,9 @@ def _data_dir(data_dir: str | os.PathLike | None) -> Path:
 
 
 def _stored_arrays(source: Source, data_dir: Path, source_dir: Path | None, stored: str) -> dict[str, np.ndarray]:
+    from aevb.data.cache import read_cache, write_cache
+    from aevb.data.identity import made_of
+
     cached = read_cache(source, data_dir, stored, source_dir)
     if cached is not None:
         return cached
