@@ -22,6 +22,8 @@ from aevb.quiet import OrbaxError, quietly
 NUM_KEPT = 3
 _LONGEST_REASON = 200
 _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
+_ITEM = "default"  # Orbax's folder for the arrays of a checkpoint
+_MERGED = "manifest.ocdbt"  # TensorStore's file that leads to all arrays
 
 _KEYS = ("key", "shuffle_key")  # entries of a state that are typed keys
 
@@ -106,6 +108,7 @@ class Checkpoints:
                 elif later >= step:
                     self._manager.delete(later)
             quietly(lambda: self._manager.save(step, args=ocp.args.StandardSave(arrays)))
+            _check_merged(self._folder(step) / _ITEM)
             sync_tree(self._folder(step))
             bound = valid_bound if np.isfinite(valid_bound) else None  # JSON has no NaN
             write_manifest(self._folder(step), Manifest(bound, seconds, checksums(self._folder(step))))
@@ -242,6 +245,10 @@ class Checkpoints:
         """Delete an incomplete checkpoint, which Orbax keeps under a temporary name, to free its space."""
         for path in Path(self._manager.directory).glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
+        folder = self._folder(step)
+        if folder.is_dir() and not _is_merged(folder / _ITEM):
+            shutil.rmtree(folder, ignore_errors=True)
+            self._manager.reload()
 
     def _set_aside(self, step: int) -> None:
         folder = Path(self._manager.directory).with_name(SET_ASIDE_FOLDER)
@@ -268,15 +275,27 @@ def _check_listing(folder: Path) -> None:
         raise RunError(f"cannot read {folder}: {error.strerror}") from None
 
 
+def _is_merged(folder: Path) -> bool:
+    """Return whether Orbax merged the files of its writers. It takes a folder that it cannot list for an empty one."""
+    return (folder / _MERGED).is_file()
+
+
+def _check_merged(folder: Path) -> None:
+    if not _is_merged(folder):
+        raise OSError(errno.EIO, f"{os.strerror(errno.EIO)}: {folder} is incomplete")
+
+
 def write_arrays(folder: Path, arrays: Params) -> dict[str, str]:
     """Write a pytree of arrays into a new `folder` and return the SHA-256 of each file by its path in the folder.
 
     Raises:
       RunError: as for `check_folder`.
+      OSError: the arrays cannot be written.
     """
     check_folder(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), jax.device_get(arrays))
+    _check_merged(folder)
     return checksums(folder)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from numpyro.distributions import Normal
 
 import aevb
@@ -20,7 +21,7 @@ from experiments.runs.folder import RunFolder
 from experiments.runs.run import Options, Run, train
 from tests.processes import assert_same_run, run, start, wait_for
 from tests.runs import tiny_config, tiny_splits, train_into
-from tests.test_reliability import flip, largest, save, state_at
+from tests.test_reliability import MODEL, flip, largest, restored_step, save, state_at
 
 COMMAND = (
     sys.executable, "-m", "experiments.digits",
@@ -110,6 +111,23 @@ def test_a_save_that_fails_removes_nothing_of_the_users(tmp_path, monkeypatch):
         checkpoints.save(state_at(20), 0.0, 1.0)
     checkpoints.close()
     assert {"10", "20.bak", "20.copy", "20 (1)"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_arrays_that_orbax_does_not_put_together_are_not_a_checkpoint(tmp_path, monkeypatch):
+    """One EIO while it lists its writers' folders, and Orbax calls a checkpoint saved that nobody can read."""
+    save(tmp_path, 10)
+    checkpoints, of_orbax = Checkpoints(tmp_path), type(epath.Path(tmp_path))
+    listed = of_orbax.glob
+    with monkeypatch.context() as patch:
+        patch.setattr(of_orbax, "glob", lambda path, name: iter(()) if "process" in name else listed(path, name))
+        with pytest.raises(RunError, match=r"^cannot save checkpoint 20 in .*Input/output error: .*20/default is inc"):
+            checkpoints.save(state_at(20), 0.0, 1.0)
+        with pytest.raises(OSError, match="Input/output error"):
+            aevb.save(tmp_path / "model", MODEL, MODEL.init(jax.random.key(0)))
+    assert {path.name for path in tmp_path.iterdir()} == {"10"}
+    checkpoints.save(state_at(20), 0.0, 20.0)
+    checkpoints.close()
+    assert restored_step(tmp_path) == 20
 
 
 @pytest.mark.parametrize("split", ["test", "valid"])
