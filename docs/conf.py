@@ -85,8 +85,6 @@ intersphinx_timeout = 5
 mathjax_path = "tex-svg.js"
 mathjax3_config = {"svg": {"fontCache": "global"}, "options": {"enableMenu": False}}
 
-smartquotes_action = "qe"  # quotes and dots; `--flag` keeps its two hyphens
-
 html_theme = "furo"
 html_title = "aevb"
 html_static_path = ["_static", "_vendor"]
