@@ -16,6 +16,8 @@ from aevb import figures
 from aevb.figures import style
 from aevb.figures.edges import Shown, note_departures
 from aevb.figures.style import COLUMN, TEXT, looks, new_drawing
+from experiments import shared_flags
+from experiments.reports.figure_files import save_figure
 from tests.processes import assert_one_line_error, experiment
 from tests.test_experiments import size_of_png
 
@@ -252,6 +254,36 @@ def test_unknown_formats_are_refused_before_anything_is_done(tmp_path):
     done = experiment("digits", "--figure_format=pdf,gif", f"--workdir={tmp_path / 'run'}")
     assert_one_line_error(done, "--figure_format must be of png,pdf,svg")
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_of_an_earlier_run_do_not_stay_beside_a_newer_figure(tmp_path, monkeypatch):
+    def draw(number: int, *formats: str) -> set[str]:
+        monkeypatch.setattr(shared_flags, "figure_formats", lambda: list(formats))
+        save_figure(figures.bound_panels(panels(number), 3), tmp_path / "bounds.png")
+        return {path.name for path in tmp_path.iterdir()}
+
+    others = {"bounds.txt", "bounds.pdf.txt", "bounds2.pdf", "bounds.eps"}
+    for name in others:
+        (tmp_path / name).touch()
+    (tmp_path / "bounds.svg").mkdir()  # not a figure
+    always = {"bounds.png", "bounds.csv", "bounds.svg", *others}
+    assert draw(1, "pdf") == {*always, "bounds.pdf"}
+    earlier = (tmp_path / "bounds.pdf").read_bytes()
+    assert draw(2, "pdf") == {*always, "bounds.pdf"}
+    assert (tmp_path / "bounds.pdf").read_bytes() != earlier
+    assert draw(3) == always
+    (tmp_path / "bounds.svg").rmdir()
+    always.remove("bounds.svg")
+    assert draw(1, "pdf", "svg") == {*always, "bounds.pdf", "bounds.svg"}
+    assert draw(1, "svg") == {*always, "bounds.svg"}
+    assert draw(1) == always
+
+
+def test_the_library_removes_no_file(tmp_path):
+    """Whoever calls `save` once per format gets every file."""
+    for name in ("figure.pdf", "figure.svg", "figure.png"):
+        figures.save(figures.bound_panels(panels(1), 1), tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.pdf", "figure.svg", "figure.png", "figure.csv"}
 
 
 def test_a_run_has_vectors_numbers_and_images_in_tensorboard(data_dir, tmp_path):

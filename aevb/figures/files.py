@@ -38,6 +38,8 @@ def save(
     `curve`, ...) before its `x` and `y` in the units of the axes. Figures of images have one row for each image, with
     its place in the grid and what it shows, without its pixels.
 
+    Files of the same name in formats that are not written now stay, even where an earlier call wrote them.
+
     Args:
       figure: any figure, of this package or not.
       path: of the PNG file, 200 dots per inch. A path that ends in .pdf or .svg is written in that format.

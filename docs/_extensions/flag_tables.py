@@ -40,8 +40,9 @@ def _read(app: Any) -> None:
 
 
 def _inline(text: str) -> list[nodes.Node]:
-    """Return text whose code spans are literals."""
-    parts = re.split(r"`([^`]+)`", text)
+    """Return text whose code spans and flags are literals: in text, two hyphens would become a dash."""
+    marked = re.sub(r"`[^`]+`|(?<![\w-])--[a-z]\w*(?:=\w+)?", lambda found: f"`{found[0].strip('`')}`", text)
+    parts = re.split(r"`([^`]+)`", marked)
     return [nodes.literal("", part) if index % 2 else nodes.Text(part) for index, part in enumerate(parts) if part]
 
 
