@@ -46,6 +46,7 @@ class Draws(NamedTuple):
       log_posterior: log q(z|x) by level. It is differentiable in phi and z ("pathwise"), in z only
         ("sticking_the_landing", "doubly_reparameterized"), or in phi only (score functions; this is the score).
       log_likelihood_by_step: `[L, T]`, log p(x_t|z), if z is a path and the likelihood an `Observed` of its length.
+      intermediates: what q computed to draw z, differentiable as z is; `None` unless the gradient is "pathwise".
     """
 
     posterior: Distribution
@@ -55,6 +56,7 @@ class Draws(NamedTuple):
     log_prior: dict[str, jax.Array]
     log_posterior: dict[str, jax.Array]
     log_likelihood_by_step: jax.Array | None = None
+    intermediates: Any = None
 
 
 def reparameterize(distribution: Distribution, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Any:
@@ -97,6 +99,7 @@ def draw(
     bound, value = bind(model, x)
     posterior, prior = posterior_of(bound, params, value), prior_of(bound, params)
     check_latents(posterior, prior)
+    intermediates = None
     if gradient is None or gradient == "pathwise":
         sample = posterior.sample_with_intermediates if gradient is None else _reparameterizable(posterior)
         z, intermediates = sample(key, (num_samples,))
@@ -109,7 +112,8 @@ def draw(
         log_posterior = log_posterior_of_z_alone(params, x, model, z)
     log_likelihood = _log_likelihood(params, value, bound, z)
     by_step = _log_likelihood_by_step(params, value, bound, z, prior)
-    return Draws(posterior, prior, z, log_likelihood, log_densities(prior, z), log_posterior, by_step)
+    log_prior = log_densities(prior, z)
+    return Draws(posterior, prior, z, log_likelihood, log_prior, log_posterior, by_step, intermediates)
 
 
 def log_posterior_of_z_alone(params: Params, x: Datapoint, model: Model, z: Latents) -> dict[str, jax.Array]:

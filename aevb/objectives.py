@@ -276,7 +276,9 @@ def elbo_terms_of(draws: Draws, estimator: Estimator, differentiable: bool = Tru
 
 def _kl_by_level(draws: Draws, kl: KL, gradient: Gradient | None) -> dict[str, jax.Array]:
     """Return KL(q || p) of each level, `[]` or `[T]`, averaged over the draws if it depends on them."""
-    closed = closed_form_kl(draws.posterior, draws.prior, draws.z) if kl == "analytic" else {}
+    closed = {}
+    if kl == "analytic":
+        closed = closed_form_kl(draws.posterior, draws.prior, draws.z, draws.intermediates)
     if ONE_LEVEL in closed and closed[ONE_LEVEL].ndim == 0:
         return closed  # the only level, exact and independent of the draws
     log_posterior = draws.log_posterior

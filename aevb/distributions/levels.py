@@ -44,7 +44,9 @@ def sampled_kl(posterior: Mapping[str, jax.Array], prior: Mapping[str, jax.Array
     return terms
 
 
-def closed_form_kl(posterior: Distribution, prior: Distribution, z: Any) -> dict[str, jax.Array]:
+def closed_form_kl(
+    posterior: Distribution, prior: Distribution, z: Any, intermediates: Any = None
+) -> dict[str, jax.Array]:
     """Return KL(q || p) in nats for the levels where it has a closed form, at draws `z` `[L, ...]` of q.
 
     For latents of one level, it does not depend on the draws, `[]`. For a path, it is given by step and conditioned on
@@ -52,18 +54,22 @@ def closed_form_kl(posterior: Distribution, prior: Distribution, z: Any) -> dict
     all its ancestors in p before it. Otherwise those ancestors depend on the level itself, there is no closed form, and
     the level is left out.
 
+    The `intermediates` of the draws spare the computation of q's steps. Pass them only if the gradient may reach phi
+    through the draws.
+
     Raises:
       ValueError: a level should have a closed form, but none is registered with numpyro for the two families.
     """
     if isinstance(posterior, Chain) and isinstance(prior, Chain):
         names = [name for name in prior.levels if _before(prior, name) <= _before(posterior, name)]
 
-        def one(z: dict[str, Any]) -> dict[str, jax.Array]:
+        def one(z: dict[str, Any], kept: dict[str, Any]) -> dict[str, jax.Array]:
             q, p = posterior.at(z), prior.at(z)
-            return {name: _registered(q[name], p[name], z[name], f" for level {name!r}") for name in names}
+            where = {name: f" for level {name!r}" for name in names}
+            return {name: _registered(q[name], p[name], z[name], kept.get(name), where[name]) for name in names}
 
-        return jax.vmap(one)(z)
-    return {ONE_LEVEL: _registered(posterior, prior, z, "")}
+        return jax.vmap(one)(z, intermediates or {})
+    return {ONE_LEVEL: _registered(posterior, prior, z, intermediates, "")}
 
 
 class LevelSupport(NamedTuple):
@@ -130,10 +136,10 @@ class Raveled(Distribution):
         return jnp.asarray(self.base.log_prob(z, intermediates) if intermediates else self.base.log_prob(z))
 
 
-def _registered(posterior: Distribution, prior: Distribution, z: Any, where: str) -> jax.Array:
+def _registered(posterior: Distribution, prior: Distribution, z: Any, intermediates: Any, where: str) -> jax.Array:
     try:
         if isinstance(posterior, Markov) and isinstance(prior, Markov):
-            by_step = kl_divergence(posterior.conditionals(z), prior.conditionals(z))
+            by_step = kl_divergence(posterior.conditionals(z, intermediates), prior.conditionals(z))
             leading = z.shape[: z.ndim - len(posterior.event_shape)]
             return jnp.broadcast_to(by_step, (*leading, posterior.event_shape[0]))
         return kl_divergence(posterior, prior)

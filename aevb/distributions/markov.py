@@ -1,20 +1,29 @@
 """Latents along time: a distribution over paths in which every step depends on the one before."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import Distribution, constraints
+from numpyro.distributions import Distribution, Independent, Normal, constraints
 
 from aevb.arguments import describe
 from aevb.distributions.functions import check_static
+
+
+class GaussianSteps(NamedTuple):
+    """The parameters of the steps of drawn paths, `[..., T, J]` each, if the steps are diagonal Gaussians."""
+
+    loc: jax.Array
+    scale: jax.Array
 
 
 class Markov(Distribution):
     """A distribution over paths z `[T, J]`: z_t ~ step(params, z_{t-1}, inputs_t), z_0 = start.
 
     A path is one event. Drawing a path is a scan; the densities along a given path are computed in one batched call.
+    That call is not needed for a path just drawn if its steps are diagonal Gaussians: the draw's intermediates are then
+    their parameters, `GaussianSteps`.
 
         Markov(step, params["decoder"], start=jnp.zeros(J), inputs=jnp.arange(T))
 
@@ -63,13 +72,16 @@ class Markov(Distribution):
         return self.first.has_rsample
 
     def sample_with_intermediates(self, key: Any, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, Any]:
-        """Return paths and the intermediates of their steps, such as the base draws of flows."""
+        """Return paths and their `GaussianSteps`, or else the intermediates of their steps, as flows have them."""
 
         def draw(previous: jax.Array, at: tuple[jax.Array, Any]) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             key, inputs = at
+            step = self._step(previous, inputs)
             # A step that does not use `previous` has no axes for the draws.
-            drawn, kept = self._step(previous, inputs).expand(sample_shape).sample_with_intermediates(key)
-            z = jnp.asarray(drawn)
+            drawn, kept = step.expand(sample_shape).sample_with_intermediates(key)
+            z, base = jnp.asarray(drawn), step.base_dist if isinstance(step, Independent) else step
+            if type(base) is Normal:
+                kept = GaussianSteps(*(jnp.broadcast_to(jnp.asarray(leaf), z.shape) for leaf in (base.loc, base.scale)))
             return z, (z, kept)
 
         length, *event = self.event_shape
@@ -80,8 +92,13 @@ class Markov(Distribution):
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         return self.sample_with_intermediates(key, sample_shape)[0]
 
-    def conditionals(self, z: jax.Array) -> Distribution:
-        """Return the distributions of all z_t given z_{t-1} along paths `[..., T, J]`, with batch shape `[..., T]`."""
+    def conditionals(self, z: jax.Array, intermediates: Any = None) -> Distribution:
+        """Return the distributions of all z_t given z_{t-1} along paths `[..., T, J]`, with batch shape `[..., T]`.
+
+        If the paths' intermediates are `GaussianSteps`, they are used, and the steps are not computed again.
+        """
+        if isinstance(intermediates, GaussianSteps):
+            return Normal(*intermediates).to_event(len(self.event_shape) - 1)
         axis = z.ndim - len(self.event_shape)
         start = jnp.broadcast_to(self.start, (*z.shape[:axis], 1, *self.event_shape[1:])).astype(z.dtype)
         previous = jnp.concatenate([start, jax.lax.slice_in_dim(z, 0, self.event_shape[0] - 1, axis=axis)], axis=axis)
@@ -89,8 +106,10 @@ class Markov(Distribution):
 
     def log_probs(self, z: jax.Array, intermediates: Any = None) -> jax.Array:
         """Return the log density `[..., T]` of every step of paths `[..., T, J]`, in nats."""
-        steps = self.conditionals(z)
-        return jnp.asarray(steps.log_prob(z, intermediates) if intermediates else steps.log_prob(z))
+        steps = self.conditionals(z, intermediates)
+        if not intermediates or isinstance(intermediates, GaussianSteps):
+            return jnp.asarray(steps.log_prob(z))
+        return jnp.asarray(steps.log_prob(z, intermediates))
 
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
         return jnp.sum(self.log_probs(value, intermediates), axis=-1)

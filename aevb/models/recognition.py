@@ -7,7 +7,7 @@
                   so that its dimensions are dependent. The KL has no closed form: use kl="sampled"
 
 If nothing more is observed, the exact posterior of a step is the prior's step. It is also used here, so that padding
-costs no KL, and forecasts are those of the prior.
+costs no KL (up to rounding), and forecasts are those of the prior.
 """
 
 from collections.abc import Callable
