@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from aevb.algorithms.base import TrainState
+from aevb.algorithms.base import TrainState, arrays_of, state_of
 from aevb.durable import make_folder, sync_tree
 from aevb.manifests import Manifest, checksums, read_manifest, write_manifest
 from aevb.model import Params
@@ -24,8 +24,6 @@ _LONGEST_REASON = 200
 _ROOM_FOR_METADATA = 1 << 20  # bytes; Orbax writes a dozen small files
 _ITEM = "default"  # Orbax's folder for the arrays of a checkpoint
 _MERGED = "manifest.ocdbt"  # TensorStore's file that leads to all arrays
-
-_KEYS = ("key", "shuffle_key")  # entries of a state that are typed keys
 
 CHECKPOINT_FOLDER = "checkpoints"
 SET_ASIDE_FOLDER = "set_aside"
@@ -99,7 +97,7 @@ class Checkpoints:
           RunError: the checkpoint cannot be written. Earlier checkpoints are kept.
         """
         # Saved from the host: a checkpoint saved from eight devices could only be loaded on eight devices.
-        step, arrays = int(state.step), jax.device_get(_to_arrays(state))
+        step, arrays = int(state.step), jax.device_get(arrays_of(state))
         self._check_room(step, arrays)
         try:
             for later in self.steps():
@@ -172,7 +170,7 @@ class Checkpoints:
 
     def _restored(self, step: int, arrays: Any, template: TrainState) -> Restored:
         manifest = read_manifest(self._folder(step))
-        state = _from_arrays(arrays, jax.random.key_impl(template.key))
+        state = state_of(arrays, jax.random.key_impl(template.key))
         return Restored(state, manifest.seconds if manifest else None)
 
     def _folder(self, step: int) -> Path:
@@ -183,7 +181,7 @@ class Checkpoints:
             return None
         if "shuffle_key" in (self._manager.item_metadata(step) or ()):
             template = template._replace(shuffle_key=template.key)
-        return jax.tree.map(ocp.utils.to_shape_dtype_struct, _to_arrays(template))
+        return jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays_of(template))
 
     def _last_usable(self, template: TrainState | None = None) -> tuple[int, Any]:
         failures = []
@@ -276,7 +274,7 @@ def _check_listing(folder: Path) -> None:
 
 
 def _is_merged(folder: Path) -> bool:
-    """Return whether Orbax merged the files of its writers. It takes a folder that it cannot list for an empty one."""
+    """Return whether Orbax merged its writers' files. A folder that it could not list, it took to be empty."""
     return (folder / _MERGED).is_file()
 
 
@@ -338,22 +336,6 @@ def _one_writer() -> ocp.options.MultiprocessingOptions:
         return ocp.options.MultiprocessingOptions()
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(index, {index}, barrier_sync_key_prefix=f"process-{index}")
-
-
-def _to_arrays(state: TrainState) -> dict[str, Any]:
-    """Return plain arrays: typed keys as their bits; a carry and a shuffle key only if the state has one."""
-    arrays = state._asdict()
-    for name in ("carry", "shuffle_key"):
-        if not jax.tree.leaves(arrays[name]):
-            del arrays[name]
-    arrays |= {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
-    # With several processes, each holds the whole state, but none may use it as a device array on its own.
-    return arrays if jax.process_count() == 1 else jax.device_get(arrays)
-
-
-def _from_arrays(arrays: Any, key_impl: Any) -> TrainState:
-    keys = {name: jax.random.wrap_key_data(arrays[name], impl=key_impl) for name in _KEYS if name in arrays}
-    return TrainState(**(arrays | keys))
 
 
 def _reason(error: Exception) -> str:

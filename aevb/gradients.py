@@ -46,7 +46,7 @@ class Draws(NamedTuple):
       log_posterior: log q(z|x) by level. It is differentiable in phi and z ("pathwise"), in z only
         ("sticking_the_landing", "doubly_reparameterized"), or in phi only (score functions; this is the score).
       log_likelihood_by_step: `[L, T]`, log p(x_t|z), if z is a path and the likelihood an `Observed` of its length.
-      intermediates: what q computed to draw z, differentiable as z is; `None` unless the gradient is "pathwise".
+      intermediates: what q computed to draw z, differentiable as z is; `None` for gradients other than "pathwise".
     """
 
     posterior: Distribution

@@ -34,6 +34,26 @@ class TrainState(NamedTuple):
     shuffle_key: jax.Array | None = None
 
 
+_KEYS = ("key", "shuffle_key")  # entries of a state that are typed keys
+
+
+def arrays_of(state: TrainState) -> dict[str, Any]:
+    """Return a state as plain arrays: typed keys as their bits; a carry and a shuffle key only if the state has one."""
+    arrays = state._asdict()
+    for name in ("carry", "shuffle_key"):
+        if not jax.tree.leaves(arrays[name]):
+            del arrays[name]
+    arrays |= {name: jax.random.key_data(arrays[name]) for name in _KEYS if name in arrays}
+    # With several processes, each holds the whole state, but none may use it as a device array on its own.
+    return arrays if jax.process_count() == 1 else jax.device_get(arrays)
+
+
+def state_of(arrays: Any, key_impl: Any) -> TrainState:
+    """Return the state that `arrays_of` was given, with keys of the implementation `key_impl`."""
+    keys = {name: jax.random.wrap_key_data(arrays[name], impl=key_impl) for name in _KEYS if name in arrays}
+    return TrainState(**(arrays | keys))
+
+
 class Progress(NamedTuple):
     """The report of one or more epochs.
 
