@@ -63,17 +63,48 @@ def summed_out_elbo(
     name, posterior = first_level(posterior_of(bound, params, value), "encode")
     _, prior = first_level(prior_of(bound, params), "prior", name)
     classes = posterior.enumerate_support()
-
-    def of_class(label: jax.Array) -> jax.Array:
-        terms = elbo_terms_of(
-            gradients.draw(params, key, value, _at_class(bound, name, label), estimator.num_samples, "pathwise"),
-            estimator,
-        )
-        return terms.reconstruction - terms.kl
-
-    bounds = jax.vmap(of_class)(classes)
+    bounds = jax.vmap(lambda label: _bound(params, key, value, _at_class(bound, name, label), estimator))(classes)
     log_q, log_p = (jax.vmap(each.log_prob)(classes) for each in (posterior, prior))
     return jnp.sum(jnp.exp(log_q) * (bounds + log_p - log_q))
+
+
+def elbo_at_class(
+    params: Params,
+    key: jax.Array,
+    x: Datapoint,
+    label: jax.Array,
+    model: Model,
+    num_samples: int = 1,
+    kl: KL = "analytic",
+) -> jax.Array:
+    """Return an estimate of L(x|y), the bound on log p(x|y), at one datapoint and one class, `[]`, nats.
+
+    Args:
+      params: parameters of `model`.
+      key: a typed key, consumed.
+      x: one datapoint, or a `Given`.
+      label: `[]`, integer, the class y. It is not checked.
+      model: as for `summed_out_elbo`.
+      num_samples: L, draws of the other levels.
+      kl: the estimator of the KL of the other levels, as for `aevb.elbo`.
+
+    Returns:
+      `[]`, nats.
+
+    Raises:
+      TypeError: as for `summed_out_elbo`.
+      ValueError: as for `summed_out_elbo`.
+    """
+    estimator = Estimator(num_samples, kl)
+    check_arguments(params, key, x, model)
+    bound, value = bind(model, x)
+    name, _ = first_level(posterior_of(bound, params, value), "encode")
+    return _bound(params, key, value, _at_class(bound, name, label), estimator)
+
+
+def _bound(params: Params, key: jax.Array, x: Datapoint, model: Model, estimator: Estimator) -> jax.Array:
+    terms = elbo_terms_of(gradients.draw(params, key, x, model, estimator.num_samples, "pathwise"), estimator)
+    return terms.reconstruction - terms.kl
 
 
 def first_level(distribution: Distribution, function: str, name: str | None = None) -> tuple[str, Distribution]:

@@ -175,6 +175,29 @@ def test_the_loss_is_the_papers_objective_per_datapoint(x64):
         assert mean_log_class(state.params, jax.tree.map(jnp.asarray, labelled), model) == pytest.approx(log_class)
 
 
+def test_labelled_data_may_weigh_more_in_the_bound(x64):
+    """The further term is b times the mean of L(x|y) over labelled data, by NumPy."""
+    model, weight = build("float64"), 0.3
+    data = make_data()
+    data = data._replace(value=data.value.astype(np.float64))
+    labelled = labelled_part(data)
+    losses = []
+    for each in (0.0, weight):
+        algorithm = algorithms.semi_supervised(
+            model, optax.sgd(0.0), SIZE, False, labelled=labelled, classifier_weight=0.7, labelled_weight=each
+        )
+        state = algorithm.init(KEY)
+        losses.append(jax.jit(algorithm.step)(state, jax.tree.map(jnp.asarray, data), jnp.arange(SIZE))[1])
+    known_key = jax.random.fold_in(jax.random.split(jax.random.split(state.key)[1])[0], 2)
+    noises = jax.vmap(noise_of)(jax.random.split(known_key, len(labelled.condition)))
+    params = jax.tree.map(np.asarray, state.params)
+    bounds = [
+        bound_of_class(params, x, label, noise)
+        for x, label, noise in zip(*labelled, np.asarray(noises)[:, 0], strict=True)
+    ]
+    assert losses[0] - losses[1] == pytest.approx(weight * np.mean(bounds), rel=1e-10)
+
+
 def test_it_learns_classes_from_few_labels():
     """With unlabelled data and one label per prototype, nearly all are classified, and samples have their class."""
     data, model = make_data(), build()
@@ -226,6 +249,10 @@ def test_what_has_no_class_to_sum_out_is_refused():
         fit(data, build(), data.value)
     with pytest.raises(ValueError, match="classifier_weight must be non-negative"):
         fit(data, build(), labelled_part(data), weight=-1.0)
+    with pytest.raises(ValueError, match="labelled_weight must be non-negative and finite, got nan"):
+        algorithms.semi_supervised(
+            build(), optax.sgd(0.1), SIZE, labelled=labelled_part(data), labelled_weight=float("nan")
+        )
     with pytest.raises(ValueError, match="the label must be from 0 to 2, or -1 if it is unknown, got 3"):
         aevb.elbo(build().init(KEY), KEY, aevb.Given(data.value[0], 3), build())
     with pytest.raises(TypeError, match="the label must be an integer, -1 if it is unknown"):

@@ -98,6 +98,7 @@ class Settings:
     learning_rate: float
     classifier_weight: float
     num_m1_epochs: int
+    labelled_weight: float = 0.0
 
 
 class Job(NamedTuple):
@@ -294,6 +295,7 @@ def _algorithm(settings: Settings, job: Job) -> Algorithm:
         map_prior=False,
         labelled=job.labelled,
         classifier_weight=settings.classifier_weight,
+        labelled_weight=settings.labelled_weight,
         binarization=job.binarization,
     )
 
@@ -311,7 +313,9 @@ def _check_folder(folder: Path, settings: Settings) -> None:
         write_json(path, wanted)
         return
     try:
-        there = json.loads(path.read_text())
+        there = {"labelled_weight": 0.0} | json.loads(
+            path.read_text()
+        )  # not written by versions that had no such weight
         different = [name for name in wanted if there[name] != wanted[name]]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error!r}): remove {folder}") from None

@@ -18,11 +18,19 @@ _FLAGS = flags.FLAGS
 _PUBLISHED = {"m1": "11.82 +- 0.25", "m2": "11.97 +- 1.71", "m1_m2": "3.33 +- 0.14"}
 _TITLES = {"m1": "M1, support vector machine", "m2": "M2", "m1_m2": "M1+M2"}
 
+# The sizes and weights of M2 come from trials with seed 0 on validation images (RESULTS.md, "Few labels").
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "m1": {},
-    "m2": {"latent_dim": 20, "hidden_dim": 300, "num_epochs": 50, "batch_size": 100, "learning_rate": 1e-3},
-    "m1_m2": {"latent_dim": 10, "hidden_dim": 200, "num_epochs": 50, "batch_size": 100, "learning_rate": 3e-3},
-}
+    "m2": {
+        "latent_dim": 3, "hidden_dim": 200, "num_epochs": 10, "batch_size": 100, "learning_rate": 3e-3,
+        "labelled_weight": 0.3,
+    },
+    "m1_m2": {
+        "latent_dim": 10, "hidden_dim": 200, "num_epochs": 50, "batch_size": 100, "learning_rate": 3e-3,
+        "labelled_weight": 0.0,
+    },
+}  # fmt: skip
+_CLASSIFIER_WEIGHTS = {"m2": 200.0, "m1_m2": 1.0}
 
 
 def run() -> None:
@@ -41,8 +49,16 @@ def run() -> None:
     flags.DEFINE_list("seed", ["0"], "Comma-separated seeds for choosing labelled images and initial weights.")
     flags.DEFINE_list(
         "classifier_weight",
-        ["1"],
-        "Weight of log q(y|x); validation images choose among several, with the first seed.",
+        None,
+        "Weight of log q(y|x); validation images choose among several, with the first seed. By default "
+        + " and ".join(f"{weight:g} for {name}" for name, weight in _CLASSIFIER_WEIGHTS.items())
+        + ".",
+    )
+    flags.DEFINE_float(
+        "labelled_weight",
+        None,
+        "Weight of the mean bound of the labelled images, beside that of all images; the model's own by default.",
+        lower_bound=0,
     )
     flags.DEFINE_integer("num_trial_epochs", 10, "Epochs of each trial of a weight.", lower_bound=1)
     for name, kind in (
@@ -53,7 +69,7 @@ def run() -> None:
     ):
         flags.DEFINE_integer(name, None, f"{kind}; the model's own by default.", lower_bound=1)
     flags.DEFINE_float(
-        "learning_rate", None, "Initial learning rate of Adam; the model's own by default.", lower_bound=0
+        "learning_rate", None, "Initial learning rate of Adam; the model's own by default.", lower_bound=1e-12
     )
     flags.DEFINE_integer("num_m1_epochs", 50, "Epochs of M1.", lower_bound=1)
     shared_flags.define_data_flags()
@@ -64,7 +80,7 @@ def run() -> None:
 
 def _run_all() -> None:
     models = shared_flags.choices("model", _TITLES)
-    weights = shared_flags.positive_numbers("classifier_weight")
+    weights = shared_flags.positive_numbers("classifier_weight") if _FLAGS.classifier_weight is not None else []
     seeds = shared_flags.seeds("seed")
     import aevb
     from experiments.reports.tables import print_table, write_csv
@@ -109,7 +125,8 @@ def _m1(workdir: Path, few: "FewLabels") -> "Features":
 def _settings(model: str, seed: int, weight: float) -> "Settings":
     from experiments.studies.few_labels import Settings
 
-    own: dict[str, Any] = {name: _FLAGS[name].value or default for name, default in _DEFAULTS[model].items()}
+    given = {name: _FLAGS[name].value for name in _DEFAULTS[model]}
+    own: dict[str, Any] = _DEFAULTS[model] | {name: value for name, value in given.items() if value is not None}
     for name in ("dataset", "num_labels", "num_valid_images", "num_m1_epochs"):
         own[name] = _FLAGS[name].value
     return Settings(model=model, seed=seed, classifier_weight=weight, **own)
@@ -127,7 +144,7 @@ def _train_all(
             few_labels.m2_job(few, settings) if m1 is None or model == "m2" else few_labels.m1_m2_job(few, settings, m1)
         )
 
-    weight = weights[0]
+    weight = weights[0] if weights else _CLASSIFIER_WEIGHTS[model]
     if len(weights) > 1:
         found = {}
         for each in weights:
