@@ -197,3 +197,13 @@ def test_binarizations():
         np.testing.assert_allclose(rates, np.arange(0.05, 1, 0.1), atol=0.05)
     with pytest.raises(ValueError, match="binarization must be one of"):
         binarize_batch(key, grey, "binary")  # pyright: ignore[reportArgumentType]
+
+
+def test_constants_of_a_compiled_program_are_binarized_and_checked():
+    intensities = jnp.full((3, 4), 0.5)
+    inside = jax.jit(lambda key: binarize_batch(key, intensities, "stochastic"))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(inside(key), binarize_batch(key, intensities, "stochastic"))
+    pixels = 3 * intensities
+    with pytest.raises(ValueError, match=r"data range from 1\.5 to 1\.5"):
+        jax.jit(lambda key: binarize_batch(key, pixels, "stochastic"))(key)

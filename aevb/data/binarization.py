@@ -42,7 +42,8 @@ def check_block(block: Any, binarization: Binarization) -> None:
 
 def _check_intensities(images: Any, binarization: Binarization) -> Any:
     if not isinstance(images, Tracer) and images.size:
-        low, high = map(np.asarray, _extremes(images))
+        with jax.ensure_compile_time_eval():  # a constant of a program that is being traced is checked too
+            low, high = map(np.asarray, _extremes(images))
         _check_range(low, high, binarization)
     return images
 
