@@ -44,7 +44,7 @@ def float_dtype(name: str, dtype: Any) -> str:
     """
     try:
         found = jnp.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy reads a string with a comma as fields
         raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {describe(dtype)}") from None
     if not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"{name} must be float32, bfloat16, float16 or float64, got {found.name}")

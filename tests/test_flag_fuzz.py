@@ -117,10 +117,15 @@ _ONCE_WRONG = {
     "memory": (Line("hmm", ["--data={sequences}", "--num_states=2", f"--num_restarts={2**31 - 1}"], False), 2),
     "diverges": (Line("forecast", [*COMMANDS["forecast"], "--learning_rate=1e19", "--num_epochs=1"], False), 2),
     "download": (Line("frey_face", ["--data_dir=new"], False), 2),
+    "fields": (Line("digits", ["--param_dtype=,"], False), 2),
+    "uninterruptible": (
+        Line("semi_supervised", [*COMMANDS["semi_supervised"], f"--num_m1_epochs={2**31 - 1}"], False),
+        130,
+    ),
 }
 
 
-_SLOW = ("diverges", "memory")
+_SLOW = ("diverges", "memory", "uninterruptible")
 
 
 @pytest.mark.parametrize(

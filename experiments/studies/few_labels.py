@@ -29,6 +29,7 @@ _ALPHA = 0.02  # final learning rate, as a fraction of the initial one
 _NUM_EVALUATIONS = 20
 _LABELLED_DRAWS = 100
 _M1_BATCH_SIZE = 200
+_MOST_M1_EPOCHS = 10  # per call of the compiled program, which cannot be interrupted
 CONFIG, ERRORS, SUMMARY = "config.json", "errors.csv", "summary.json"
 
 
@@ -190,7 +191,7 @@ def m1_features(folder: Path, few: FewLabels, num_epochs: int) -> Features:
             state = aevb.fit(
                 few.train, model, key=jax.random.key(0), optimizer=optimizer, num_epochs=num_epochs, state=state,
                 batch_size=_M1_BATCH_SIZE, map_prior=False, binarization="stochastic", on_evaluation=keep,
-                eval_every=max(1, num_epochs // 10),
+                eval_every=min(max(1, num_epochs // 10), _MOST_M1_EPOCHS),
             ).state  # fmt: skip
     checkpoints.close()
     images = {"train": few.train, "valid": few.valid[0], "test": few.test[0]}
