@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 
-from aevb import models
+from aevb import durable, models
 from aevb.algorithms.full_vb import posterior_mean, spread
 from aevb.arguments import describe, is_integer
 from aevb.checkpoints import Checkpoints, RunError, RunWarning, open_checkpoints, read_arrays, write_arrays
@@ -184,7 +184,7 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
     """Save a model that was built by name, and its parameters, in a new folder.
 
     Args:
-      path: the folder, which must not exist yet. It is written atomically.
+      path: the folder, which must not exist yet. It is written atomically, and is on the disk when this returns.
       model: a model built by `aevb.mlp_vae`, `aevb.models.build` or a registered function.
       params: the parameters of the model.
 
@@ -200,7 +200,7 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
     path = Path(path).expanduser()
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} already exists: save to a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(path.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     partial = scratch / path.name  # with the default permissions; those of `scratch` are private
     try:
@@ -212,7 +212,9 @@ def save(path: str | os.PathLike, model: Model, params: Params) -> None:
             "sha256": sha256,
         }
         (partial / _MODEL_FILE).write_text(json.dumps(described, indent=2) + "\n")
+        durable.sync_tree(partial)
         os.replace(partial, path)
+        durable.sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

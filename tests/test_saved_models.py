@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -284,6 +285,27 @@ def test_a_save_that_fails_leaves_nothing(monkeypatch, tmp_path, error):
     with pytest.raises(error, match="no space left"):
         aevb.save(tmp_path / "saved", *small())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_model_is_on_the_disk_before_it_has_its_name(monkeypatch, tmp_path):
+    events, sync, replace = [], os.fsync, os.replace
+
+    def record(number: int) -> None:
+        sync(number)
+        events.append(os.readlink(f"/proc/self/fd/{number}"))
+
+    def rename(source: Path, target: Path) -> None:
+        replace(source, target)
+        events.append("renamed")
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", rename)
+    path = tmp_path / "saved"
+    aevb.save(path, *small())
+    renamed = len(events) - events[::-1].index("renamed")
+    synced = {Path(each).name for each in events[: renamed - 1]}
+    assert {each.name for each in path.rglob("*")} | {path.name} <= synced
+    assert str(tmp_path) in events[renamed:]
 
 
 def test_what_can_not_be_saved_is_refused_before_anything_is_written(tmp_path):
