@@ -1,12 +1,13 @@
 """The command for few labels: real processes on scikit-learn's digits, refusals, and kills."""
 
+import json
 import sys
 
 import numpy as np
 import pytest
 
 from aevb.data import Dataset
-from experiments.studies.few_labels import make_few_labels
+from experiments.studies.few_labels import hide_labels, hold_out
 from tests.processes import assert_one_line_error, experiment, kill, read_csv, start, wait_for, without_seconds
 from tests.test_experiments import size_of_png
 
@@ -21,7 +22,7 @@ def splits(seed: int, num_labels: int = 30):
         Dataset("digits", name, images[part], labels[part], 255, "none")
         for name, part in (("train", slice(250)), ("test", slice(250, 300)))
     )
-    return train, make_few_labels(train, test, num_labels, 50, seed)
+    return train, hide_labels(hold_out(train, test, 50), num_labels, seed)
 
 
 def test_labels_are_shared_out_evenly_by_the_seed_and_the_rest_are_hidden():
@@ -52,6 +53,9 @@ def test_all_three_models_from_one_command_and_again(data_dir, tmp_path):
     assert "validation images chose the settings" in done.stdout
     for name in ("m2_errors", "m2_analogies", "m1_m2_errors", "m1_m2_analogies"):
         assert min(size_of_png(tmp_path / f"{name}.png")) > 300
+    config = tmp_path / "m1_m2,seed-0" / "config.json"
+    older = {name: value for name, value in json.loads(config.read_text()).items() if name != "labelled_weight"}
+    config.write_text(json.dumps(older))
     again = experiment("semi_supervised", *command)
     assert again.returncode == 0, again.stderr
     assert "epoch" not in again.stdout

@@ -73,20 +73,40 @@ class _IndependentPixels(dist.Independent):
 
 @jax.custom_jvp
 def _event_log_density(logits: jax.Array, x: jax.Array) -> jax.Array:
-    """Return sum_i x_i l_i - max(l_i, 0) - log(1 + exp(-|l_i|)), `[...]` for `[..., D]`."""
+    """Return sum_i x_i l_i - log(1 + exp(l_i)), `[...]` for `[..., D]`.
+
+    On a CPU, whose logarithms are slow, in products of factors. Accelerators, which wait for memory, need one pass.
+    """
+    return jax.lax.platform_dependent(logits, x, cpu=_by_products, default=_in_one_pass)
+
+
+@_event_log_density.defjvp
+def _event_log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """Differentiate with x - p."""
+    (logits, x), (d_logits, d_x) = primals, tangents
+    density, mean = jax.lax.platform_dependent(logits, x, cpu=_by_products_with_mean, default=_in_one_pass_with_mean)
+    return density, jnp.sum((x - mean) * d_logits + logits * d_x, axis=-1)
+
+
+def _in_one_pass(logits: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.sum(x * logits - jax.nn.softplus(logits), axis=-1)
+
+
+def _in_one_pass_with_mean(logits: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _in_one_pass(logits, x), jax.nn.sigmoid(logits)
+
+
+def _by_products(logits: jax.Array, x: jax.Array) -> jax.Array:
     # All draws of z at one datapoint share x, so that their inner products are one matrix product.
     inner = jnp.einsum("...i,...i->...", logits, x, precision="highest")
     return inner - jnp.sum(jnp.maximum(logits, 0), axis=-1) - _sum_of_log_1p(jnp.exp(-jnp.abs(logits)))
 
 
-@_event_log_density.defjvp
-def _event_log_density_derivative(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """Differentiate with x - p. p and the density share their exponential; inner products would need another pass."""
-    (logits, x), (d_logits, d_x) = primals, tangents
+def _by_products_with_mean(logits: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the density and p, which share their exponential; inner products would need another pass."""
     small = jnp.exp(-jnp.abs(logits))
     mean = jnp.where(logits >= 0, 1, small) / (1 + small)
-    density = jnp.sum(x * logits - jnp.maximum(logits, 0), axis=-1) - _sum_of_log_1p(small)
-    return density, jnp.sum((x - mean) * d_logits + logits * d_x, axis=-1)
+    return jnp.sum(x * logits - jnp.maximum(logits, 0), axis=-1) - _sum_of_log_1p(small), mean
 
 
 def _sum_of_log_1p(small: jax.Array) -> jax.Array:

@@ -56,16 +56,21 @@ class FewLabels(NamedTuple):
         return np.flatnonzero(self.labels != UNKNOWN)
 
 
-def make_few_labels(train: Dataset, test: Dataset, num_labels: int, num_valid: int, seed: int) -> FewLabels:
-    """Hold out validation images with seed 1, and hide all labels but `num_labels`, drawn with `seed`.
+def hold_out(train: Dataset, test: Dataset, num_valid: int) -> FewLabels:
+    """Hold out validation images with seed 1. All labels are still visible."""
+    train, valid = train.split_off(num_valid)
+    labels = np.asarray(train.labels)
+    of_valid, of_test = ((split.pixels(), np.asarray(split.labels)) for split in (valid, test))
+    return FewLabels(train.pixels(), labels, of_valid, of_test, len(np.unique(labels)))
 
-    Every class keeps the same number of labels.
+
+def hide_labels(data: FewLabels, num_labels: int, seed: int) -> FewLabels:
+    """Hide all labels but `num_labels`, drawn with `seed`. Every class keeps the same number. The images are shared.
 
     Raises:
       ValueError: If there are too few images, or `num_labels` is not a multiple of the number of classes.
     """
-    train, valid = train.split_off(num_valid)
-    labels, kept = np.asarray(train.labels), []
+    labels, kept = data.labels, []
     classes = np.unique(labels)
     if num_labels % len(classes):
         raise ValueError(f"--num_labels must be a multiple of the {len(classes)} classes, got {num_labels}")
@@ -79,8 +84,7 @@ def make_few_labels(train: Dataset, test: Dataset, num_labels: int, num_valid: i
         kept.append(rng.permutation(of_class)[:each])
     hidden = np.full(len(labels), UNKNOWN)
     hidden[np.concatenate(kept)] = labels[np.concatenate(kept)]
-    of_valid, of_test = ((split.pixels(), np.asarray(split.labels)) for split in (valid, test))
-    return FewLabels(train.pixels(), hidden, of_valid, of_test, len(classes))
+    return data._replace(labels=hidden)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,10 +92,8 @@ def _run_all() -> None:
     train, test = (
         aevb.data.load(_FLAGS.dataset, each, _FLAGS.data_dir, _FLAGS.source_dir) for each in ("train", "test")
     )
-    splits = {
-        seed: few_labels.make_few_labels(train, test, _FLAGS.num_labels, _FLAGS.num_valid_images, seed)
-        for seed in seeds
-    }
+    data = few_labels.hold_out(train, test, _FLAGS.num_valid_images)
+    splits = {seed: few_labels.hide_labels(data, _FLAGS.num_labels, seed) for seed in seeds}
     if (_FLAGS.batch_size or 1) > len(splits[seeds[0]].train):
         raise ValueError(f"--batch_size must be at most the {len(splits[seeds[0]].train)} training images")
     m1 = _m1(workdir, splits[seeds[0]]) if set(models) != {"m2"} else None
