@@ -59,7 +59,7 @@ docs-test: .venv/docs.stamp ## Rebuild the documentation with warnings as errors
 docs-links: .venv/docs.stamp ## Check the documentation's links to other sites; needs a network.
 	$(BIN)/python -m sphinx --builder=linkcheck -D nb_execution_mode=off docs docs/_build/links
 
-accelerators: .venv/accelerators.stamp ## Compile for TPUs and a GPU, which need not be present, and print a table: half an hour.
+accelerators: .venv/accelerators.stamp ## Compile for TPUs and a GPU, which need not be present, and print a table: ten minutes.
 	$(ACCELERATORS)/python -m tests.accelerators $(ACCELERATORS_FLAGS)
 
 lint: .venv/dev.stamp ## Check style and types.
