@@ -42,7 +42,7 @@ LONG = {
     "test_lost_files.py::test_a_folder_that_is_removed_under_a_run",
     "test_objectives.py::test_a_richer_posterior_comes_closer_to_the_marginal_likelihood[flow]",
     "test_buckets.py::test_resumed_equals_uninterrupted_in_mid_epoch_too",
-    "test_particles.py::test_training_raises_the_exact_log_marginal",
+    "test_fivo.py::test_training_raises_the_exact_log_marginal",
     "test_particles.py::test_a_thousand_particles_find_the_kalman_filters_value_where_whole_paths_do_not",
     "test_hierarchical.py::test_digits_by_its_command",
     "test_convolutional.py::test_digits_by_its_command",
