@@ -13,7 +13,8 @@ from aevb.figures.style import minus
 _MOST_NAMED = 2  # curves that are named one by one; more are counted
 _LITTLE = 0.05  # difference between values that are told as one
 _LINE_HEIGHT = 0.14  # inches, of a note
-_LETTER_WIDTH = 0.066  # inches
+_LETTER_WIDTH = 0.06  # inches
+_FEWEST_LETTERS = 12  # per line
 
 
 class Shown(NamedTuple):
@@ -149,21 +150,28 @@ def _number(value: float) -> str:
 
 
 def _write(axes: Axes, lines: Sequence[str], curves: Sequence[Shown]) -> None:
-    """Write lines where the fewest points of curves pass, in a corner rather than elsewhere."""
+    """Write lines where the fewest points of curves pass: broken rarely rather than often, in a corner if possible."""
     box = axes.get_position()
     figure: Any = axes.figure
     width, height = figure.get_size_inches() * (box.width, box.height)
-    letters = max(12, int(width / _LETTER_WIDTH))
-    lines = [line for note in lines for line in textwrap.wrap(note, letters, subsequent_indent="  ")]
-    across = min(0.95, max(map(len, lines)) * _LETTER_WIDTH / width)
-    up = min(0.95, (len(lines) + 0.5) * _LINE_HEIGHT / height)
     points = _points(axes, curves)
-    covered = {place: _covered(points, place, across, up) for place in _PLACES}
-    x, y = min(_PLACES, key=lambda place: covered[place])
+    best = None
+    for letters in dict.fromkeys(
+        max(_FEWEST_LETTERS, int(part * width / _LETTER_WIDTH)) for part in (1, 0.85, 0.7, 0.6, 0.5)
+    ):
+        wrapped = [line for note in lines for line in textwrap.wrap(note, letters, subsequent_indent="  ")]
+        across = min(0.95, max(map(len, wrapped)) * _LETTER_WIDTH / width)
+        up = min(0.95, (len(wrapped) + 0.5) * _LINE_HEIGHT / height)
+        for place in _PLACES:
+            covered = _covered(points, place, across, up)
+            if best is None or covered < best[0]:
+                best = covered, place, wrapped
+    assert best is not None
+    (x, y), text = best[1], "\n".join(best[2])
     axes.text(
         x,
         y,
-        "\n".join(lines),
+        text,
         transform=axes.transAxes,
         horizontalalignment=_ACROSS[x],
         verticalalignment=_UP.get(y, "center"),
@@ -179,13 +187,18 @@ _UP: Mapping[float, Any] = {0.03: "bottom", 0.97: "top"}
 _PLACES = [(x, y) for y in (0.03, 0.97, 0.25, 0.5, 0.75) for x in _ACROSS]
 
 
-def _covered(points: np.ndarray, place: tuple[float, float], across: float, up: float) -> int:
-    """Return how many points are under a text of that width and height whose anchor is at a place."""
+def _covered(points: np.ndarray, place: tuple[float, float], across: float, up: float) -> float:
+    """Return how many points are under a text of that width and height whose anchor is at a place.
+
+    It is infinite if the text does not fit into the panel there.
+    """
     (x, y), align = place, {"right": -1.0, "left": 0.0, "center": -0.5}
     left = x + align[_ACROSS[x]] * across
     bottom = y + {"bottom": 0.0, "top": -1.0, "center": -0.5}[_UP.get(y, "center")] * up
+    if bottom < 0 or bottom + up > 1:
+        return np.inf
     inside = (points >= (left, bottom)) & (points <= (left + across, bottom + up))
-    return int(inside.all(axis=1).sum())
+    return float(inside.all(axis=1).sum())
 
 
 def _points(axes: Axes, curves: Sequence[Shown]) -> np.ndarray:
