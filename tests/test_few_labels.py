@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aevb.data import Dataset
-from experiments.studies.few_labels import hide_labels, hold_out
+from experiments.studies.few_labels_data import hide_labels, hold_out
 from tests.processes import assert_one_line_error, experiment, kill, read_csv, start, wait_for, without_seconds
 from tests.test_experiments import size_of_png
 

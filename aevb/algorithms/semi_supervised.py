@@ -73,29 +73,30 @@ def semi_supervised(
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name} must be non-negative and finite, got {weight}")
     labelled = binarize_once(_checked(labelled, model), binarization)
-    size = num_rows(labelled)
-
-    def drawn(key: jax.Array) -> Given:
-        choice_key, binarize_key = jax.random.split(key)
-        chosen = jax.random.randint(choice_key, (num_labelled,), 0, size) if num_labelled < size else jnp.arange(size)
-        return binarize_batch(binarize_key, rows(labelled, chosen), binarization)
 
     def loss(params: Params, key: jax.Array, xs: Datapoint) -> jax.Array:
         labelled_key, bound_key = jax.random.split(key)
         keys = jax.random.split(bound_key, num_rows(xs))
         bound = lambda key, x: summed_out_elbo(params, key, x, model, num_samples)
         value = jnp.mean(jax.vmap(bound)(keys, xs))
-        known = drawn(labelled_key)
+        known = _drawn(labelled_key, labelled, num_labelled, binarization)
         value += classifier_weight * mean_log_class(params, known, model)
         if labelled_weight:
-            value += labelled_weight * mean_bound(
-                params, jax.random.fold_in(labelled_key, 2), known, model, num_samples
-            )
+            known_key = jax.random.fold_in(labelled_key, 2)  # not one of the two that `_drawn` splits off
+            value += labelled_weight * mean_bound(params, known_key, known, model, num_samples)
         if map_prior:
             value += standard_normal_log_prior(params) / dataset_size
         return -value
 
     return descent(model, loss, optimizer, Estimator(num_samples))
+
+
+def _drawn(key: jax.Array, labelled: Given, number: int, binarization: Binarization) -> Given:
+    """Return labelled data, binarized: all of them, or `number` with replacement if there are more."""
+    choice_key, binarize_key = jax.random.split(key)
+    size = num_rows(labelled)
+    chosen = jax.random.randint(choice_key, (number,), 0, size) if number < size else jnp.arange(size)
+    return binarize_batch(binarize_key, rows(labelled, chosen), binarization)
 
 
 def mean_log_class(params: Params, labelled: Given, model: Model) -> jax.Array:

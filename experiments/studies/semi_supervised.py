@@ -10,7 +10,8 @@ from absl import flags
 from experiments import launch, shared_flags
 
 if TYPE_CHECKING:
-    from experiments.studies.few_labels import Features, FewLabels, Job, Result, Settings
+    from experiments.studies.few_labels import Features, Job, Result, Settings
+    from experiments.studies.few_labels_data import FewLabels
 
 _FLAGS = flags.FLAGS
 
@@ -85,6 +86,7 @@ def _run_all() -> None:
     import aevb
     from experiments.reports.tables import print_table, write_csv
     from experiments.studies import few_labels
+    from experiments.studies.few_labels_data import hide_labels, hold_out
 
     workdir = Path(_FLAGS.workdir or f"runs/semi_supervised/{_FLAGS.dataset},labels-{_FLAGS.num_labels}")
     if workdir.exists() and not workdir.is_dir():
@@ -92,8 +94,8 @@ def _run_all() -> None:
     train, test = (
         aevb.data.load(_FLAGS.dataset, each, _FLAGS.data_dir, _FLAGS.source_dir) for each in ("train", "test")
     )
-    data = few_labels.hold_out(train, test, _FLAGS.num_valid_images)
-    splits = {seed: few_labels.hide_labels(data, _FLAGS.num_labels, seed) for seed in seeds}
+    data = hold_out(train, test, _FLAGS.num_valid_images)
+    splits = {seed: hide_labels(data, _FLAGS.num_labels, seed) for seed in seeds}
     if (_FLAGS.batch_size or 1) > len(splits[seeds[0]].train):
         raise ValueError(f"--batch_size must be at most the {len(splits[seeds[0]].train)} training images")
     m1 = _m1(workdir, splits[seeds[0]]) if set(models) != {"m2"} else None
