@@ -79,6 +79,12 @@ class OptimizerConfig:
     clip_norm: float | None = setting(
         None, "Largest global norm of a gradient; larger gradients are scaled down to it.", above=0
     )
+    weight_decay: float = setting(
+        0.0,
+        "Weight decay: times the parameters, it is added to the gradient of the loss per datapoint, after --clip_norm. "
+        "The same as a prior N(0, I / (N x weight decay)) over theta and phi.",
+        minimum=0,
+    )
     batch_size: int = setting(100, "M, datapoints per minibatch.", minimum=1)
     length_buckets: int = setting(
         1,

@@ -44,6 +44,7 @@ def make_optimizer(
     beta1: float | None = None,
     initial_second_moment: float = 0.0,
     clip_norm: float | None = None,
+    weight_decay: float = 0.0,
     num_steps: int = 1,
 ) -> optax.GradientTransformation:
     """Return an optimizer by its name in `OPTIMIZERS`.
@@ -58,6 +59,8 @@ def make_optimizer(
       beta1: the decay rate of Adam's first moments; `None` is optax's default.
       initial_second_moment: the initial value of Adam's second moments.
       clip_norm: the largest global norm of a gradient, to which larger gradients are scaled down; `None` for no limit.
+      weight_decay: times the parameters, it is added to each gradient, after clipping: the gradient of a prior
+        N(0, I / (N weight_decay)) over all parameters, phi included, because losses are per datapoint.
       num_steps: the number of steps of the whole run.
 
     Raises:
@@ -74,12 +77,16 @@ def make_optimizer(
         raise ValueError(f"beta1 and initial_second_moment are for adam, not {name}")
     if beta1 is not None and not 0 <= beta1 < 1:
         raise ValueError(f"beta1 must be at least 0 and below 1, got {beta1}")
+    if not 0 <= weight_decay < float("inf"):
+        raise ValueError(f"weight_decay must be non-negative and finite, got {weight_decay}")
     rate = SCHEDULES[schedule](learning_rate, steps_per_epoch)
     options = {"eps": epsilon, "b1": beta1, "initial_second_moment": initial_second_moment or None}
     optimizer = OPTIMIZERS[name](
         learning_rate=rate, **{key: value for key, value in options.items() if value is not None}
     )
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+    if weight_decay:  # without it, a state has the structure that checkpoints of earlier versions have
+        parts.append(optax.add_decayed_weights(weight_decay))
     parts.append(optimizer)
     if schedule == "cosine":
         # Scales the update, not the rate: the rate is part of the state, and members of one program may differ in it.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 import aevb
@@ -233,6 +234,27 @@ def test_gradients_are_clipped_by_their_global_norm():
     gradients = {"a": np.float32(3.0), "b": np.float32(4.0)}
     step, _ = optimizer.update(gradients, optimizer.init(gradients))
     assert jax.tree.map(float, step) == pytest.approx({"a": -0.6, "b": -0.8})
+
+
+def test_weight_decay_is_the_gradient_of_a_prior_and_is_not_clipped():
+    params = {"a": np.float32(3.0), "b": np.float32(-4.0)}
+    gradients = {"a": np.float32(30.0), "b": np.float32(40.0)}
+    decay, num_datapoints = 0.01, 50
+    optimizer = make_optimizer("sgd", 1.0, clip_norm=1.0, weight_decay=decay)
+    step, _ = optimizer.update(gradients, optimizer.init(params), params)
+    scale = (1 / (num_datapoints * decay)) ** 0.5
+    log_prior = lambda value: dist.Normal(0, scale).log_prob(value) / num_datapoints
+    expected = {"a": -0.6 + jax.grad(log_prior)(3.0), "b": -0.8 + jax.grad(log_prior)(-4.0)}
+    assert jax.tree.map(float, step) == pytest.approx(jax.tree.map(float, expected))
+    for value in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="weight_decay must be non-negative and finite"):
+            make_optimizer("sgd", 1.0, weight_decay=value)
+
+
+def test_without_weight_decay_the_state_is_that_of_earlier_versions():
+    structure = lambda **options: jax.tree.structure(make_optimizer("adam", 1e-3, **options).init(np.zeros(2)))
+    assert structure(weight_decay=0.0) == structure()
+    assert structure(clip_norm=1.0, weight_decay=0.0) == structure(clip_norm=1.0)
 
 
 def test_what_trains_as_one_program():
