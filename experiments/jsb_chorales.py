@@ -1,6 +1,8 @@
 """AEVB on Bach's chorales with a deep Markov model (Krishnan et al. 2017).
 
     python -m experiments.jsb_chorales
+    python -m experiments.jsb_chorales --num_epochs=2500 --eval_every=50
+    python -m experiments.jsb_chorales --bound=fivo --num_samples=4 --num_epochs=400
     python -m experiments.jsb_chorales --posterior=mean_field
     python -m experiments.jsb_chorales --posterior=flow --kl=sampled
     python -m experiments.jsb_chorales --latent_dim=16,32,64 --resume
