@@ -65,6 +65,12 @@ def test_digits_need_no_files(tmp_path):
         train.images[0] = 0
 
 
+def test_a_data_set_is_printed_in_one_line(tmp_path):
+    digits = aevb.data.load("digits", "test", tmp_path)
+    printed = f"<Dataset digits, test (split {digits.split_rule}): images uint8[360, 8, 8], labels int64[360]>"
+    assert repr(digits) == printed
+
+
 def test_processes_that_start_together_prepare_once(real_data, tmp_path):
     code = (
         "import sys; from pathlib import Path; from aevb.data import load;"

@@ -87,6 +87,11 @@ class Dataset:
         if self.num_classes is None and self.labels is not None and self.labels.dtype.kind in "iu" and self.labels.size:
             object.__setattr__(self, "num_classes", int(self.labels.max()) + 1)
 
+    def __repr__(self) -> str:
+        """Return the name, the split and the shapes: the arrays' values would fill pages."""
+        arrays = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.arrays.items())
+        return f"<Dataset {self.name}, {self.split} (split {self.split_rule}): {arrays}>"
+
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays `[N, ...]` by name, as stored: the images, the labels if there are any, and the others."""
