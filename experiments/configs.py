@@ -81,8 +81,8 @@ class OptimizerConfig:
     )
     weight_decay: float = setting(
         0.0,
-        "Weight decay: times the parameters, it is added to the gradient of the loss per datapoint, after --clip_norm. "
-        "The same as a prior N(0, I / (N x weight decay)) over theta and phi.",
+        "Multiple of the parameters that is added to their gradients after --clip_norm, before an adaptive optimizer "
+        "scales them: the prior N(0, I / (N x weight decay)) over theta and phi. Not the weight decay of AdamW.",
         minimum=0,
     )
     batch_size: int = setting(100, "M, datapoints per minibatch.", minimum=1)

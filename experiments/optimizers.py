@@ -59,8 +59,9 @@ def make_optimizer(
       beta1: the decay rate of Adam's first moments; `None` is optax's default.
       initial_second_moment: the initial value of Adam's second moments.
       clip_norm: the largest global norm of a gradient, to which larger gradients are scaled down; `None` for no limit.
-      weight_decay: times the parameters, it is added to each gradient, after clipping: the gradient of a prior
-        N(0, I / (N weight_decay)) over all parameters, phi included, because losses are per datapoint.
+      weight_decay: the multiple of the parameters that is added to their gradients after clipping, before an adaptive
+        optimizer scales them (not as in AdamW). Because losses are per datapoint, it is the gradient of the prior
+        N(0, I / (N weight_decay)) over all parameters, phi included.
       num_steps: the number of steps of the whole run.
 
     Raises:
